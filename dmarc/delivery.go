@@ -1,0 +1,75 @@
+package dmarc
+
+import (
+	"io"
+	"time"
+)
+
+// A Blob is bytes that can be read again and again, wherever they are kept.
+type Blob interface {
+	io.ReaderAt
+	Size() int64
+}
+
+// A Place is a position in an IMAP mailbox (RFC 9051, section 2.3.1.1). The
+// zero Place is before every message.
+type Place struct {
+	UIDValidity uint32
+	UID         uint32
+}
+
+// A Delivery is one message or file as it was taken in, and what was found in
+// it: what the store adds in one transaction.
+type Delivery struct {
+	Mailbox string // name of the mailbox; Import and Upload are those of files
+	Place   Place  // of this message; zero if it does not come from IMAP
+	// Reached is the place up to which everything has been handed over, this
+	// message included. The store commits it with the message.
+	Reached Place
+
+	Digest     Digest // of the bytes as they came
+	Raw        Blob   // nil if there are none to keep
+	Size       int64
+	MessageID  string
+	From       string
+	Subject    string
+	Date       time.Time // of the mail, as it says; may be zero
+	ReceivedAt time.Time // by dmarcd, UTC
+	Source     string    // file path, or "" for a mailbox
+
+	Parts []Part
+
+	// Outcome and Reason are for a message in which no part was of
+	// interest: without parts they are its fate.
+	Outcome Outcome
+	Reason  string
+}
+
+// Names of the mailboxes that stand for files.
+const (
+	MailboxImport = "import"
+	MailboxUpload = "upload"
+)
+
+// A Part is a report found in a message, or what was found instead of one:
+// exactly one of Aggregate, Failure, TLS and Outcome is set.
+type Part struct {
+	Path      string // where in the message: "2", "1.2/report.xml"
+	Aggregate *AggregateReport
+	Failure   *FailureReport
+	TLS       *TLSReport
+
+	Outcome Outcome // why there is no report
+	Reason  string
+}
+
+// A Fate is what became of a delivery, as committed.
+type Fate struct {
+	MessageID int64 // in the ledger
+	Known     bool  // the ledger had it already: nothing was changed
+	Outcome   Outcome
+	Reason    string
+
+	Added, Duplicate, Conflict, Refused int   // reports
+	Rows                                int64 // rows added
+}

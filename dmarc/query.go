@@ -1,0 +1,190 @@
+package dmarc
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// ErrNotFound is returned for what is not there.
+var ErrNotFound = errors.New("not found")
+
+// ErrBadCursor is returned for a cursor that the store did not make.
+var ErrBadCursor = errors.New("the cursor is not one of this list")
+
+// A Cursor is where a page of a list ends and the next begins; opaque, empty
+// for the first page.
+type Cursor string
+
+// A Page asks for a part of a list.
+type Page struct {
+	After Cursor
+	Limit int // at least 1
+}
+
+// A DomainQuery asks for domains, busiest first, in a period of whole days.
+type DomainQuery struct {
+	Period Period
+	Search string // part of the name; "" for all
+	Trend  Period // days wanted for DomainTraffic.Days; none if zero
+	Page
+}
+
+// DomainTraffic is what reports tell about one policy domain.
+type DomainTraffic struct {
+	Domain    string
+	Tally     Tally // all that counts in the period, dated or not
+	Reports   int64
+	Published *PolicyPublished // as last reported; nil if never
+	LastDay   time.Time        // the last day with messages, whenever; zero if none
+	Days      []DayTraffic     // of the trend asked for; days without reports are absent
+}
+
+// A TrafficQuery asks about one domain in a period of whole days.
+type TrafficQuery struct {
+	Domain string
+	Period Period
+	Page
+}
+
+// DomainSummary is what the reports of a period tell about one domain.
+type DomainSummary struct {
+	Domain    string
+	Tally     Tally // dated or not
+	Undated   Tally // of those, what is in no series: odd dates, very long periods
+	Reports   int64
+	Published *PolicyPublished
+	Days      []DayTraffic // ascending; days without reports are absent
+}
+
+// DayTraffic is the traffic of a day, a week or a month, named by its first day.
+type DayTraffic struct {
+	Day       time.Time
+	Tally     Tally
+	Estimated bool // some of it is a share of a longer period
+}
+
+// SourceKind tells what a line of a list of sources stands for.
+type SourceKind uint8
+
+// An address, messages whose source could not be read, and the sum of all
+// addresses below the busiest of each day.
+const (
+	SourceAddress SourceKind = iota
+	SourceUnknown
+	SourceOthers
+)
+
+// SourceTraffic is what one sending address did.
+type SourceTraffic struct {
+	Kind     SourceKind
+	Source   netip.Addr
+	Tally    Tally
+	FirstDay time.Time
+	LastDay  time.Time
+}
+
+// SourceList is the sources of a domain, busiest first.
+type SourceList struct {
+	Items  []SourceTraffic // addresses only
+	Others Tally           // of the days' addresses beyond the busiest
+	// Unknown counts messages whose source could not be read.
+	Unknown Tally
+	Total   int64 // how many addresses are listed by name, over all pages
+	// Pending is true while days are waiting to be summarised again: very
+	// recent reports may be missing.
+	Pending bool
+}
+
+// ReporterTraffic is what one reporter saw.
+type ReporterTraffic struct {
+	Reporter Reporter
+	Tally    Tally
+	Reports  int64
+	LastDay  time.Time
+}
+
+// A ReportQuery asks for aggregate reports whose period begins in Period,
+// newest first.
+type ReportQuery struct {
+	Domain   string // "" for all
+	Reporter string // org_name; "" for all
+	Period   Period
+	Page
+}
+
+// A ReportSummary is a stored aggregate report without its rows.
+type ReportSummary struct {
+	ID         string // of the stored report: opaque
+	Report     AggregateReport
+	ReceivedAt time.Time
+	Active     bool  // false: another report of the same identity counts instead
+	Seen       int64 // how often it came
+	MessageID  int64 // in the ledger
+	Part       string
+}
+
+// A FailureQuery asks for failure reports, newest first.
+type FailureQuery struct {
+	Domain string
+	Period Period // of arrival
+	Page
+}
+
+// StoredFailure is a failure report that was kept.
+type StoredFailure struct {
+	ID         string
+	Report     FailureReport
+	ReceivedAt time.Time
+	Seen       int64
+}
+
+// A TLSQuery asks for SMTP TLS reports whose period begins in Period, newest
+// first.
+type TLSQuery struct {
+	Domain string
+	Period Period
+	Page
+}
+
+// StoredTLS is an SMTP TLS report that was kept.
+type StoredTLS struct {
+	ID         string
+	Report     TLSReport
+	ReceivedAt time.Time
+	Seen       int64
+}
+
+// A MessageQuery asks for the ledger, newest first.
+type MessageQuery struct {
+	Mailbox string
+	Outcome Outcome
+	Page
+}
+
+// A LedgerEntry is a message that was taken in, and its fate.
+type LedgerEntry struct {
+	ID         int64
+	Mailbox    string
+	Place      Place
+	Digest     Digest
+	Size       int64
+	MessageID  string
+	From       string
+	Subject    string
+	Source     string
+	Date       time.Time
+	ReceivedAt time.Time
+	Outcome    Outcome
+	Reason     string
+	Reports    []LedgerPart
+}
+
+// A LedgerPart is what was found in one part of a message.
+type LedgerPart struct {
+	Path    string
+	Kind    string // aggregate, failure, tls or none
+	Report  string // ID of the stored report, or ""
+	Outcome Outcome
+	Reason  string
+}
