@@ -1,0 +1,118 @@
+package store
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A position is a place in a list that is sorted by time, newest first.
+type position struct {
+	at         time.Time
+	domain, id int64
+}
+
+func (p position) cursor() dmarc.Cursor {
+	return encodeCursor(strconv.FormatInt(p.at.UnixMicro(), 10), strconv.FormatInt(p.domain, 10), strconv.FormatInt(p.id, 10))
+}
+
+// args adds the position to the arguments of a query.
+func (p position) args(args pgx.NamedArgs) pgx.NamedArgs {
+	maps.Copy(args, pgx.NamedArgs{"at": p.at, "after_domain": p.domain, "after_id": p.id})
+	return args
+}
+
+// afterTime reads the cursor of a list that is sorted by time. The empty one
+// is before everything.
+func afterTime(c dmarc.Cursor) (position, error) {
+	if c == "" {
+		return position{at: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
+	}
+	n, err := numbersOf(c, 3)
+	if err != nil {
+		return position{}, err
+	}
+	return position{time.UnixMicro(n[0]).UTC(), n[1], n[2]}, nil
+}
+
+// afterNumber reads the cursor of a list that is sorted by number, largest first.
+func afterNumber(c dmarc.Cursor) (int64, error) {
+	if c == "" {
+		return math.MaxInt64, nil
+	}
+	n, err := numbersOf(c, 1)
+	if err != nil {
+		return 0, err
+	}
+	return n[0], nil
+}
+
+func numberCursor(n int64) dmarc.Cursor { return encodeCursor(strconv.FormatInt(n, 10)) }
+
+// afterBusiest reads the cursor of a list that is sorted by messages, most
+// first, and then by name.
+func afterBusiest(c dmarc.Cursor) (messages int64, name string, err error) {
+	if c == "" {
+		return math.MaxInt64, "", nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(string(c))
+	number, name, ok := strings.Cut(string(text), " ")
+	messages, err2 := strconv.ParseInt(number, 10, 64)
+	if err != nil || err2 != nil || !ok || clean(name) != name {
+		return 0, "", dmarc.ErrBadCursor
+	}
+	return messages, name, nil
+}
+
+func busiestCursor(messages int64, name string) dmarc.Cursor {
+	return encodeCursor(strconv.FormatInt(messages, 10), name)
+}
+
+func encodeCursor(fields ...string) dmarc.Cursor {
+	return dmarc.Cursor(base64.RawURLEncoding.EncodeToString([]byte(strings.Join(fields, " "))))
+}
+
+func numbersOf(c dmarc.Cursor, n int) ([]int64, error) {
+	text, err := base64.RawURLEncoding.DecodeString(string(c))
+	if err != nil {
+		return nil, dmarc.ErrBadCursor
+	}
+	fields := strings.Split(string(text), " ")
+	if len(fields) != n {
+		return nil, dmarc.ErrBadCursor
+	}
+	numbers := make([]int64, n)
+	for i, f := range fields {
+		if numbers[i], err = strconv.ParseInt(f, 10, 64); err != nil {
+			return nil, dmarc.ErrBadCursor
+		}
+	}
+	// A time that PostgreSQL does not know would be an error of its.
+	if n == 3 && (numbers[0] < 0 || numbers[0] > 253402300800e6) {
+		return nil, fmt.Errorf("%w: no such time", dmarc.ErrBadCursor)
+	}
+	return numbers, nil
+}
+
+// pageOf cuts lines, of which one more than the limit was asked for, to a
+// page, and returns the cursor of the next one.
+func pageOf[L, I any](lines []L, limit int, item func(L) I, cursor func(L) dmarc.Cursor) ([]I, dmarc.Cursor, error) {
+	var next dmarc.Cursor
+	if len(lines) > limit {
+		lines = lines[:limit]
+		next = cursor(lines[limit-1])
+	}
+	items := make([]I, len(lines))
+	for i, l := range lines {
+		items[i] = item(l)
+	}
+	return items, next, nil
+}

@@ -1,0 +1,269 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// ledgerPart is a part of a message as the ledger keeps it.
+type ledgerPart struct {
+	Path    string        `json:"path,omitempty"`
+	Kind    string        `json:"kind"`
+	Report  string        `json:"report,omitempty"`
+	Outcome dmarc.Outcome `json:"outcome"`
+	Reason  string        `json:"reason,omitempty"`
+}
+
+// skipKnown marks the deliveries that the ledger has already, or that stand in
+// this batch twice. The unique keys of the ledger see to those that another process
+// adds meanwhile: the transaction fails and is tried again.
+func (b *batch) skipKnown(ctx context.Context, db querier) error {
+	n := len(b.ds)
+	numbers, validities, uids, digests := make([]int32, n), make([]int64, n), make([]int64, n), make([][]byte, n)
+	for i := range b.ds {
+		d := &b.ds[i]
+		numbers[i] = int32(i)
+		validities[i], uids[i] = int64(d.Place.UIDValidity), int64(d.Place.UID)
+		digests[i] = d.Digest[:]
+	}
+	const sql = `
+		SELECT w.n, m.id, m.outcome, m.reason
+		FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS w (n, mailbox_id, uid_validity, uid, digest)
+		JOIN messages m ON m.mailbox_id = w.mailbox_id AND m.uid_validity = w.uid_validity AND m.uid = w.uid
+		WHERE w.uid <> 0 AND m.uid <> 0
+		UNION ALL
+		SELECT w.n, m.id, m.outcome, m.reason
+		FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS w (n, mailbox_id, uid_validity, uid, digest)
+		JOIN messages m ON m.mailbox_id = w.mailbox_id AND m.digest = w.digest
+		WHERE w.uid = 0 AND m.uid = 0`
+	rows, _ := db.Query(ctx, sql, numbers, b.mailboxes, validities, uids, digests)
+	var i int32
+	var id int64
+	var outcome, reason string
+	_, err := pgx.ForEachRow(rows, []any{&i, &id, &outcome, &reason}, func() error {
+		b.fates[i] = dmarc.Fate{MessageID: id, Known: true, Outcome: dmarc.Outcome(outcome), Reason: reason}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("looking up messages in the ledger: %w", err)
+	}
+	type key struct {
+		mailbox int64
+		place   dmarc.Place
+		digest  dmarc.Digest
+	}
+	seen := make(map[key]bool, n)
+	for i := range b.ds {
+		k := key{mailbox: b.mailboxes[i], place: b.ds[i].Place}
+		if k.place.UID == 0 {
+			k.digest = b.ds[i].Digest
+		}
+		if seen[k] && !b.fates[i].Known {
+			b.fates[i] = dmarc.Fate{Known: true, Outcome: dmarc.OutcomeDuplicate, Reason: "the same message stands before it"}
+		}
+		seen[k] = true
+	}
+	return nil
+}
+
+// messageIDs draws a number in the ledger for each delivery.
+func (b *batch) messageIDs(ctx context.Context, tx pgx.Tx) ([]int64, error) {
+	const sql = `
+		SELECT nextval(pg_get_serial_sequence('messages', 'id'))
+		FROM generate_series(1, $1)`
+	rows, _ := tx.Query(ctx, sql, len(b.ds))
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("numbering messages: %w", err)
+	}
+	return ids, nil
+}
+
+// addLedger writes one line for each delivery that is not known.
+func (b *batch) addLedger(ctx context.Context, tx pgx.Tx) error {
+	var (
+		ids, mailboxes, validities, uids, sizes []int64
+		digests                                 [][]byte
+		messageIDs, senders, subjects, sources  []string
+		outcomes, reasons, parts                []string
+		sent                                    []*time.Time
+		received                                []time.Time
+	)
+	for i := range b.ds {
+		d, f := &b.ds[i], &b.fates[i]
+		if f.Known {
+			continue
+		}
+		b.decide(i)
+		text, err := json.Marshal(b.parts[i])
+		if err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		if b.parts[i] == nil {
+			text = []byte("[]")
+		}
+		ids = append(ids, f.MessageID)
+		mailboxes = append(mailboxes, b.mailboxes[i])
+		validities = append(validities, int64(d.Place.UIDValidity))
+		uids = append(uids, int64(d.Place.UID))
+		sizes = append(sizes, d.Size)
+		digests = append(digests, d.Digest[:])
+		messageIDs = append(messageIDs, clean(d.MessageID))
+		senders = append(senders, clean(d.From))
+		subjects = append(subjects, clean(d.Subject))
+		sources = append(sources, clean(d.Source))
+		outcomes = append(outcomes, string(f.Outcome))
+		reasons = append(reasons, clean(f.Reason))
+		parts = append(parts, clean(string(text)))
+		sent = append(sent, sensible(d.Date))
+		received = append(received, d.ReceivedAt)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	const sql = `
+		INSERT INTO messages (id, mailbox_id, uid_validity, uid, digest, size, message_id, sender, subject, source,
+			sent_at, received_at, outcome, reason, parts)
+		OVERRIDING SYSTEM VALUE
+		SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, n, o::jsonb
+		FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::text[], $8::text[],
+			$9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::text[])
+			AS new (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)`
+	_, err := tx.Exec(ctx, sql, ids, mailboxes, validities, uids, digests, sizes, messageIDs, senders, subjects, sources,
+		sent, received, outcomes, reasons, parts)
+	if err != nil {
+		return fmt.Errorf("writing the ledger: %w", err)
+	}
+	return nil
+}
+
+// sensible returns the time that a mail gives, or nil if it gives none that
+// can be kept.
+func sensible(t time.Time) *time.Time {
+	if t.IsZero() || t.Year() < 1970 || t.Year() > 9999 {
+		return nil
+	}
+	return &t
+}
+
+// decide makes the fate of a message out of the fates of its parts. What went wrong
+// comes first, so that it is seen.
+func (b *batch) decide(i int) {
+	d, f := &b.ds[i], &b.fates[i]
+	if len(b.parts[i]) == 0 {
+		f.Outcome, f.Reason = d.Outcome, d.Reason
+		if !f.Outcome.Harmless() {
+			f.Refused++
+		}
+		return
+	}
+	worst := slices.MinFunc(b.parts[i], func(x, y ledgerPart) int { return cmp.Compare(rank(x.Outcome), rank(y.Outcome)) })
+	f.Outcome, f.Reason = worst.Outcome, worst.Reason
+	if n := len(b.parts[i]); n > 1 && !worst.Outcome.Read() {
+		f.Reason = fmt.Sprintf("part %s of %d parts: %s", worst.Path, n, worst.Reason)
+	}
+	for _, p := range b.parts[i] {
+		switch p.Outcome {
+		case dmarc.OutcomeOK, dmarc.OutcomeOKWithFlags:
+			f.Added++
+		case dmarc.OutcomeDuplicate:
+			f.Duplicate++
+		case dmarc.OutcomeConflict:
+			f.Conflict++
+		default:
+			if !p.Outcome.Harmless() {
+				f.Refused++
+			}
+		}
+	}
+}
+
+// rank orders outcomes of parts: lower is told first.
+func rank(o dmarc.Outcome) int {
+	switch o {
+	case dmarc.OutcomeConflict:
+		return 1
+	case dmarc.OutcomeOKWithFlags:
+		return 2
+	case dmarc.OutcomeOK:
+		return 3
+	case dmarc.OutcomeDuplicate:
+		return 4
+	case dmarc.OutcomeNotKept:
+		return 5
+	}
+	if o.Harmless() {
+		return 6
+	}
+	return 0
+}
+
+// message returns one line of the ledger.
+func (s *Store) message(ctx context.Context, id int64) (dmarc.LedgerEntry, error) {
+	rows, _ := s.db.Query(ctx, selectLedger+" WHERE m.id = $1", id)
+	e, err := pgx.CollectExactlyOneRow(rows, scanLedger)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = dmarc.ErrNotFound
+	}
+	if err != nil {
+		return e, fmt.Errorf("message %d: %w", id, err)
+	}
+	return e, nil
+}
+
+const selectLedger = `
+	SELECT m.id, b.name, m.uid_validity, m.uid, m.digest, m.size, m.message_id, m.sender, m.subject, m.source,
+		m.sent_at, m.received_at, m.outcome, m.reason, m.parts
+	FROM messages m
+	JOIN mailboxes b ON b.id = m.mailbox_id`
+
+func scanLedger(row pgx.CollectableRow) (e dmarc.LedgerEntry, err error) {
+	var digest []byte
+	var sent *time.Time
+	var parts []ledgerPart
+	var outcome string
+	err = row.Scan(&e.ID, &e.Mailbox, &e.Place.UIDValidity, &e.Place.UID, &digest, &e.Size, &e.MessageID, &e.From, &e.Subject,
+		&e.Source, &sent, &e.ReceivedAt, &outcome, &e.Reason, &parts)
+	if err != nil {
+		return e, err
+	}
+	copy(e.Digest[:], digest)
+	e.Outcome = dmarc.Outcome(outcome)
+	if sent != nil {
+		e.Date = *sent
+	}
+	for _, p := range parts {
+		e.Reports = append(e.Reports, dmarc.LedgerPart(p))
+	}
+	return e, nil
+}
+
+// Messages returns lines of the ledger, newest first.
+func (s *Store) Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error) {
+	after, err := afterNumber(q.After)
+	if err != nil {
+		return nil, "", err
+	}
+	const sql = selectLedger + `
+		WHERE m.id < @after
+			AND (@mailbox = '' OR b.name = @mailbox)
+			AND (@outcome = '' OR m.outcome = @outcome)
+		ORDER BY m.id DESC
+		LIMIT @limit`
+	rows, _ := s.db.Query(ctx, sql, pgx.NamedArgs{"after": after, "mailbox": q.Mailbox, "outcome": string(q.Outcome), "limit": q.Limit + 1})
+	lines, err := pgx.CollectRows(rows, scanLedger)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing messages: %w", err)
+	}
+	return pageOf(lines, q.Limit, func(e dmarc.LedgerEntry) dmarc.LedgerEntry { return e },
+		func(e dmarc.LedgerEntry) dmarc.Cursor { return numberCursor(e.ID) })
+}

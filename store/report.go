@@ -1,0 +1,339 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// about is the metadata and the policy of a report, as the table keeps them.
+type about struct {
+	OrgName         string   `json:"org_name,omitempty"`
+	Email           string   `json:"email,omitempty"`
+	ExtraContact    string   `json:"extra_contact,omitempty"`
+	Version         string   `json:"version,omitempty"`
+	Namespace       string   `json:"namespace,omitempty"`
+	Generator       string   `json:"generator,omitempty"`
+	Errors          []string `json:"errors,omitempty"`
+	DiscoveryMethod string   `json:"discovery_method,omitempty"`
+	ADKIM           string   `json:"adkim,omitempty"`
+	ASPF            string   `json:"aspf,omitempty"`
+	P               string   `json:"p,omitempty"`
+	SP              string   `json:"sp,omitempty"`
+	NP              string   `json:"np,omitempty"`
+	Pct             *int     `json:"pct,omitempty"`
+	FO              string   `json:"fo,omitempty"`
+	Testing         *bool    `json:"testing,omitempty"`
+}
+
+func aboutOf(rep *dmarc.AggregateReport) about {
+	p := &rep.Policy
+	a := about{
+		OrgName: clean(rep.Reporter.OrgName), Email: clean(rep.Reporter.Email), ExtraContact: clean(rep.Reporter.ExtraContact),
+		Version: clean(rep.Version), Namespace: clean(rep.Namespace), Generator: clean(rep.Generator),
+		DiscoveryMethod: clean(p.DiscoveryMethod),
+		ADKIM:           p.ADKIM.String(), ASPF: p.ASPF.String(), P: p.P.String(), SP: p.SP.String(), NP: p.NP.String(),
+		Pct: p.Pct, FO: clean(p.FO), Testing: p.Testing,
+	}
+	for _, e := range rep.Errors {
+		a.Errors = append(a.Errors, clean(e))
+	}
+	return a
+}
+
+func (a *about) policy(domain string) dmarc.PolicyPublished {
+	return dmarc.PolicyPublished{
+		Domain: domain, DiscoveryMethod: a.DiscoveryMethod,
+		ADKIM: dmarc.ParseAlignmentMode(a.ADKIM), ASPF: dmarc.ParseAlignmentMode(a.ASPF),
+		P: dmarc.ParsePolicy(a.P), SP: dmarc.ParsePolicy(a.SP), NP: dmarc.ParsePolicy(a.NP),
+		Pct: a.Pct, FO: a.FO, Testing: a.Testing,
+	}
+}
+
+// identity is what makes a report the same as another one.
+type identity struct {
+	domain, reporter int64
+	id               string
+	begin, end       int64
+}
+
+func (a *aggregate) identity() identity {
+	return identity{a.domain, a.reporter, clean(a.rep.ID), a.rep.Period.Begin.Unix(), a.rep.Period.End.Unix()}
+}
+
+func compareIdentities(a, b identity) int {
+	return cmp.Or(cmp.Compare(a.domain, b.domain), cmp.Compare(a.reporter, b.reporter), cmp.Compare(a.id, b.id),
+		cmp.Compare(a.begin, b.begin), cmp.Compare(a.end, b.end))
+}
+
+// addReports inserts the aggregate reports of a batch, decides about those
+// whose identity is taken, and adds the rows of those that count. Of several
+// reports with one identity in a batch, each waits until the one before it is decided.
+func (b *batch) addReports(ctx context.Context, tx pgx.Tx) error {
+	for i := range b.ds {
+		if b.fates[i].Known {
+			continue
+		}
+		b.parts[i] = make([]ledgerPart, len(b.ds[i].Parts))
+		for j := range b.ds[i].Parts {
+			p := &b.ds[i].Parts[j]
+			b.parts[i][j] = ledgerPart{Path: clean(p.Path), Kind: "none", Outcome: p.Outcome, Reason: clean(p.Reason)}
+			if p.Aggregate == nil {
+				continue
+			}
+			domain := b.domains[clean(p.Aggregate.Policy.Domain)]
+			days, _ := p.Aggregate.Period.Attribute(b.ds[i].ReceivedAt.Truncate(time.Microsecond))
+			b.reports = append(b.reports, &aggregate{
+				delivery: i, part: j, rep: p.Aggregate,
+				domain: domain, reporter: b.reporters[reporterKey(domain, p.Aggregate.Reporter)],
+				days: days,
+			})
+		}
+	}
+	w := newRowWriter(b, tx)
+	for waiting := b.reports; len(waiting) > 0; {
+		wave, later := firstOfEach(waiting)
+		if err := b.insertWave(ctx, tx, wave, w); err != nil {
+			return err
+		}
+		// The rows of this wave must be there before one of them is replaced.
+		if len(later) > 0 {
+			if err := w.flush(ctx); err != nil {
+				return err
+			}
+		}
+		waiting = later
+	}
+	if err := w.flush(ctx); err != nil {
+		return err
+	}
+	for _, a := range b.reports {
+		b.parts[a.delivery][a.part] = ledgerPart{
+			Path: clean(b.ds[a.delivery].Parts[a.part].Path), Kind: "aggregate",
+			Report: reportKey(a.domain, a.id), Outcome: a.outcome, Reason: a.reason,
+		}
+	}
+	return nil
+}
+
+// firstOfEach splits reports into the first of each identity, sorted, and the
+// others in their order.
+func firstOfEach(all []*aggregate) (first, later []*aggregate) {
+	seen := make(map[identity]bool, len(all))
+	for _, a := range all {
+		if k := a.identity(); !seen[k] {
+			seen[k] = true
+			first = append(first, a)
+		} else {
+			later = append(later, a)
+		}
+	}
+	slices.SortStableFunc(first, func(a, b *aggregate) int { return compareIdentities(a.identity(), b.identity()) })
+	return first, later
+}
+
+func (b *batch) insertWave(ctx context.Context, tx pgx.Tx, wave []*aggregate, w *rowWriter) error {
+	if err := b.insertReports(ctx, tx, wave, true); err != nil {
+		return err
+	}
+	for _, a := range wave {
+		if a.id == 0 {
+			if err := b.settle(ctx, tx, a, w); err != nil {
+				return err
+			}
+			continue
+		}
+		a.outcome = dmarc.OutcomeOK
+		if a.rep.Flags != 0 {
+			a.outcome = dmarc.OutcomeOKWithFlags
+			a.reason = strings.Join(a.rep.Flags.Names(), ", ")
+		}
+		if err := w.addReport(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertReports inserts reports and sets their numbers; those whose identity
+// is taken keep 0.
+func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate, active bool) error {
+	n := len(wave)
+	var (
+		domains, reporters, messageIDs, flags = make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+		ids, parts, abouts                    = make([]string, n), make([]string, n), make([]string, n)
+		begins, ends, days, received          = make([]time.Time, n), make([]time.Time, n), make([]time.Time, n), make([]time.Time, n)
+		hashes                                = make([][]byte, n)
+		dated                                 = make([]bool, n)
+		numbers                               [12][]int64
+	)
+	for i := range numbers {
+		numbers[i] = make([]int64, n)
+	}
+	at := make(map[identity]*aggregate, n)
+	for i, a := range wave {
+		at[a.identity()] = a
+		d := &b.ds[a.delivery]
+		text, err := json.Marshal(aboutOf(a.rep))
+		if err != nil {
+			return fmt.Errorf("report %s: %w", a.rep.ID, err)
+		}
+		domains[i], reporters[i], ids[i] = a.domain, a.reporter, clean(a.rep.ID)
+		begins[i], ends[i] = a.rep.Period.Begin, a.rep.Period.End
+		hashes[i] = a.rep.Hash[:]
+		days[i], dated[i] = a.days.Main, a.days.Dated
+		received[i], messageIDs[i], parts[i] = d.ReceivedAt, b.fates[a.delivery].MessageID, clean(d.Parts[a.part].Path)
+		flags[i], abouts[i] = int64(a.rep.Flags), string(text)
+		t := &a.rep.Tally
+		for c, v := range [...]int64{t.Rows, t.Messages, t.DMARCPass, t.DKIMAligned, t.SPFAligned, t.None, t.Quarantine, t.Reject,
+			t.Pass, t.Unstated, a.rep.Dropped.Rows, a.rep.Dropped.Messages} {
+			numbers[c][i] = v
+		}
+	}
+	args := []any{active, domains, reporters, ids, begins, ends, hashes, days, dated, received, messageIDs, parts, flags, abouts}
+	for _, c := range numbers {
+		args = append(args, c)
+	}
+	const sql = `
+		INSERT INTO reports (active, domain_id, reporter_id, report_id, begins_at, ends_at, hash, day, dated, received_at,
+			message, part, flags, about, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass,
+			unstated, rows_dropped, messages_dropped)
+		SELECT $1, a, b, c, d, e, f, g, h, i, j, k, l, m::jsonb, n, o, p, q, r, s, t, u, v, w, x, y
+		FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bytea[], $8::date[], $9::bool[],
+			$10::timestamptz[], $11::bigint[], $12::text[], $13::bigint[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[],
+			$18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
+			$26::bigint[])
+			AS new (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y)
+		ON CONFLICT DO NOTHING
+		RETURNING id, domain_id, reporter_id, report_id, begins_at, ends_at`
+	rows, _ := tx.Query(ctx, sql, args...)
+	var id int64
+	var k identity
+	var begin, end time.Time
+	_, err := pgx.ForEachRow(rows, []any{&id, &k.domain, &k.reporter, &k.id, &begin, &end}, func() error {
+		k.begin, k.end = begin.Unix(), end.Unix()
+		at[k].id = id
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("inserting %d reports: %w", n, err)
+	}
+	return nil
+}
+
+// stored is another content of the same identity.
+type stored struct {
+	id       int64
+	hash     []byte
+	active   bool
+	messages int64
+	day      time.Time
+	received time.Time
+	period   dmarc.Period
+}
+
+// settle decides about a report whose identity is taken. The same content is a
+// duplicate. Of different contents the one with more messages counts, on a tie
+// the later one; the other is kept without its rows.
+func (b *batch) settle(ctx context.Context, tx pgx.Tx, a *aggregate, w *rowWriter) error {
+	const sql = `
+		SELECT id, hash, active, messages, day, received_at, begins_at, ends_at
+		FROM reports
+		WHERE domain_id = $1 AND reporter_id = $2 AND report_id = $3 AND begins_at = $4 AND ends_at = $5
+		ORDER BY id
+		FOR UPDATE`
+	rows, _ := tx.Query(ctx, sql, a.domain, a.reporter, clean(a.rep.ID), a.rep.Period.Begin, a.rep.Period.End)
+	others, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o stored, err error) {
+		err = row.Scan(&o.id, &o.hash, &o.active, &o.messages, &o.day, &o.received, &o.period.Begin, &o.period.End)
+		return o, err
+	})
+	if err != nil {
+		return fmt.Errorf("reading reports of the same identity: %w", err)
+	}
+	var active *stored
+	for i := range others {
+		o := &others[i]
+		if bytes.Equal(o.hash, a.rep.Hash[:]) {
+			if _, err := tx.Exec(ctx, "UPDATE reports SET seen = seen + 1 WHERE domain_id = $1 AND id = $2", a.domain, o.id); err != nil {
+				return fmt.Errorf("counting a duplicate: %w", err)
+			}
+			a.id, a.outcome, a.reason = o.id, dmarc.OutcomeDuplicate, "this report was stored before"
+			return nil
+		}
+		if o.active {
+			active = o
+		}
+	}
+	if active == nil {
+		return fmt.Errorf("report %q: its identity is taken, but no other report is active", a.rep.ID)
+	}
+
+	a.outcome = dmarc.OutcomeConflict
+	if a.rep.Tally.Messages < active.messages {
+		a.reason = fmt.Sprintf("another report of the same identity has more messages (%d, this one %d) and counts", active.messages, a.rep.Tally.Messages)
+		return b.insertReports(ctx, tx, []*aggregate{a}, false)
+	}
+	a.reason = fmt.Sprintf("replaces another report of the same identity (%d messages, this one %d)", active.messages, a.rep.Tally.Messages)
+	if err := b.retire(ctx, tx, a, active); err != nil {
+		return err
+	}
+	if err := b.insertReports(ctx, tx, []*aggregate{a}, true); err != nil {
+		return err
+	}
+	return w.addReport(ctx, a)
+}
+
+// retire takes a report and its rows out of what counts.
+func (b *batch) retire(ctx context.Context, tx pgx.Tx, a *aggregate, old *stored) error {
+	days, _ := old.period.Attribute(old.received)
+	const count = `
+		SELECT verdict, messages, count(*)
+		FROM rows
+		WHERE domain_id = $1 AND day = $2 AND report = $3
+		GROUP BY verdict, messages`
+	rows, _ := tx.Query(ctx, count, a.domain, old.day, old.id)
+	var verdict int16
+	var messages, n int64
+	_, err := pgx.ForEachRow(rows, []any{&verdict, &messages, &n}, func() error {
+		b.rollup.addRow(a.domain, a.reporter, days, dmarc.Verdict(verdict&verdictMask), messages, -n)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("counting the rows of a replaced report: %w", err)
+	}
+	b.rollup.addReport(a.domain, a.reporter, days, -1)
+	if _, err := tx.Exec(ctx, "DELETE FROM rows WHERE domain_id = $1 AND day = $2 AND report = $3", a.domain, old.day, old.id); err != nil {
+		return fmt.Errorf("removing the rows of a replaced report: %w", err)
+	}
+	if _, err := tx.Exec(ctx, "UPDATE reports SET active = false WHERE domain_id = $1 AND id = $2", a.domain, old.id); err != nil {
+		return fmt.Errorf("retiring a replaced report: %w", err)
+	}
+	return nil
+}
+
+// reportKey is the name of a stored report for the outside.
+func reportKey(domain, id int64) string {
+	return strconv.FormatInt(domain, 10) + "-" + strconv.FormatInt(id, 10)
+}
+
+// parseReportKey reverses reportKey. Nothing has a name of another form, so
+// that the error is dmarc.ErrNotFound.
+func parseReportKey(key string) (domain, id int64, err error) {
+	d, i, ok := strings.Cut(key, "-")
+	domain, err1 := strconv.ParseInt(d, 10, 64)
+	id, err2 := strconv.ParseInt(i, 10, 64)
+	if !ok || err1 != nil || err2 != nil {
+		return 0, 0, fmt.Errorf("report %q: %w", key, dmarc.ErrNotFound)
+	}
+	return domain, id, nil
+}

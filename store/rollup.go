@@ -1,0 +1,199 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A rollup is what a batch changes in reporter_days and domain_days.
+type rollup struct {
+	cells map[cell]counts
+	share []int64
+}
+
+type cell struct {
+	domain   int64
+	day      time.Time
+	reporter int64
+	dated    bool
+	verdict  dmarc.Verdict
+}
+
+type counts struct {
+	rows, messages, estimated, reports int64
+}
+
+func (c *counts) add(o counts) {
+	c.rows += o.rows
+	c.messages += o.messages
+	c.estimated += o.estimated
+	c.reports += o.reports
+}
+
+func (r *rollup) add(k cell, c counts) {
+	if r.cells == nil {
+		r.cells = make(map[cell]counts)
+	}
+	have := r.cells[k]
+	have.add(c)
+	r.cells[k] = have
+}
+
+// addReport counts a report, apart from its rows; sign is -1 to take it back.
+func (r *rollup) addReport(domain, reporter int64, days dmarc.Attribution, sign int64) {
+	r.add(cell{domain, days.Main, reporter, days.Dated, 0}, counts{reports: sign})
+}
+
+// addRow counts n equal rows for each day that they have a share in, or takes
+// them back if n is negative. The rows themselves are counted for the main day.
+func (r *rollup) addRow(domain, reporter int64, days dmarc.Attribution, verdict dmarc.Verdict, messages, n int64) {
+	k := cell{domain, days.Main, reporter, days.Dated, verdict}
+	if !days.Estimated {
+		r.add(k, counts{rows: n, messages: n * messages})
+		return
+	}
+	r.share = days.Share(messages, r.share)
+	for i, day := range days.Days {
+		c := counts{messages: n * r.share[i], estimated: n * r.share[i]}
+		if day.Equal(days.Main) {
+			c.rows = n
+		}
+		if c == (counts{}) {
+			continue
+		}
+		k.day = day
+		r.add(k, c)
+	}
+}
+
+// write adds the changes to the tables, in the order of their keys, so that
+// writers cannot deadlock.
+func (r *rollup) write(ctx context.Context, tx pgx.Tx) error {
+	if len(r.cells) == 0 {
+		return nil
+	}
+	keys := make([]cell, 0, len(r.cells))
+	for k := range r.cells {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, compareCells)
+
+	n := len(keys)
+	domains, reporters := make([]int64, n), make([]int64, n)
+	days, dated, verdicts := make([]time.Time, n), make([]bool, n), make([]int16, n)
+	rows, messages, estimated, reports := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, k := range keys {
+		c := r.cells[k]
+		domains[i], days[i], reporters[i], dated[i], verdicts[i] = k.domain, k.day, k.reporter, k.dated, int16(k.verdict)
+		rows[i], messages[i], estimated[i], reports[i] = c.rows, c.messages, c.estimated, c.reports
+	}
+	const byReporter = `
+		INSERT INTO reporter_days AS t (domain_id, day, reporter_id, dated, verdict, rows, messages, estimated, reports)
+		SELECT * FROM unnest($1::bigint[], $2::date[], $3::bigint[], $4::bool[], $5::smallint[], $6::bigint[], $7::bigint[],
+			$8::bigint[], $9::bigint[])
+		ON CONFLICT (domain_id, day, reporter_id, dated, verdict) DO UPDATE
+		SET rows = t.rows + excluded.rows,
+			messages = t.messages + excluded.messages,
+			estimated = t.estimated + excluded.estimated,
+			reports = t.reports + excluded.reports`
+	if _, err := tx.Exec(ctx, byReporter, domains, days, reporters, dated, verdicts, rows, messages, estimated, reports); err != nil {
+		return fmt.Errorf("adding to reporter_days: %w", err)
+	}
+	return r.writeDomains(ctx, tx, keys)
+}
+
+// writeDomains sums the sorted cells up by domain and day.
+func (r *rollup) writeDomains(ctx context.Context, tx pgx.Tx, keys []cell) error {
+	type total struct {
+		cell
+		dmarc.Tally
+		estimated, reports int64
+	}
+	sums := make(map[cell]*total)
+	var order []*total
+	for _, k := range keys {
+		c := r.cells[k]
+		at := cell{domain: k.domain, day: k.day, dated: k.dated}
+		t := sums[at]
+		if t == nil {
+			t = &total{cell: at}
+			sums[at] = t
+			order = append(order, t)
+		}
+		t.AddVerdict(k.verdict, c.rows, c.messages)
+		t.estimated += c.estimated
+		t.reports += c.reports
+	}
+	slices.SortFunc(order, func(a, b *total) int { return compareCells(a.cell, b.cell) })
+
+	n := len(order)
+	days, domains, dated := make([]time.Time, n), make([]int64, n), make([]bool, n)
+	columns := make([][]int64, 12)
+	for i := range columns {
+		columns[i] = make([]int64, n)
+	}
+	for i, t := range order {
+		days[i], domains[i], dated[i] = t.day, t.domain, t.dated
+		for c, v := range [...]int64{t.Rows, t.Messages, t.DMARCPass, t.DKIMAligned, t.SPFAligned, t.None, t.Quarantine,
+			t.Reject, t.Pass, t.Unstated, t.estimated, t.reports} {
+			columns[c][i] = v
+		}
+	}
+	args := []any{days, domains, dated}
+	for _, c := range columns {
+		args = append(args, c)
+	}
+	const sql = `
+		INSERT INTO domain_days AS t (day, domain_id, dated, rows, messages, dmarc_pass, dkim_aligned, spf_aligned,
+			none, quarantine, reject, pass, unstated, estimated, reports)
+		SELECT * FROM unnest($1::date[], $2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+			$8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
+		ON CONFLICT (day, domain_id, dated) DO UPDATE
+		SET rows = t.rows + excluded.rows,
+			messages = t.messages + excluded.messages,
+			dmarc_pass = t.dmarc_pass + excluded.dmarc_pass,
+			dkim_aligned = t.dkim_aligned + excluded.dkim_aligned,
+			spf_aligned = t.spf_aligned + excluded.spf_aligned,
+			none = t.none + excluded.none,
+			quarantine = t.quarantine + excluded.quarantine,
+			reject = t.reject + excluded.reject,
+			pass = t.pass + excluded.pass,
+			unstated = t.unstated + excluded.unstated,
+			estimated = t.estimated + excluded.estimated,
+			reports = t.reports + excluded.reports,
+			changes = t.changes + 1`
+	if _, err := tx.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("adding to domain_days: %w", err)
+	}
+	return nil
+}
+
+func compareCells(a, b cell) int {
+	switch {
+	case a.domain != b.domain:
+		return sign(a.domain < b.domain)
+	case !a.day.Equal(b.day):
+		return sign(a.day.Before(b.day))
+	case a.reporter != b.reporter:
+		return sign(a.reporter < b.reporter)
+	case a.dated != b.dated:
+		return sign(b.dated)
+	case a.verdict != b.verdict:
+		return sign(a.verdict < b.verdict)
+	}
+	return 0
+}
+
+// sign returns -1 if less is true, and 1 otherwise.
+func sign(less bool) int {
+	if less {
+		return -1
+	}
+	return 1
+}

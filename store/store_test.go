@@ -1,0 +1,586 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/store"
+)
+
+var received = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// A report is described by what the tests vary.
+type report struct {
+	domain, org, id string
+	begin           time.Time
+	length          time.Duration
+	rows            []dmarc.Row
+}
+
+// aggregate makes the report that a parser would make of it.
+func (r report) aggregate() *dmarc.AggregateReport {
+	rep := &dmarc.AggregateReport{
+		Reporter: dmarc.Reporter{OrgName: r.org, Email: "noreply@" + r.org},
+		ID:       r.id,
+		Period:   dmarc.Period{Begin: r.begin, End: r.begin.Add(r.length)},
+		Policy:   dmarc.PolicyPublished{Domain: r.domain, P: dmarc.PolicyNone, ADKIM: dmarc.AlignmentRelaxed},
+	}
+	var f dmarc.Fingerprint
+	for i := range r.rows {
+		rep.Tally.Add(&r.rows[i])
+		f.Add(&r.rows[i])
+	}
+	rep.Hash = f.Sum(rep)
+	rep.Rows = func(yield func(*dmarc.Row, error) bool) {
+		for i := range r.rows {
+			if !yield(&r.rows[i], nil) {
+				return
+			}
+		}
+	}
+	return rep
+}
+
+type blob []byte
+
+func (b blob) ReadAt(p []byte, off int64) (int, error) { return bytes.NewReader(b).ReadAt(p, off) }
+func (b blob) Size() int64                             { return int64(len(b)) }
+
+// mail makes a delivery from a mailbox that carries reports.
+func mail(uid uint32, reports ...report) dmarc.Delivery {
+	raw := blob(fmt.Sprintf("mail %d", uid))
+	place := dmarc.Place{UIDValidity: 7, UID: uid}
+	d := dmarc.Delivery{
+		Mailbox: "inbox", Place: place, Reached: place, Digest: sha256.Sum256(raw), Raw: raw, Size: raw.Size(), ReceivedAt: received,
+	}
+	for i, r := range reports {
+		d.Parts = append(d.Parts, dmarc.Part{Path: fmt.Sprint(i + 1), Aggregate: r.aggregate()})
+	}
+	return d
+}
+
+func add(t *testing.T, s *store.Store, ds ...dmarc.Delivery) []dmarc.Fate {
+	t.Helper()
+	fates, err := s.Add(context.Background(), ds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fates
+}
+
+func outcomes(fates []dmarc.Fate) (all []dmarc.Outcome) {
+	for _, f := range fates {
+		all = append(all, f.Outcome)
+	}
+	return all
+}
+
+func row(source string, n int64, dkim, spf dmarc.Result, d dmarc.Disposition) dmarc.Row {
+	return dmarc.Row{Source: netip.MustParseAddr(source), Count: n, DKIM: dkim, SPF: spf, Disposition: d, HeaderFrom: "example.com", EnvelopeFrom: "bounce.example.com",
+		AuthDKIM: []dmarc.DKIMResult{{Domain: "example.com", Selector: "s1", Result: dkim}}}
+}
+
+const (
+	pass = dmarc.ResultPass
+	fail = dmarc.ResultFail
+)
+
+var day1 = time.Date(2026, 2, 3, 0, 0, 0, 0, time.UTC)
+
+func daily(id string, rows ...dmarc.Row) report {
+	return report{"example.com", "reporter.example", id, day1, 24*time.Hour - time.Second, rows}
+}
+
+var february = dmarc.Period{Begin: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}
+
+func summary(t *testing.T, s *store.Store, domain string) dmarc.DomainSummary {
+	t.Helper()
+	sum, err := s.Summary(context.Background(), dmarc.TrafficQuery{Domain: domain, Period: february})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+func TestAReportIsCountedOnceHoweverOftenItComes(t *testing.T) {
+	s, _ := open(t)
+	rep := daily("1", row("192.0.2.1", 5, pass, fail, dmarc.DispositionNone), row("192.0.2.2", 2, fail, fail, dmarc.DispositionReject))
+	want := dmarc.Tally{Rows: 2, Messages: 7, DMARCPass: 5, DKIMAligned: 5, None: 5, Reject: 2}
+
+	first := add(t, s, mail(1, rep))
+	if got := outcomes(first); !reflect.DeepEqual(got, []dmarc.Outcome{dmarc.OutcomeOK}) || first[0].Added != 1 || first[0].Rows != 2 {
+		t.Errorf("first: %+v", first)
+	}
+	if again := add(t, s, mail(1, rep)); !again[0].Known || again[0].Outcome != dmarc.OutcomeOK || again[0].Added != 0 {
+		t.Errorf("the same message: %+v", again)
+	}
+	if again := add(t, s, mail(2, rep), mail(3, rep)); !reflect.DeepEqual(outcomes(again), []dmarc.Outcome{dmarc.OutcomeDuplicate, dmarc.OutcomeDuplicate}) {
+		t.Errorf("other messages with the same report: %+v", again)
+	}
+	both := add(t, s, mail(4, daily("2", rep.rows...), daily("2", rep.rows...)))
+	if both[0].Added != 1 || both[0].Duplicate != 1 || both[0].Outcome != dmarc.OutcomeOK {
+		t.Errorf("twice in one message: %+v", both)
+	}
+	want.Merge(want)
+	sum := summary(t, s, "example.com")
+	if sum.Tally != want || sum.Reports != 2 || len(sum.Days) != 1 || !sum.Days[0].Day.Equal(day1) {
+		t.Errorf("summary = %+v, want %+v on one day", sum, want)
+	}
+	place, err := s.Place(context.Background(), "inbox")
+	if err != nil || place != (dmarc.Place{UIDValidity: 7, UID: 4}) {
+		t.Errorf("place = %+v, %v", place, err)
+	}
+}
+
+func TestOfConflictingReportsTheLargerCountsAndOnATieTheLater(t *testing.T) {
+	s, _ := open(t)
+	small := daily("1", row("192.0.2.1", 5, pass, pass, dmarc.DispositionNone))
+	large := daily("1", row("192.0.2.1", 6, pass, fail, dmarc.DispositionNone), row("192.0.2.1", 3, fail, fail, dmarc.DispositionNone))
+	equal := daily("1", row("192.0.2.9", 9, fail, fail, dmarc.DispositionQuarantine))
+	for i, step := range []struct {
+		add  report
+		want dmarc.Outcome
+		sum  dmarc.Tally
+	}{
+		{small, dmarc.OutcomeOK, dmarc.Tally{Rows: 1, Messages: 5, DMARCPass: 5, DKIMAligned: 5, SPFAligned: 5, None: 5}},
+		{large, dmarc.OutcomeConflict, dmarc.Tally{Rows: 2, Messages: 9, DMARCPass: 6, DKIMAligned: 6, None: 9}},
+		{small, dmarc.OutcomeDuplicate, dmarc.Tally{Rows: 2, Messages: 9, DMARCPass: 6, DKIMAligned: 6, None: 9}},
+		{equal, dmarc.OutcomeConflict, dmarc.Tally{Rows: 1, Messages: 9, Quarantine: 9}},
+		{large, dmarc.OutcomeDuplicate, dmarc.Tally{Rows: 1, Messages: 9, Quarantine: 9}},
+	} {
+		fates := add(t, s, mail(uint32(i+1), step.add))
+		if got := outcomes(fates); got[0] != step.want {
+			t.Errorf("step %d: %s (%s), want %s", i, got[0], fates[0].Reason, step.want)
+		}
+		if sum := summary(t, s, "example.com"); sum.Tally != step.sum || sum.Reports != 1 {
+			t.Errorf("step %d: %+v, want %+v", i, sum, step.sum)
+		}
+	}
+	// All three in one batch come to the same.
+	s2, _ := open(t)
+	add(t, s2, mail(1, small), mail(2, large, small), mail(3, equal))
+	if got, want := summary(t, s2, "example.com").Tally, summary(t, s, "example.com").Tally; got != want {
+		t.Errorf("in one batch: %+v, want %+v", got, want)
+	}
+}
+
+func TestAMessageThatTheDatabaseRefusesIsSetAside(t *testing.T) {
+	s, _ := open(t)
+	good := daily("1", row("192.0.2.1", 5, pass, pass, dmarc.DispositionNone))
+	broken := mail(2, daily("2", row("192.0.2.1", 5, pass, pass, dmarc.DispositionNone)))
+	broken.Parts[0].Aggregate.Rows = func(yield func(*dmarc.Row, error) bool) {
+		yield(nil, &dmarc.Error{Outcome: dmarc.OutcomeBadXML, Reason: "it breaks off"})
+	}
+	unfit := mail(3, daily("3", row("192.0.2.1", 5, pass, pass, dmarc.DispositionNone)))
+	unfit.Parts[0].Aggregate.Period.End = time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC) // no timestamp of PostgreSQL
+	fates := add(t, s, mail(1, good), broken, unfit, mail(4, daily("4", good.rows...)))
+	want := []dmarc.Outcome{dmarc.OutcomeOK, dmarc.OutcomeBadXML, dmarc.OutcomeNotStored, dmarc.OutcomeOK}
+	if got := outcomes(fates); !reflect.DeepEqual(got, want) {
+		t.Errorf("outcomes = %v, want %v", got, want)
+	}
+	if got := summary(t, s, "example.com"); got.Tally.Messages != 10 || got.Reports != 2 {
+		t.Errorf("summary = %+v", got)
+	}
+	entries, _, err := s.Messages(context.Background(), dmarc.MessageQuery{Page: dmarc.Page{Limit: 10}})
+	if err != nil || len(entries) != 4 {
+		t.Errorf("%d lines in the ledger, %v", len(entries), err)
+	}
+}
+
+func TestTextThatPostgreSQLCannotHoldIsCleaned(t *testing.T) {
+	s, _ := open(t)
+	rep := daily("nul\x00 and \xff", dmarc.Row{
+		Count: 1, SourceText: "X.\x00X", HeaderFrom: "a\x00\xfe.example", EnvelopeTo: "\xff", DispositionWord: "\x00odd",
+		Reasons: []dmarc.Reason{{Type: "local_policy", Comment: "\x00\xff"}},
+	})
+	rep.org = "org\x00\xff"
+	if got := outcomes(add(t, s, mail(1, rep))); got[0] != dmarc.OutcomeOK {
+		t.Errorf("outcome = %s", got[0])
+	}
+}
+
+func TestTheArchiveGivesBackTheBytes(t *testing.T) {
+	s, _ := open(t)
+	raw := make(blob, 5<<20)
+	src := rand.NewChaCha8([32]byte{1})
+	src.Read(raw)
+	d := mail(1, daily("1", row("192.0.2.1", 5, pass, pass, dmarc.DispositionNone)))
+	d.Raw, d.Digest, d.Size = raw, sha256.Sum256(raw), raw.Size()
+	add(t, s, d, mail(2, daily("2")))
+	reports, _, err := s.Reports(context.Background(), dmarc.ReportQuery{Period: february, Page: dmarc.Page{Limit: 10}})
+	if err != nil || len(reports) != 2 {
+		t.Fatalf("%d reports, %v", len(reports), err)
+	}
+	for _, rep := range reports {
+		want := []byte(raw)
+		if rep.Report.ID == "2" {
+			want = []byte("mail 2")
+		}
+		r, entry, err := s.Raw(context.Background(), rep.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		r.Close()
+		if err != nil || !bytes.Equal(got, want) || entry.Size != int64(len(want)) {
+			t.Errorf("report %s: %d bytes, %v; want %d", rep.Report.ID, len(got), err, len(want))
+		}
+	}
+	if _, _, err := s.Raw(context.Background(), "9-9"); !errors.Is(err, dmarc.ErrNotFound) {
+		t.Errorf("unknown report: %v", err)
+	}
+}
+
+func TestAStoredReportComesBackAsItWas(t *testing.T) {
+	s, _ := open(t)
+	want := report{"example.com", "reporter.example", "1", day1, 24 * time.Hour, []dmarc.Row{
+		{
+			Source: netip.MustParseAddr("2001:db8::1"), Count: 5, Disposition: dmarc.DispositionPass, DKIM: pass, SPF: fail,
+			Reasons:    []dmarc.Reason{{Type: "local_policy", Comment: "arc=pass"}},
+			HeaderFrom: "example.com", EnvelopeFrom: "bounce.example.net", EnvelopeTo: "example.org",
+			AuthDKIM: []dmarc.DKIMResult{{Domain: "example.com", Selector: "k1", Result: pass}, {Domain: "example.net", Result: dmarc.ResultPermError, Word: "error", Human: "no key"}},
+			AuthSPF:  []dmarc.SPFResult{{Domain: "bounce.example.net", Scope: "mfrom", Result: dmarc.ResultSoftFail}},
+			Ours:     dmarc.Alignment{DKIM: true, Disagreement: dmarc.VerdictMissing}, Flags: dmarc.RowUnknownWords,
+		},
+		{SourceText: "X.X.X.X", Count: 2, DispositionWord: "odd", NullSender: true, Flags: dmarc.RowNoSource},
+		{Source: netip.MustParseAddr("192.0.2.1"), SPF: pass, DKIM: fail, Disposition: dmarc.DispositionNone, HeaderFrom: "example.com"},
+	}}
+	add(t, s, mail(1, want))
+	list, _, err := s.Reports(context.Background(), dmarc.ReportQuery{Domain: "example.com", Reporter: "reporter.example", Period: february, Page: dmarc.Page{Limit: 10}})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d reports, %v", len(list), err)
+	}
+	got, err := s.Report(context.Background(), list[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []dmarc.Row
+	for r, err := range got.Report.Rows {
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, r.Clone())
+	}
+	for i := range want.rows {
+		w := want.rows[i].Clone()
+		if i >= len(rows) || !reflect.DeepEqual(rows[i], w) {
+			t.Errorf("row %d:\n%+v, want\n%+v", i, rows, w)
+		}
+	}
+	wantRep := want.aggregate()
+	got.Report.Rows, wantRep.Rows = nil, nil
+	if !reflect.DeepEqual(got.Report, *wantRep) {
+		t.Errorf("report\n%+v, want\n%+v", got.Report, *wantRep)
+	}
+}
+
+// random makes reports as unlike as they come: of a day, some hours, a week, a
+// year, the past, the future; some share an identity.
+func random(rnd *rand.Rand, n int) (all []report) {
+	results := []dmarc.Result{pass, fail, dmarc.ResultUnknown}
+	for i := range n {
+		r := report{
+			domain: fmt.Sprintf("d%d.example", rnd.IntN(4)), org: fmt.Sprintf("org%d.example", rnd.IntN(5)), id: fmt.Sprint(rnd.IntN(n)),
+			begin: day1.Add(time.Duration(rnd.IntN(20*24)) * time.Hour), length: 24*time.Hour - time.Second,
+		}
+		switch rnd.IntN(10) {
+		case 0:
+			r.length = time.Duration(rnd.IntN(10*24)) * time.Hour
+		case 1:
+			r.length = 366 * 24 * time.Hour
+		case 2:
+			r.begin = time.Date(1979, 1, 1, rnd.IntN(30), 0, 0, 0, time.UTC)
+		case 3:
+			r.begin = received.AddDate(0, 0, 2+rnd.IntN(40))
+		}
+		for range rnd.IntN(12) {
+			row := dmarc.Row{
+				Count: rnd.Int64N(100), DKIM: results[rnd.IntN(3)], SPF: results[rnd.IntN(3)], Disposition: dmarc.Disposition(rnd.IntN(5)),
+				HeaderFrom: fmt.Sprintf("h%d.example", rnd.IntN(3)),
+			}
+			if rnd.IntN(10) > 0 {
+				row.Source = netip.AddrFrom4([4]byte{192, 0, byte(rnd.IntN(2)), byte(i*7 + rnd.IntN(200))})
+			}
+			r.rows = append(r.rows, row)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// expectation is what the store must say, computed from reports one by one.
+type expectation struct {
+	dated, undated map[string]map[time.Time]dmarc.Tally // domain → day
+	sources        map[string]map[string]dmarc.Tally    // domain → address
+	reporters      map[string]map[string]dmarc.Tally    // domain → org_name
+}
+
+func expect(active iter.Seq[report]) expectation {
+	e := expectation{map[string]map[time.Time]dmarc.Tally{}, map[string]map[time.Time]dmarc.Tally{}, map[string]map[string]dmarc.Tally{}, map[string]map[string]dmarc.Tally{}}
+	for r := range active {
+		a, _ := r.aggregate().Period.Attribute(received)
+		days := e.dated
+		if !a.Dated {
+			days = e.undated
+		}
+		for _, row := range r.rows {
+			for i, n := range a.Share(row.Count, nil) {
+				var rows int64
+				if a.Days[i].Equal(a.Main) {
+					rows = 1
+				}
+				plus(days, r.domain, a.Days[i], row.Verdict(), rows, n)
+				plus(e.reporters, r.domain, r.org, row.Verdict(), rows, n)
+				if row.Source.IsValid() {
+					plus(e.sources, r.domain, row.Source.String(), row.Verdict(), rows, n)
+				} else {
+					plus(e.sources, r.domain, "", row.Verdict(), rows, n)
+				}
+			}
+		}
+	}
+	return e
+}
+
+func plus[K comparable](m map[string]map[K]dmarc.Tally, domain string, k K, v dmarc.Verdict, rows, n int64) {
+	if m[domain] == nil {
+		m[domain] = map[K]dmarc.Tally{}
+	}
+	t := m[domain][k]
+	t.AddVerdict(v, rows, n)
+	m[domain][k] = t
+}
+
+func TestRollupsEqualTheRowsWhateverComesInWhateverOrderAtOnce(t *testing.T) {
+	s, db := open(t)
+	rnd := rand.New(rand.NewPCG(3, 4))
+	reports := random(rnd, 400)
+
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := w * 100; i < (w+1)*100; i += 10 {
+				var ds []dmarc.Delivery
+				for j := range 10 {
+					d := mail(uint32(i+j+1), reports[i+j])
+					d.Mailbox = fmt.Sprint("box", w)
+					ds = append(ds, d)
+				}
+				if _, err := s.Add(context.Background(), ds); err != nil {
+					t.Error(err)
+				}
+				if w == 0 {
+					if err := s.SummariseSources(context.Background()); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	if err := s.SummariseSources(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+
+	// Which of several reports of one identity counts depends on the order in
+	// which they came: the database says which.
+	active := map[string]bool{}
+	rows, err := db.Query(context.Background(), "SELECT hash FROM reports WHERE active")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		var hash []byte
+		if err := rows.Scan(&hash); err != nil {
+			t.Fatal(err)
+		}
+		active[string(hash)] = true
+	}
+	most := map[string]int64{} // messages of the largest report of each identity
+	chosen := map[string]report{}
+	for _, r := range reports {
+		rep := r.aggregate()
+		k := fmt.Sprint(r.domain, r.org, r.id, rep.Period)
+		most[k] = max(most[k], rep.Tally.Messages)
+		if active[string(rep.Hash[:])] {
+			chosen[k] = r
+		}
+	}
+	if len(chosen) != len(most) || len(active) != len(chosen) {
+		t.Errorf("%d identities, %d of them active, %d active hashes", len(most), len(chosen), len(active))
+	}
+	for k, r := range chosen {
+		if n := r.aggregate().Tally.Messages; n != most[k] {
+			t.Errorf("%s: a report with %d messages counts, another has %d", k, n, most[k])
+		}
+	}
+	want := expect(func(yield func(report) bool) {
+		for _, r := range chosen {
+			if !yield(r) {
+				return
+			}
+		}
+	})
+
+	ever := dmarc.Period{Begin: time.Unix(0, 0).UTC(), End: received.AddDate(1, 0, 0)}
+	for domain := range want.reporters {
+		sum, err := s.Summary(context.Background(), dmarc.TrafficQuery{Domain: domain, Period: ever})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dated := map[time.Time]dmarc.Tally{}
+		for _, d := range sum.Days {
+			if d.Tally != (dmarc.Tally{}) {
+				dated[d.Day] = d.Tally
+			}
+		}
+		if w := nonzero(want.dated[domain]); !reflect.DeepEqual(dated, w) {
+			t.Errorf("%s: days\n%v, want\n%v", domain, dated, w)
+		}
+		var undated dmarc.Tally
+		for _, t := range want.undated[domain] {
+			undated.Merge(t)
+		}
+		if sum.Undated != undated {
+			t.Errorf("%s: undated %+v, want %+v", domain, sum.Undated, undated)
+		}
+
+		reporters := map[string]dmarc.Tally{}
+		q := dmarc.TrafficQuery{Domain: domain, Period: ever, Page: dmarc.Page{Limit: 2}}
+		for {
+			items, next, err := s.Reporters(context.Background(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range items {
+				reporters[r.Reporter.OrgName] = r.Tally
+			}
+			if next == "" {
+				break
+			}
+			q.After = next
+		}
+		if !reflect.DeepEqual(nonzero(reporters), nonzero(want.reporters[domain])) {
+			t.Errorf("%s: reporters\n%v, want\n%v", domain, reporters, want.reporters[domain])
+		}
+
+		sources := map[string]dmarc.Tally{}
+		q = dmarc.TrafficQuery{Domain: domain, Period: ever, Page: dmarc.Page{Limit: 7}}
+		for {
+			list, next, err := s.Sources(context.Background(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if list.Pending || list.Others != (dmarc.Tally{}) {
+				t.Errorf("%s: pending %v, others %+v", domain, list.Pending, list.Others)
+			}
+			sources[""] = list.Unknown
+			for _, r := range list.Items {
+				sources[r.Source.String()] = r.Tally
+			}
+			if next == "" {
+				if int64(len(sources)-1) != list.Total {
+					t.Errorf("%s: %d sources over all pages, total says %d", domain, len(sources)-1, list.Total)
+				}
+				break
+			}
+			q.After = next
+		}
+		if w := want.sources[domain]; !reflect.DeepEqual(nonzero(sources), nonzero(w)) {
+			t.Errorf("%s: sources\n%v, want\n%v", domain, sources, w)
+		}
+	}
+
+	// All domains at a glance: the same totals, over pages.
+	var names []string
+	q := dmarc.DomainQuery{Period: ever, Trend: ever, Page: dmarc.Page{Limit: 1}}
+	for {
+		items, next, err := s.Domains(context.Background(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range items {
+			names = append(names, d.Domain)
+			sum, _ := s.Summary(context.Background(), dmarc.TrafficQuery{Domain: d.Domain, Period: ever})
+			if d.Tally != sum.Tally || d.Reports != sum.Reports || !reflect.DeepEqual(d.Days, sum.Days) {
+				t.Errorf("%s: %+v, want %+v", d.Domain, d, sum)
+			}
+		}
+		if next == "" {
+			break
+		}
+		q.After = next
+	}
+	if len(names) != 4 {
+		t.Errorf("domains = %v", names)
+	}
+}
+
+func nonzero[K comparable](m map[K]dmarc.Tally) map[K]dmarc.Tally {
+	out := map[K]dmarc.Tally{}
+	for k, t := range m {
+		if t != (dmarc.Tally{}) {
+			out[k] = t
+		}
+	}
+	return out
+}
+
+func TestSourcesBeyondTheBusiestAreSummed(t *testing.T) {
+	s, _ := open(t)
+	var rows []dmarc.Row
+	for i := range 300 {
+		rows = append(rows, row(fmt.Sprintf("198.51.%d.%d", i/250, i%250+1), int64(1000-i), pass, pass, dmarc.DispositionNone))
+	}
+	add(t, s, mail(1, daily("1", rows...)))
+	list, _, err := s.Sources(context.Background(), dmarc.TrafficQuery{Domain: "example.com", Period: february, Page: dmarc.Page{Limit: 1000}})
+	if err != nil || !list.Pending || len(list.Items) != 0 {
+		t.Errorf("before the pass: %+v, %v", list, err)
+	}
+	if err := s.SummariseSources(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	list, _, err = s.Sources(context.Background(), dmarc.TrafficQuery{Domain: "example.com", Period: february, Page: dmarc.Page{Limit: 1000}})
+	if err != nil || list.Pending || len(list.Items) != 250 || list.Total != 250 {
+		t.Fatalf("%d of %d sources, pending %v, %v", len(list.Items), list.Total, list.Pending, err)
+	}
+	sum := list.Others
+	for _, i := range list.Items {
+		sum.Merge(i.Tally)
+	}
+	if want := summary(t, s, "example.com").Tally; sum != want || list.Others.Rows != 50 {
+		t.Errorf("sources and others = %+v, want %+v", sum, want)
+	}
+}
+
+func TestCursorsOfStrangersAreRefused(t *testing.T) {
+	s, _ := open(t)
+	add(t, s, mail(1, daily("1", row("192.0.2.1", 5, pass, pass, dmarc.DispositionNone))))
+	ctx := context.Background()
+	for _, c := range []dmarc.Cursor{"x", "!!", "MTIz", "LTk5OTk5OTk5OTk5OTk5OTk5OTkgMSAx", "OTIyMzM3MjAzNjg1NDc3NTgwNyAxIDE", "MQB4"} {
+		page := dmarc.Page{After: c, Limit: 5}
+		_, _, e1 := s.Reports(ctx, dmarc.ReportQuery{Period: february, Page: page})
+		_, _, e2 := s.Failures(ctx, dmarc.FailureQuery{Period: february, Page: page})
+		_, _, e3 := s.TLS(ctx, dmarc.TLSQuery{Period: february, Page: page})
+		_, _, e4 := s.Sources(ctx, dmarc.TrafficQuery{Domain: "example.com", Period: february, Page: page})
+		for i, err := range []error{e1, e2, e3, e4} {
+			if !errors.Is(err, dmarc.ErrBadCursor) {
+				t.Errorf("cursor %q, list %d: %v", c, i, err)
+			}
+		}
+	}
+}

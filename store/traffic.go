@@ -1,0 +1,419 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// tally sums the columns of a tally, in the order of scanTally.
+const tally = `
+	coalesce(sum(rows), 0)::bigint,
+	coalesce(sum(messages), 0)::bigint,
+	coalesce(sum(dmarc_pass), 0)::bigint,
+	coalesce(sum(dkim_aligned), 0)::bigint,
+	coalesce(sum(spf_aligned), 0)::bigint,
+	coalesce(sum(none), 0)::bigint,
+	coalesce(sum(quarantine), 0)::bigint,
+	coalesce(sum(reject), 0)::bigint,
+	coalesce(sum(pass), 0)::bigint,
+	coalesce(sum(unstated), 0)::bigint`
+
+// tallyColumns are the columns of a tally made from verdicts: see dmarc.Verdict.
+const tallyColumns = `
+	coalesce(sum(rows), 0)::bigint AS rows,
+	coalesce(sum(messages), 0)::bigint AS messages,
+	coalesce(sum(messages) FILTER (WHERE verdict & 3 <> 0), 0)::bigint AS dmarc_pass,
+	coalesce(sum(messages) FILTER (WHERE verdict & 1 <> 0), 0)::bigint AS dkim_aligned,
+	coalesce(sum(messages) FILTER (WHERE verdict & 2 <> 0), 0)::bigint AS spf_aligned,
+	coalesce(sum(messages) FILTER (WHERE verdict >> 4 IN (1, 4)), 0)::bigint AS none,
+	coalesce(sum(messages) FILTER (WHERE verdict >> 4 = 2), 0)::bigint AS quarantine,
+	coalesce(sum(messages) FILTER (WHERE verdict >> 4 = 3), 0)::bigint AS reject,
+	coalesce(sum(messages) FILTER (WHERE verdict >> 4 = 4), 0)::bigint AS pass,
+	coalesce(sum(messages) FILTER (WHERE verdict >> 4 = 0), 0)::bigint AS unstated`
+
+// scanTally returns where the columns of a tally go.
+func scanTally(t *dmarc.Tally) []any {
+	return []any{&t.Rows, &t.Messages, &t.DMARCPass, &t.DKIMAligned, &t.SPFAligned, &t.None, &t.Quarantine, &t.Reject, &t.Pass, &t.Unstated}
+}
+
+// domainID returns the number of a domain, or dmarc.ErrNotFound.
+func (s *Store) domainID(ctx context.Context, name string) (int64, error) {
+	var id int64
+	err := s.db.QueryRow(ctx, "SELECT id FROM domains WHERE name = $1", clean(name)).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = dmarc.ErrNotFound
+	}
+	if err != nil {
+		return 0, fmt.Errorf("domain %q: %w", name, err)
+	}
+	return id, nil
+}
+
+// Domains returns the domains that reports were stored for, busiest first.
+// Those without messages in the period come last.
+func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
+	messages, name, err := afterBusiest(q.After)
+	if err != nil {
+		return nil, "", err
+	}
+	const sql = `
+		WITH page AS (
+			SELECT d.id, d.name,` + tally + `,
+				coalesce(sum(t.reports), 0)::bigint AS reports,
+				coalesce(sum(t.messages), 0)::bigint AS busy
+			FROM domains d
+			LEFT JOIN domain_days t ON t.domain_id = d.id AND t.day >= @begin AND t.day < @end
+			WHERE d.name <> '' AND (@search = '' OR strpos(d.name, @search) > 0)
+			GROUP BY d.id, d.name
+			HAVING coalesce(sum(t.messages), 0) < @messages
+				OR coalesce(sum(t.messages), 0) = @messages AND d.name > @name
+			ORDER BY busy DESC, d.name
+			LIMIT @limit
+		)
+		SELECT page.*, last.day, published.about
+		FROM page
+		LEFT JOIN LATERAL (
+			SELECT day
+			FROM reporter_days
+			WHERE domain_id = page.id AND messages > 0
+			ORDER BY day DESC
+			LIMIT 1
+		) AS last ON true
+		LEFT JOIN LATERAL (` + lastReported + ` AND domain_id = page.id ORDER BY begins_at DESC, id DESC LIMIT 1) AS published ON true
+		ORDER BY busy DESC, name`
+	type line struct {
+		dmarc.DomainTraffic
+		id int64
+	}
+	rows, _ := s.db.Query(ctx, sql, pgx.NamedArgs{
+		"begin": q.Period.Begin, "end": q.Period.End, "search": strings.ToLower(clean(q.Search)),
+		"messages": messages, "name": name, "limit": q.Limit + 1,
+	})
+	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
+		var busy int64
+		var last *time.Time
+		var published []byte
+		into := append([]any{&l.id, &l.Domain}, scanTally(&l.Tally)...)
+		if err := row.Scan(append(into, &l.Reports, &busy, &last, &published)...); err != nil {
+			return l, err
+		}
+		if last != nil {
+			l.LastDay = *last
+		}
+		l.Published, err = policyOf(l.Domain, published)
+		return l, err
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("listing domains: %w", err)
+	}
+	if !q.Trend.Begin.IsZero() {
+		ids := make([]int64, len(lines))
+		at := make(map[int64]*line, len(lines))
+		for i := range lines {
+			ids[i], at[lines[i].id] = lines[i].id, &lines[i]
+		}
+		err := s.days(ctx, ids, q.Trend, func(id int64, d dmarc.DayTraffic) { at[id].Days = append(at[id].Days, d) })
+		if err != nil {
+			return nil, "", err
+		}
+	}
+	return pageOf(lines, q.Limit, func(l line) dmarc.DomainTraffic { return l.DomainTraffic },
+		func(l line) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.Domain) })
+}
+
+// lastReported begins a query for the policy that a domain published, as last
+// reported.
+const lastReported = `
+	SELECT about
+	FROM reports
+	WHERE active AND dated`
+
+func policyOf(domain string, text []byte) (*dmarc.PolicyPublished, error) {
+	if text == nil {
+		return nil, nil
+	}
+	var a about
+	if err := json.Unmarshal(text, &a); err != nil {
+		return nil, err
+	}
+	p := a.policy(domain)
+	return &p, nil
+}
+
+// days yields the dated traffic of domains, by domain and ascending by day.
+func (s *Store) days(ctx context.Context, ids []int64, period dmarc.Period, take func(int64, dmarc.DayTraffic)) error {
+	const sql = `
+		SELECT domain_id, day, sum(estimated) > 0,` + tallyColumns + `
+		FROM reporter_days
+		WHERE domain_id = ANY (@ids) AND day >= @begin AND day < @end AND dated
+		GROUP BY domain_id, day
+		HAVING sum(messages) > 0 OR sum(reports) > 0
+		ORDER BY domain_id, day`
+	rows, _ := s.db.Query(ctx, sql, pgx.NamedArgs{"ids": ids, "begin": period.Begin, "end": period.End})
+	var id int64
+	var d dmarc.DayTraffic
+	_, err := pgx.ForEachRow(rows, append([]any{&id, &d.Day, &d.Estimated}, scanTally(&d.Tally)...), func() error {
+		take(id, d)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading days: %w", err)
+	}
+	return nil
+}
+
+// Summary returns what the reports of a period tell about a domain.
+func (s *Store) Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error) {
+	sum := dmarc.DomainSummary{Domain: q.Domain}
+	id, err := s.domainID(ctx, q.Domain)
+	if err != nil {
+		return sum, err
+	}
+	err = s.days(ctx, []int64{id}, q.Period, func(_ int64, d dmarc.DayTraffic) {
+		sum.Days = append(sum.Days, d)
+		sum.Tally.Merge(d.Tally)
+	})
+	if err != nil {
+		return sum, err
+	}
+	const undated = `
+		SELECT coalesce(sum(reports), 0)::bigint,` + tallyColumns + `
+		FROM reporter_days
+		WHERE domain_id = @id AND day >= @begin AND day < @end AND NOT dated`
+	var undatedReports int64
+	args := pgx.NamedArgs{"id": id, "begin": q.Period.Begin, "end": q.Period.End}
+	if err := s.db.QueryRow(ctx, undated, args).Scan(append([]any{&undatedReports}, scanTally(&sum.Undated)...)...); err != nil {
+		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
+	}
+	sum.Tally.Merge(sum.Undated)
+	const reports = `
+		SELECT coalesce(sum(reports), 0)::bigint
+		FROM reporter_days
+		WHERE domain_id = @id AND day >= @begin AND day < @end AND verdict = 0`
+	if err := s.db.QueryRow(ctx, reports, args).Scan(&sum.Reports); err != nil {
+		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
+	}
+	var published []byte
+	err = s.db.QueryRow(ctx, lastReported+" AND domain_id = $1 ORDER BY begins_at DESC, id DESC LIMIT 1", id).Scan(&published)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
+	}
+	sum.Published, err = policyOf(q.Domain, published)
+	return sum, err
+}
+
+// Reporters returns who reported about a domain, busiest first.
+func (s *Store) Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error) {
+	id, err := s.domainID(ctx, q.Domain)
+	if err != nil {
+		return nil, "", err
+	}
+	messages, key, err := afterBusiest(q.After)
+	if err != nil {
+		return nil, "", err
+	}
+	const sql = `
+		WITH sums AS (
+			SELECT reporter_id, max(day) AS last, sum(reports)::bigint AS reports,` + tallyColumns + `
+			FROM reporter_days
+			WHERE domain_id = @domain AND day >= @begin AND day < @end
+			GROUP BY reporter_id
+			HAVING sum(reports) > 0 OR sum(messages) > 0
+		)
+		SELECT r.key, r.org_name, r.email, s.last, s.reports, s.rows, s.messages, s.dmarc_pass, s.dkim_aligned, s.spf_aligned,
+			s.none, s.quarantine, s.reject, s.pass, s.unstated
+		FROM sums s
+		JOIN reporters r ON r.domain_id = @domain AND r.id = s.reporter_id
+		WHERE s.messages < @messages OR s.messages = @messages AND r.key > @key
+		ORDER BY s.messages DESC, r.key
+		LIMIT @limit`
+	type line struct {
+		dmarc.ReporterTraffic
+		key string
+	}
+	rows, _ := s.db.Query(ctx, sql, pgx.NamedArgs{
+		"domain": id, "begin": q.Period.Begin, "end": q.Period.End, "messages": messages, "key": key, "limit": q.Limit + 1,
+	})
+	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
+		into := []any{&l.key, &l.Reporter.OrgName, &l.Reporter.Email, &l.LastDay, &l.Reports}
+		err = row.Scan(append(into, scanTally(&l.Tally)...)...)
+		return l, err
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("reporters of %s: %w", q.Domain, err)
+	}
+	return pageOf(lines, q.Limit, func(l line) dmarc.ReporterTraffic { return l.ReporterTraffic },
+		func(l line) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.key) })
+}
+
+// Sources returns the addresses that sent mail as a domain, busiest first.
+func (s *Store) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error) {
+	var list dmarc.SourceList
+	id, err := s.domainID(ctx, q.Domain)
+	if err != nil {
+		return list, "", err
+	}
+	messages, name, err := afterBusiest(q.After)
+	if err != nil {
+		return list, "", err
+	}
+	after := netip.IPv4Unspecified() // before all others
+	if name != "" {
+		if after, err = netip.ParseAddr(name); err != nil {
+			return list, "", dmarc.ErrBadCursor
+		}
+	} else if messages != math.MaxInt64 {
+		return list, "", dmarc.ErrBadCursor
+	}
+	args := pgx.NamedArgs{"domain": id, "begin": q.Period.Begin, "end": q.Period.End, "messages": messages, "after": after, "limit": q.Limit + 1}
+
+	const rest = `
+		SELECT kind,` + tally + `
+		FROM source_days
+		WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind > 0
+		GROUP BY kind`
+	rows, _ := s.db.Query(ctx, rest, args)
+	var kind dmarc.SourceKind
+	var t dmarc.Tally
+	_, err = pgx.ForEachRow(rows, append([]any{&kind}, scanTally(&t)...), func() error {
+		if kind == dmarc.SourceOthers {
+			list.Others = t
+		} else {
+			list.Unknown = t
+		}
+		return nil
+	})
+	if err != nil {
+		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
+	}
+	const state = `
+		SELECT (
+			SELECT count(DISTINCT source)
+			FROM source_days
+			WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 0
+		), EXISTS (
+			SELECT FROM domain_days
+			WHERE domain_id = @domain AND day >= @begin AND day < @end AND changes <> summarised
+		)`
+	if err := s.db.QueryRow(ctx, state, args).Scan(&list.Total, &list.Pending); err != nil {
+		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
+	}
+	const sql = `
+		SELECT source, min(day), max(day),` + tally + `
+		FROM source_days
+		WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 0
+		GROUP BY source
+		HAVING sum(messages) < @messages OR sum(messages) = @messages AND source > @after
+		ORDER BY sum(messages) DESC, source
+		LIMIT @limit`
+	rows, _ = s.db.Query(ctx, sql, args)
+	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l dmarc.SourceTraffic, err error) {
+		err = row.Scan(append([]any{&l.Source, &l.FirstDay, &l.LastDay}, scanTally(&l.Tally)...)...)
+		return l, err
+	})
+	if err != nil {
+		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
+	}
+	var next dmarc.Cursor
+	list.Items, next, err = pageOf(lines, q.Limit, func(l dmarc.SourceTraffic) dmarc.SourceTraffic { return l },
+		func(l dmarc.SourceTraffic) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.Source.String()) })
+	return list, next, err
+}
+
+// selectReport lists the columns that scanReport reads.
+const selectReport = `
+	SELECT r.domain_id, r.id, d.name, r.report_id, r.begins_at, r.ends_at, r.hash, r.active, r.day, r.received_at, r.seen,
+		r.message, r.part, r.flags, r.about, r.rows, r.messages, r.dmarc_pass, r.dkim_aligned, r.spf_aligned, r.none,
+		r.quarantine, r.reject, r.pass, r.unstated, r.rows_dropped, r.messages_dropped
+	FROM reports r
+	JOIN domains d ON d.id = r.domain_id`
+
+type storedReport struct {
+	position
+	dmarc.ReportSummary
+	day time.Time
+}
+
+func scanReport(row pgx.CollectableRow) (l storedReport, err error) {
+	var hash []byte
+	var flags int64
+	var a about
+	rep := &l.Report
+	into := []any{&l.domain, &l.id, &rep.Policy.Domain, &rep.ID, &rep.Period.Begin, &rep.Period.End, &hash, &l.Active, &l.day,
+		&l.ReceivedAt, &l.Seen, &l.MessageID, &l.Part, &flags, &a}
+	into = append(into, scanTally(&rep.Tally)...)
+	if err := row.Scan(append(into, &rep.Dropped.Rows, &rep.Dropped.Messages)...); err != nil {
+		return l, err
+	}
+	l.ID, l.at = reportKey(l.domain, l.id), rep.Period.Begin
+	copy(rep.Hash[:], hash)
+	rep.Flags = dmarc.Flags(flags)
+	rep.Reporter = dmarc.Reporter{OrgName: a.OrgName, Email: a.Email, ExtraContact: a.ExtraContact}
+	rep.Version, rep.Namespace, rep.Generator, rep.Errors = a.Version, a.Namespace, a.Generator, a.Errors
+	rep.Policy = a.policy(rep.Policy.Domain)
+	return l, nil
+}
+
+// Reports returns aggregate reports, newest first by the begin of their
+// period, without rows. Those that do not count are among them.
+func (s *Store) Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error) {
+	after, err := afterTime(q.After)
+	if err != nil {
+		return nil, "", err
+	}
+	where := `
+		WHERE r.begins_at >= @begin AND r.begins_at < @end
+			AND (r.begins_at, r.domain_id, r.id) < (@at, @after_domain, @after_id)`
+	args := after.args(pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1})
+	if q.Domain != "" {
+		id, err := s.domainID(ctx, q.Domain)
+		if errors.Is(err, dmarc.ErrNotFound) {
+			return []dmarc.ReportSummary{}, "", nil
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		where += " AND r.domain_id = @domain"
+		args["domain"] = id
+	}
+	if q.Reporter != "" {
+		where += " AND r.about->>'org_name' = @reporter"
+		args["reporter"] = clean(q.Reporter)
+	}
+	rows, _ := s.db.Query(ctx, selectReport+where+" ORDER BY r.begins_at DESC, r.domain_id DESC, r.id DESC LIMIT @limit", args)
+	lines, err := pgx.CollectRows(rows, scanReport)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing reports: %w", err)
+	}
+	return pageOf(lines, q.Limit, func(l storedReport) dmarc.ReportSummary { return l.ReportSummary },
+		func(l storedReport) dmarc.Cursor { return l.cursor() })
+}
+
+// Report returns a stored report. Its rows come from the database as they are
+// ranged over; a report that does not count has none there.
+func (s *Store) Report(ctx context.Context, id string) (dmarc.ReportSummary, error) {
+	domain, number, err := parseReportKey(id)
+	if err != nil {
+		return dmarc.ReportSummary{}, err
+	}
+	rows, _ := s.db.Query(ctx, selectReport+" WHERE r.domain_id = $1 AND r.id = $2", domain, number)
+	l, err := pgx.CollectExactlyOneRow(rows, scanReport)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = dmarc.ErrNotFound
+	}
+	if err != nil {
+		return dmarc.ReportSummary{}, fmt.Errorf("report %s: %w", id, err)
+	}
+	l.Report.Rows = s.rowsOf(ctx, domain, number, l.day)
+	return l.ReportSummary, nil
+}
