@@ -1,0 +1,938 @@
+package parse
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// ErrNotAggregate is returned for XML in which no element feedback is found.
+var ErrNotAggregate = &dmarc.Error{Outcome: dmarc.OutcomeNotAReport, Reason: "XML without the element feedback: not an aggregate report"}
+
+// An AggregateReader reads an aggregate report (RFC 9990; RFC 7489, Appendix
+// C) in one pass and in constant memory: Header first, then Rows, then what
+// the end of the file told, from End. Elements may come in any order and under any
+// namespace.
+type AggregateReader struct {
+	s      *scanner
+	limits Limits
+
+	rep         dmarc.AggregateReport
+	header      bool // Header was called
+	atRow       bool // a start tag record was met
+	ended       bool // the end tag of feedback was met
+	err         error
+	metadata    bool
+	policy      bool
+	rows        int64 // record elements
+	fingerprint dmarc.Fingerprint
+	row         dmarc.Row
+	words       interned
+	authors     map[string]bool // header_from, while the policy is not known
+	value       []byte          // scratch
+}
+
+// maxAuthors bounds the author domains that are remembered until the policy is met.
+const maxAuthors = 1000
+
+// NewAggregateReader returns a reader of XML in any encoding. Limits of
+// unpacked size are the caller's to keep.
+func NewAggregateReader(r io.Reader, limits Limits) *AggregateReader {
+	return newAggregateReader(r, limits, false)
+}
+
+func newAggregateReader(r io.Reader, limits Limits, lenient bool) *AggregateReader {
+	text, legacy := decoded(r)
+	a := &AggregateReader{s: newScanner(text, limits.Depth, lenient), limits: limits}
+	if legacy {
+		a.rep.Flags |= dmarc.FlagLegacyEncoding
+	}
+	return a
+}
+
+// Header reads up to the first row and returns what is known by then: all of
+// the header, unless some of it stands after the rows. The error is
+// ErrNotAggregate if this is no report.
+func (a *AggregateReader) Header() (*dmarc.AggregateReport, error) {
+	if !a.header {
+		a.header = true
+		if a.err = a.findRoot(); a.err == nil {
+			a.err = a.advance()
+		}
+	}
+	if a.err != nil {
+		return nil, a.err
+	}
+	return &a.rep, nil
+}
+
+// Rows yields the rows in the order of the file. A row is valid until the next
+// is asked for. The first error ends the sequence. Rows that cannot be read are left
+// out and counted in Dropped.
+func (a *AggregateReader) Rows() iter.Seq2[*dmarc.Row, error] {
+	return func(yield func(*dmarc.Row, error) bool) {
+		if _, err := a.Header(); err != nil {
+			yield(nil, err)
+			return
+		}
+		for a.atRow {
+			a.atRow = false
+			kept, err := a.readRow()
+			if err == nil && kept {
+				a.rep.Tally.Add(&a.row)
+				a.fingerprint.Add(&a.row)
+				if a.rep.Tally.Messages > math.MaxInt64/2 {
+					err = &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: "the counts of the rows add up to more than can be kept"}
+				} else if !yield(&a.row, nil) {
+					return
+				}
+			}
+			if err == nil {
+				err = a.advance()
+			}
+			if err != nil {
+				a.err = err
+				yield(nil, err)
+				return
+			}
+		}
+	}
+}
+
+// End reads what rows are left and returns the whole report, without Rows. An
+// error means that the file breaks off or is broken.
+func (a *AggregateReader) End() (*dmarc.AggregateReport, error) {
+	for _, err := range a.Rows() {
+		if err != nil {
+			return nil, err
+		}
+	}
+	if a.err != nil {
+		return nil, a.err
+	}
+	rep := &a.rep
+	if a.rows == 0 {
+		rep.Flags |= dmarc.FlagNoRows
+	}
+	if rep.Dropped.Rows > 0 {
+		rep.Flags |= dmarc.FlagRowsDropped
+	}
+	if !a.policy {
+		rep.Flags |= dmarc.FlagNoPolicy
+	}
+	for author := range a.authors {
+		if foreign(author, rep.Policy.Domain) {
+			rep.Flags |= dmarc.FlagForeignAuthor
+		}
+	}
+	rep.Hash = a.fingerprint.Sum(rep)
+	return rep, nil
+}
+
+// findRoot goes behind the start tag of feedback.
+func (a *AggregateReader) findRoot() error {
+	for {
+		tok, err := a.s.next()
+		if err != nil {
+			if e, ok := err.(*dmarc.Error); ok && e.Outcome == dmarc.OutcomeBadXML && !a.s.lenient {
+				// What stands before the root need not be XML.
+				a.s.literal = true
+				a.s.pos = min(a.s.pos+1, a.s.end)
+				a.rep.Flags |= dmarc.FlagTextOutsideRoot
+				continue
+			}
+			return err
+		}
+		if text := bytes.Trim(a.s.text, " \t\r\n\ufeff"); len(text) > 0 {
+			a.rep.Flags |= dmarc.FlagTextOutsideRoot
+		}
+		switch {
+		case tok == tokenEOF:
+			return ErrNotAggregate
+		case tok == tokenStart && string(a.s.name) == "feedback":
+			if a.s.empty {
+				return ErrNotAggregate
+			}
+			if len(a.s.marks) > 1 {
+				a.rep.Flags |= dmarc.FlagTextOutsideRoot
+			}
+			// What was open around it is of no interest, and need not close.
+			a.s.names = append(a.s.names[:0], "feedback"...)
+			a.s.marks = append(a.s.marks[:0], 0)
+			return nil
+		}
+	}
+}
+
+// advance reads up to the next row or the end of the report.
+func (a *AggregateReader) advance() error {
+	for {
+		tok, err := a.s.next()
+		switch {
+		case err != nil:
+			return err
+		case tok == tokenEOF:
+			return a.s.bad("the text breaks off within <feedback>, after %d rows: ask the reporter to send it again", a.rows)
+		case tok == tokenEnd:
+			a.ended = true
+			return nil
+		}
+		switch string(a.s.name) {
+		case "record":
+			a.atRow = true
+			return nil
+		case "report_metadata":
+			if a.rows > 0 {
+				a.rep.Flags |= dmarc.FlagMetadataAfterRows
+			}
+			err = a.readMetadata()
+		case "policy_published":
+			if a.rows > 0 {
+				a.rep.Flags |= dmarc.FlagMetadataAfterRows
+			}
+			err = a.readPolicy()
+		case "version":
+			a.rep.Version, err = a.text(maxName)
+		default:
+			err = a.s.skipElement()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// children calls read for each child of the element whose start was met last;
+// read consumes the child.
+func (a *AggregateReader) children(read func(name []byte) error) error {
+	if a.s.empty {
+		return nil
+	}
+	for {
+		tok, err := a.s.next()
+		if err != nil {
+			return err
+		}
+		if len(bytes.TrimSpace(a.s.text)) > 0 {
+			a.rep.Flags |= dmarc.FlagStrayMarkup
+		}
+		switch tok {
+		case tokenEOF:
+			return a.s.bad("the text breaks off within <%s>, after %d rows: ask the reporter to send it again", printable(a.s.current()), a.rows)
+		case tokenEnd:
+			return nil
+		}
+		if err := read(a.s.name); err != nil {
+			return err
+		}
+	}
+}
+
+// leaf returns the text of the element whose start was met last, trimmed, with
+// entities resolved and fit to be kept. It is valid until the next tag.
+func (a *AggregateReader) leaf() ([]byte, error) {
+	if a.s.empty {
+		return nil, nil
+	}
+	tok, err := a.s.next()
+	if err != nil {
+		return nil, err
+	}
+	if tok == tokenEnd {
+		return a.clean(a.s.text, a.s.raw), nil
+	}
+	// Elements within a value are skipped.
+	a.rep.Flags |= dmarc.FlagStrayMarkup
+	a.value = append(a.value[:0], a.s.text...)
+	raw := a.s.raw
+	for {
+		if tok == tokenEOF {
+			return nil, a.s.bad("the text breaks off within <%s>", printable(a.s.current()))
+		}
+		if err := a.s.skipElement(); err != nil {
+			return nil, err
+		}
+		if tok, err = a.s.next(); err != nil {
+			return nil, err
+		}
+		a.value = append(a.value, a.s.text[:min(len(a.s.text), maxText-min(maxText, len(a.value)))]...)
+		raw = raw || a.s.raw
+		if tok == tokenEnd {
+			return a.clean(a.value, raw), nil
+		}
+	}
+}
+
+// clean trims text, resolves entities, and replaces what no text may hold.
+func (a *AggregateReader) clean(b []byte, raw bool) []byte {
+	if a.s.literal {
+		a.rep.Flags |= dmarc.FlagStrayMarkup
+	}
+	if a.s.cut {
+		a.rep.Flags |= dmarc.FlagCut
+	}
+	b = bytes.TrimSpace(b)
+	odd := false
+	for _, c := range b {
+		if c < ' ' || c >= 0x7f || c == '&' {
+			odd = true
+			break
+		}
+	}
+	if !odd {
+		return b
+	}
+	if !raw && bytes.IndexByte(b, '&') >= 0 {
+		b = appendUnescaped(nil, b)
+	}
+	if !utf8.Valid(b) {
+		a.rep.Flags |= dmarc.FlagBadEncoding
+	}
+	for _, c := range b {
+		if c < ' ' && c != '\t' && c != '\n' && c != '\r' {
+			a.rep.Flags |= dmarc.FlagIllegalCharacters
+		}
+	}
+	return bytes.TrimSpace([]byte(cleanText(string(b))))
+}
+
+// text returns the text of an element as a string of at most limit bytes.
+func (a *AggregateReader) text(limit int) (string, error) {
+	b, err := a.leaf()
+	return a.limited(b, limit), err
+}
+
+func (a *AggregateReader) limited(b []byte, limit int) string {
+	if len(b) > limit {
+		a.rep.Flags |= dmarc.FlagCut
+		s, _ := cut(string(b), limit)
+		return s
+	}
+	return a.words.str(b)
+}
+
+// word returns the text of an element in lower case.
+func (a *AggregateReader) word() ([]byte, error) {
+	b, err := a.leaf()
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return b, err
+}
+
+// appendUnescaped resolves the entities of XML, numeric ones, and &nbsp;.
+// Others stay as they are.
+func appendUnescaped(dst, b []byte) []byte {
+	for {
+		i := bytes.IndexByte(b, '&')
+		if i < 0 {
+			return append(dst, b...)
+		}
+		dst, b = append(dst, b[:i]...), b[i:]
+		end := bytes.IndexByte(b[:min(len(b), 12)], ';')
+		if end < 0 {
+			dst, b = append(dst, '&'), b[1:]
+			continue
+		}
+		name := string(b[1:end])
+		r := rune(-1)
+		switch name {
+		case "amp":
+			r = '&'
+		case "lt":
+			r = '<'
+		case "gt":
+			r = '>'
+		case "quot":
+			r = '"'
+		case "apos":
+			r = '\''
+		case "nbsp":
+			r = ' '
+		default:
+			if n, base := strings.TrimPrefix(name, "#"), 10; n != name {
+				if h := strings.TrimLeft(n, "xX"); h != n {
+					n, base = h, 16
+				}
+				if v, err := strconv.ParseUint(n, base, 32); err == nil && utf8.ValidRune(rune(v)) {
+					r = rune(v)
+				}
+			}
+		}
+		if r < 0 {
+			dst, b = append(dst, '&'), b[1:]
+			continue
+		}
+		dst, b = utf8.AppendRune(dst, r), b[end+1:]
+	}
+}
+
+func (a *AggregateReader) readMetadata() error {
+	first := !a.metadata
+	a.metadata = true
+	rep := &a.rep
+	return a.children(func(name []byte) (err error) {
+		if !first {
+			return a.s.skipElement()
+		}
+		switch string(name) {
+		case "org_name":
+			rep.Reporter.OrgName, err = a.text(maxID)
+		case "email":
+			rep.Reporter.Email, err = a.text(maxID)
+		case "extra_contact_info":
+			rep.Reporter.ExtraContact, err = a.text(maxComment)
+		case "report_id":
+			var b []byte
+			b, err = a.leaf()
+			rep.ID = a.reportID(string(b))
+		case "generator":
+			rep.Generator, err = a.text(maxID)
+		case "error":
+			var s string
+			if s, err = a.text(maxComment); s != "" {
+				if len(rep.Errors) < a.limits.Errors {
+					rep.Errors = append(rep.Errors, s)
+				} else {
+					rep.Flags |= dmarc.FlagTruncated
+				}
+			}
+		case "date_range":
+			err = a.children(func(name []byte) error {
+				which := string(name)
+				b, err := a.leaf()
+				if err != nil {
+					return err
+				}
+				t, ok := epoch(b)
+				switch {
+				case !ok && len(b) > 0:
+					return &dmarc.Error{Outcome: dmarc.OutcomeMissing, Reason: fmt.Sprintf("date_range/%s is no time: %s", printable([]byte(which)), strconv.Quote(a.limited(b, 40)))}
+				case !ok:
+				case which == "begin":
+					rep.Period.Begin = t
+				case which == "end":
+					rep.Period.End = t
+				}
+				return nil
+			})
+		default:
+			err = a.s.skipElement()
+		}
+		return err
+	})
+}
+
+// reportID normalises a report_id. A cut one keeps a digest of the whole.
+func (a *AggregateReader) reportID(id string) string {
+	if strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") && len(id) > 2 {
+		id = strings.TrimSpace(id[1 : len(id)-1])
+	}
+	if short, long := cut(id, maxID-20); long {
+		a.rep.Flags |= dmarc.FlagCut
+		return short + fmt.Sprintf("…%016x", fnv64(id))
+	}
+	return id
+}
+
+func fnv64(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := 0; i < len(s); i++ {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}
+
+// epoch reads seconds since 1970. Fractions are cut, and 13 digits are
+// milliseconds.
+func epoch(b []byte) (time.Time, bool) {
+	if i := bytes.IndexByte(b, '.'); i >= 0 {
+		b = b[:i]
+	}
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil || n < 0 {
+		return time.Time{}, false
+	}
+	if len(b) >= 13 {
+		n /= 1000
+	}
+	if n > 253402300799 { // the year 9999
+		return time.Time{}, false
+	}
+	return time.Unix(n, 0).UTC(), true
+}
+
+func (a *AggregateReader) readPolicy() error {
+	first := !a.policy
+	a.policy = true
+	if !first {
+		a.rep.Flags |= dmarc.FlagPolicyRepeated
+		return a.s.skipElement()
+	}
+	p := &a.rep.Policy
+	unknown := func(known bool, word []byte) {
+		if !known && len(word) > 0 && string(word) != "unknown" {
+			a.rep.Flags |= dmarc.FlagUnknownWords
+		}
+	}
+	return a.children(func(name []byte) (err error) {
+		var b []byte
+		switch string(name) {
+		case "domain":
+			if b, err = a.leaf(); err == nil {
+				var ok bool
+				if p.Domain, ok = a.words.domain(b); !ok {
+					a.rep.Flags |= dmarc.FlagUnknownWords
+				}
+			}
+		case "discovery_method":
+			b, err = a.word()
+			p.DiscoveryMethod = a.limited(b, maxName)
+		case "adkim":
+			b, err = a.word()
+			p.ADKIM = dmarc.ParseAlignmentMode(string(b))
+			unknown(p.ADKIM != dmarc.AlignmentUnknown, b)
+		case "aspf":
+			b, err = a.word()
+			p.ASPF = dmarc.ParseAlignmentMode(string(b))
+			unknown(p.ASPF != dmarc.AlignmentUnknown, b)
+		case "p":
+			b, err = a.word()
+			p.P = dmarc.ParsePolicy(string(b))
+			unknown(p.P != dmarc.PolicyUnknown, b)
+		case "sp":
+			b, err = a.word()
+			p.SP = dmarc.ParsePolicy(string(b))
+			unknown(p.SP != dmarc.PolicyUnknown, b)
+		case "np":
+			b, err = a.word()
+			p.NP = dmarc.ParsePolicy(string(b))
+			unknown(p.NP != dmarc.PolicyUnknown, b)
+		case "pct":
+			b, err = a.leaf()
+			if n, e := strconv.Atoi(string(b)); e == nil && n >= 0 && n <= 100 {
+				p.Pct = &n
+			} else {
+				unknown(false, b)
+			}
+		case "fo":
+			p.FO, err = a.text(maxName)
+		case "testing":
+			b, err = a.word()
+			if y := string(b) == "y"; y || string(b) == "n" {
+				p.Testing = &y
+			} else {
+				unknown(false, b)
+			}
+		default:
+			err = a.s.skipElement()
+		}
+		return err
+	})
+}
+
+// readRow reads a record into a.row, and reports whether it counts.
+func (a *AggregateReader) readRow() (kept bool, err error) {
+	a.rows++
+	if a.rows > a.limits.Rows {
+		return false, &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the report has more than %d rows (limits.rows); raise the setting to read it", a.limits.Rows)}
+	}
+	r := &a.row
+	*r = dmarc.Row{Count: -1, Reasons: r.Reasons[:0], AuthDKIM: r.AuthDKIM[:0], AuthSPF: r.AuthSPF[:0]}
+	bad := false
+	err = a.children(func(name []byte) error {
+		switch string(name) {
+		case "row":
+			return a.children(func(name []byte) error {
+				switch string(name) {
+				case "source_ip":
+					return a.readSource()
+				case "count":
+					b, err := a.leaf()
+					if err == nil {
+						bad = !a.readCount(b) || bad
+					}
+					return err
+				case "policy_evaluated":
+					return a.readEvaluated()
+				}
+				return a.s.skipElement()
+			})
+		case "identities":
+			a.rep.Flags |= dmarc.FlagAlias
+			return a.readIdentifiers()
+		case "identifiers":
+			return a.readIdentifiers()
+		case "auth_results":
+			return a.readAuthResults()
+		}
+		return a.s.skipElement()
+	})
+	if err != nil {
+		return false, err
+	}
+	if bad {
+		a.rep.Dropped.Rows++
+		return false, nil
+	}
+	if r.Count < 0 {
+		r.Count = 1
+		r.Flags |= dmarc.RowCountDerived
+	}
+	if !r.Source.IsValid() && !(r.Count == 0 && r.SourceText == "") {
+		r.Flags |= dmarc.RowNoSource
+	}
+	if r.DKIM == dmarc.ResultUnknown || r.SPF == dmarc.ResultUnknown {
+		r.Flags |= dmarc.RowNoResult
+	}
+	if r.EnvelopeFrom != "" {
+		for i := range r.AuthSPF {
+			if s := &r.AuthSPF[i]; s.Scope != "helo" && s.Domain != "" && s.Domain != r.EnvelopeFrom {
+				r.Flags |= dmarc.RowSPFDomainOther
+			}
+		}
+	}
+	a.noteAuthor(r.HeaderFrom)
+	if r.Flags != 0 {
+		a.rep.Flags |= dmarc.FlagRowFlags
+	}
+	if r.Flags&dmarc.RowUnknownWords != 0 {
+		a.rep.Flags |= dmarc.FlagUnknownWords
+	}
+	if r.Flags&dmarc.RowTruncated != 0 {
+		a.rep.Flags |= dmarc.FlagTruncated
+	}
+	return true, nil
+}
+
+// noteAuthor looks whether an author domain lies outside of the policy domain,
+// now or once the policy is known.
+func (a *AggregateReader) noteAuthor(author string) {
+	if author == "" || a.rep.Flags&dmarc.FlagForeignAuthor != 0 {
+		return
+	}
+	if a.policy {
+		if foreign(author, a.rep.Policy.Domain) {
+			a.rep.Flags |= dmarc.FlagForeignAuthor
+		}
+		return
+	}
+	if a.authors == nil {
+		a.authors = make(map[string]bool)
+	}
+	if len(a.authors) < maxAuthors {
+		a.authors[author] = true
+	}
+}
+
+// foreign tells whether an author domain is neither the policy domain nor
+// below it.
+func foreign(author, policy string) bool {
+	if author == "" || policy == "" || author == policy {
+		return false
+	}
+	return !(strings.HasSuffix(author, policy) && author[len(author)-len(policy)-1] == '.')
+}
+
+func (a *AggregateReader) readSource() error {
+	b, err := a.leaf()
+	if err != nil || len(b) == 0 {
+		return err
+	}
+	// The address does not keep the string: zones are refused.
+	if bytes.IndexByte(b, '%') < 0 {
+		if ip, err := netip.ParseAddr(unsafe.String(&b[0], len(b))); err == nil {
+			a.row.Source = ip.Unmap()
+			return nil
+		}
+	}
+	a.row.SourceText = a.limited(b, maxName)
+	return nil
+}
+
+// readCount reports whether the count can be read.
+func (a *AggregateReader) readCount(b []byte) bool {
+	if i := bytes.IndexByte(b, '.'); i > 0 {
+		b = b[:i]
+	}
+	if len(b) == 0 {
+		return true // missing: derived later
+	}
+	if len(b) > 15 {
+		return false
+	}
+	var n int64
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if n > a.limits.Count {
+		return false
+	}
+	if n == 0 {
+		a.row.Flags |= dmarc.RowZeroCount
+	}
+	a.row.Count = n
+	return true
+}
+
+func (a *AggregateReader) readEvaluated() error {
+	r := &a.row
+	return a.children(func(name []byte) error {
+		switch string(name) {
+		case "disposition":
+			b, err := a.word()
+			r.Disposition = parseDisposition(b)
+			if r.Disposition == dmarc.DispositionUnknown && len(b) > 0 || string(b) == "softfail" {
+				r.DispositionWord = a.limited(b, maxName)
+				r.Flags |= dmarc.RowUnknownWords
+			}
+			return err
+		case "dkim":
+			b, err := a.word()
+			r.DKIM = a.evaluated(b)
+			return err
+		case "spf":
+			b, err := a.word()
+			r.SPF = a.evaluated(b)
+			return err
+		case "reason":
+			return a.readReason()
+		}
+		return a.s.skipElement()
+	})
+}
+
+// evaluated reads an aligned result, which is pass or fail.
+func (a *AggregateReader) evaluated(b []byte) dmarc.Result {
+	switch string(b) {
+	case "pass":
+		return dmarc.ResultPass
+	case "fail":
+		return dmarc.ResultFail
+	case "", "unknown":
+	default:
+		a.row.Flags |= dmarc.RowUnknownWords
+	}
+	return dmarc.ResultUnknown
+}
+
+func parseDisposition(b []byte) dmarc.Disposition {
+	switch string(b) {
+	case "none":
+		return dmarc.DispositionNone
+	case "quarantine":
+		return dmarc.DispositionQuarantine
+	case "reject":
+		return dmarc.DispositionReject
+	case "pass":
+		return dmarc.DispositionPass
+	}
+	return dmarc.ParseDisposition(string(b))
+}
+
+// readReason reads an override reason. Some write its type as bare text.
+func (a *AggregateReader) readReason() error {
+	if a.s.empty {
+		return nil
+	}
+	var reason dmarc.Reason
+	for {
+		tok, err := a.s.next()
+		if err != nil {
+			return err
+		}
+		if tok == tokenEOF {
+			return a.s.bad("the text breaks off within <reason>")
+		}
+		if b := a.clean(a.s.text, a.s.raw); len(b) > 0 && reason.Type == "" {
+			reason.Type = strings.ToLower(a.limited(b, maxName))
+		}
+		if tok == tokenEnd {
+			break
+		}
+		switch string(a.s.name) {
+		case "type":
+			var b []byte
+			b, err = a.word()
+			reason.Type = a.limited(b, maxName)
+		case "comment":
+			reason.Comment, err = a.text(maxComment)
+		default:
+			err = a.s.skipElement()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if reason == (dmarc.Reason{}) {
+		return nil
+	}
+	if len(a.row.Reasons) >= a.limits.Reasons {
+		a.row.Flags |= dmarc.RowTruncated
+		return nil
+	}
+	a.row.Reasons = append(a.row.Reasons, reason)
+	return nil
+}
+
+func (a *AggregateReader) readIdentifiers() error {
+	r := &a.row
+	return a.children(func(name []byte) error {
+		var into *string
+		switch string(name) {
+		case "header_from":
+			into = &r.HeaderFrom
+		case "envelope_from":
+			into = &r.EnvelopeFrom
+		case "envelope_to":
+			into = &r.EnvelopeTo
+		default:
+			return a.s.skipElement()
+		}
+		b, err := a.leaf()
+		if err == nil {
+			*into = a.domain(b)
+			if into == &r.EnvelopeFrom {
+				r.NullSender = *into == ""
+			}
+		}
+		return err
+	})
+}
+
+func (a *AggregateReader) domain(b []byte) string {
+	name, ok := a.words.domain(b)
+	if !ok {
+		a.row.Flags |= dmarc.RowBadName
+	}
+	return name
+}
+
+func (a *AggregateReader) readAuthResults() error {
+	r := &a.row
+	return a.children(func(name []byte) error {
+		switch string(name) {
+		case "dkim":
+			var d dmarc.DKIMResult
+			none := false
+			err := a.children(func(name []byte) (err error) {
+				var b []byte
+				switch string(name) {
+				case "domain":
+					if b, err = a.word(); err == nil {
+						none = string(b) == "not.evaluated"
+						d.Domain = a.domain(b)
+					}
+				case "selector":
+					d.Selector, err = a.text(maxName)
+				case "result":
+					b, err = a.word()
+					d.Result, d.Word = a.result(b, true)
+				case "human_result":
+					d.Human, err = a.text(maxComment)
+				default:
+					err = a.s.skipElement()
+				}
+				return err
+			})
+			if err != nil || none {
+				return err
+			}
+			if len(r.AuthDKIM) >= a.limits.AuthDKIM {
+				r.Flags |= dmarc.RowTruncated
+				return nil
+			}
+			r.AuthDKIM = append(r.AuthDKIM, d)
+			return nil
+		case "spf":
+			var d dmarc.SPFResult
+			err := a.children(func(name []byte) (err error) {
+				var b []byte
+				switch string(name) {
+				case "domain":
+					if b, err = a.leaf(); err == nil {
+						d.Domain = a.domain(b)
+					}
+				case "scope":
+					b, err = a.word()
+					d.Scope = a.limited(b, maxName)
+				case "result":
+					b, err = a.word()
+					d.Result, d.Word = a.result(b, false)
+				case "human_result":
+					d.Human, err = a.text(maxComment)
+				default:
+					err = a.s.skipElement()
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if len(r.AuthSPF) >= a.limits.AuthSPF {
+				r.Flags |= dmarc.RowTruncated
+				return nil
+			}
+			r.AuthSPF = append(r.AuthSPF, d)
+			return nil
+		}
+		return a.s.skipElement()
+	})
+}
+
+// result reads a raw result. The word is kept where the result does not say
+// the same.
+func (a *AggregateReader) result(b []byte, dkim bool) (dmarc.Result, string) {
+	r := dmarc.ResultUnknown
+	switch string(b) {
+	case "":
+		return r, ""
+	case "pass":
+		return dmarc.ResultPass, ""
+	case "fail":
+		return dmarc.ResultFail, ""
+	case "none":
+		return dmarc.ResultNone, ""
+	case "neutral":
+		return dmarc.ResultNeutral, ""
+	case "softfail":
+		return dmarc.ResultSoftFail, ""
+	case "policy":
+		return dmarc.ResultPolicy, ""
+	case "temperror":
+		return dmarc.ResultTempError, ""
+	case "permerror":
+		return dmarc.ResultPermError, ""
+	case "hardfail":
+		r = dmarc.ResultFail
+	case "unknown":
+		if !dkim {
+			r = dmarc.ResultTempError
+		}
+	case "error":
+		if !dkim {
+			r = dmarc.ResultPermError
+		}
+	case "invalid":
+		if dkim {
+			r = dmarc.ResultTempError
+		}
+	}
+	a.row.Flags |= dmarc.RowUnknownWords
+	return r, a.limited(b, maxName)
+}

@@ -1,0 +1,331 @@
+package parse
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A scanner walks over the tags of an XML text in a window that slides over
+// the input. It knows just enough XML for reports: names by their local part, no
+// attributes, no entities of documents' own.
+type scanner struct {
+	r      io.Reader
+	buf    []byte
+	pos    int   // of the next byte in buf
+	end    int   // of what is filled
+	offset int64 // of buf[0] in the input
+	eof    bool
+	err    error // of the reader
+
+	maxDepth int
+	lenient  bool
+
+	names []byte // local names of the open elements
+	marks []int  // where each begins in names
+
+	name    []byte // of the tag that was met last
+	empty   bool   // it closes itself
+	text    []byte // between the tags, as written; valid until next is called
+	raw     bool   // some of the text came from CDATA, where entities mean nothing
+	literal bool   // some of it has markup that was taken as text
+	cut     bool   // text beyond maxText was left out
+}
+
+type token uint8
+
+const (
+	tokenEOF token = iota
+	tokenStart
+	tokenEnd
+)
+
+const (
+	windowSize = 64 << 10
+	maxText    = 8 << 10  // bytes of text that are kept of one element
+	maxTag     = 32 << 10 // bytes of a tag
+)
+
+func newScanner(r io.Reader, maxDepth int, lenient bool) *scanner {
+	return &scanner{r: r, buf: make([]byte, windowSize), maxDepth: maxDepth, lenient: lenient}
+}
+
+// fill reads more behind what is there; it reports false if there is no more.
+func (s *scanner) fill() bool {
+	if s.eof {
+		return false
+	}
+	if s.pos > 0 {
+		copy(s.buf, s.buf[s.pos:s.end])
+		s.offset += int64(s.pos)
+		s.end -= s.pos
+		s.pos = 0
+	}
+	if s.end == len(s.buf) {
+		return false // a token fills the window
+	}
+	for tries := 0; tries < 100; tries++ {
+		n, err := s.r.Read(s.buf[s.end:])
+		s.end += n
+		if err != nil {
+			s.eof = true
+			if err != io.EOF {
+				s.err = err
+			}
+			return n > 0
+		}
+		if n > 0 {
+			return true
+		}
+	}
+	s.eof, s.err = true, io.ErrNoProgress
+	return false
+}
+
+// at is the place in the input, for people.
+func (s *scanner) at() int64 { return s.offset + int64(s.pos) }
+
+func (s *scanner) bad(format string, args ...any) error {
+	if s.err != nil {
+		return s.err
+	}
+	return &dmarc.Error{Outcome: dmarc.OutcomeBadXML, Reason: fmt.Sprintf(format, args...) + fmt.Sprintf(" (byte %d)", s.at())}
+}
+
+func (s *scanner) hostile(format string, args ...any) error {
+	return &dmarc.Error{Outcome: dmarc.OutcomeHostileXML, Reason: fmt.Sprintf(format, args...) + fmt.Sprintf(" (byte %d); such a report is never needed, ask the reporter", s.at())}
+}
+
+// next goes to the next tag. The text before it is in s.text.
+func (s *scanner) next() (token, error) {
+	s.text, s.raw, s.literal, s.cut = s.text[:0], false, false, false
+	for {
+		i := bytes.IndexByte(s.buf[s.pos:s.end], '<')
+		if i < 0 {
+			s.addText(s.buf[s.pos:s.end])
+			s.pos = s.end
+			if !s.fill() {
+				return tokenEOF, s.err
+			}
+			continue
+		}
+		s.addText(s.buf[s.pos : s.pos+i])
+		s.pos += i
+		for s.end-s.pos < 9 && s.fill() {
+		}
+		b := s.buf[s.pos:s.end]
+		switch {
+		case len(b) < 2:
+			s.pos = s.end
+			return tokenEOF, s.err
+		case b[1] == '?':
+			if err := s.skip("?>", "a processing instruction", nil); err != nil {
+				return tokenEOF, err
+			}
+		case b[1] == '!':
+			if err := s.declaration(b); err != nil {
+				return tokenEOF, err
+			}
+		default:
+			tok, ok, err := s.tag()
+			if ok || err != nil {
+				return tok, err
+			}
+		}
+	}
+}
+
+func (s *scanner) addText(b []byte) {
+	if room := maxText - len(s.text); len(b) > room {
+		b, s.cut = b[:room], true
+	}
+	s.text = append(s.text, b...)
+}
+
+// skip goes behind a closing mark, and gives what is before it to keep.
+func (s *scanner) skip(mark, what string, keep func([]byte)) error {
+	for {
+		if i := bytes.Index(s.buf[s.pos:s.end], []byte(mark)); i >= 0 {
+			if keep != nil {
+				keep(s.buf[s.pos : s.pos+i])
+			}
+			s.pos += i + len(mark)
+			return nil
+		}
+		// Leave what may be the beginning of the mark.
+		if n := s.end - s.pos - (len(mark) - 1); n > 0 {
+			if keep != nil {
+				keep(s.buf[s.pos : s.pos+n])
+			}
+			s.pos += n
+		}
+		if !s.fill() {
+			return s.bad("%s does not end", what)
+		}
+	}
+}
+
+// declaration reads what begins with "<!".
+func (s *scanner) declaration(b []byte) error {
+	switch {
+	case bytes.HasPrefix(b, []byte("<!--")):
+		s.pos += 4
+		return s.skip("-->", "a comment", nil)
+	case bytes.HasPrefix(b, []byte("<![CDATA[")):
+		s.pos += 9
+		s.raw = true
+		return s.skip("]]>", "a CDATA section", s.addText)
+	}
+	// A DOCTYPE without an internal subset is harmless.
+	begin := s.at()
+	for {
+		if i := bytes.IndexAny(s.buf[s.pos:s.end], "[>"); i >= 0 {
+			if s.buf[s.pos+i] == '[' || bytes.Contains(s.buf[s.pos:s.pos+i], []byte("ENTITY")) {
+				return s.hostile("it declares entities")
+			}
+			s.pos += i + 1
+			return nil
+		}
+		if s.at()-begin > maxTag || !s.fill() {
+			return s.bad("a declaration does not end")
+		}
+	}
+}
+
+// tag reads a tag. In a lenient scan, markup that is no tag is taken as text:
+// ok is false then.
+func (s *scanner) tag() (tok token, ok bool, err error) {
+	n := 0 // of the bytes before '>'
+	quote := byte(0)
+	for i := 1; ; i++ {
+		if s.pos+i >= s.end {
+			if i > maxTag || !s.fill() {
+				return s.noTag("a tag does not end")
+			}
+		}
+		c := s.buf[s.pos+i]
+		if quote != 0 {
+			if c == quote {
+				quote = 0
+			}
+			continue
+		}
+		if c == '>' {
+			n = i
+			break
+		}
+		if c == '<' {
+			return s.noTag("a tag begins within another one")
+		}
+		if (c == '"' || c == '\'') && i > 1 && s.buf[s.pos+1] != '/' && !s.lenient {
+			quote = c
+		}
+	}
+	inner := s.buf[s.pos+1 : s.pos+n]
+	if inner[0] == '/' {
+		name := local(inner[1:])
+		open := s.current()
+		if string(name) != string(open) {
+			if len(s.marks) == 0 {
+				s.pos += n + 1
+				return tokenEOF, false, nil // a stray end tag outside of everything
+			}
+			return s.noTag("</%s> closes <%s>", printable(name), printable(open))
+		}
+		s.pop()
+		s.name = append(s.name[:0], name...)
+		s.pos += n + 1
+		return tokenEnd, true, nil
+	}
+	s.empty = inner[len(inner)-1] == '/'
+	name := local(inner)
+	if len(name) == 0 || !nameStart(name[0]) || bytes.IndexByte(name, '@') >= 0 || bytes.IndexByte(name, '=') >= 0 || bytes.IndexByte(name, '/') >= 0 {
+		return s.noTag("<%s> is no tag", printable(name))
+	}
+	if len(s.marks) >= s.maxDepth {
+		return tokenEOF, false, s.hostile("elements are nested deeper than %d (limits.depth)", s.maxDepth)
+	}
+	s.name = append(s.name[:0], name...)
+	if !s.empty {
+		s.push(name)
+	}
+	s.pos += n + 1
+	return tokenStart, true, nil
+}
+
+// noTag takes a '<' as text in a lenient scan, and is an error otherwise.
+func (s *scanner) noTag(format string, args ...any) (token, bool, error) {
+	if !s.lenient || s.pos >= s.end {
+		return tokenEOF, false, s.bad(format, args...)
+	}
+	s.literal = true
+	s.addText(s.buf[s.pos : s.pos+1])
+	s.pos++
+	return tokenEOF, false, nil
+}
+
+func (s *scanner) push(name []byte) {
+	s.marks = append(s.marks, len(s.names))
+	s.names = append(s.names, name...)
+}
+
+func (s *scanner) pop() {
+	s.names = s.names[:s.marks[len(s.marks)-1]]
+	s.marks = s.marks[:len(s.marks)-1]
+}
+
+// current is the local name of the innermost open element.
+func (s *scanner) current() []byte {
+	if len(s.marks) == 0 {
+		return nil
+	}
+	return s.names[s.marks[len(s.marks)-1]:]
+}
+
+// skipElement goes behind the end of the element whose start was met last.
+func (s *scanner) skipElement() error {
+	if s.empty {
+		return nil
+	}
+	for depth := len(s.marks); ; {
+		tok, err := s.next()
+		switch {
+		case err != nil:
+			return err
+		case tok == tokenEOF:
+			return s.bad("the text breaks off within <%s>", printable(s.current()))
+		case tok == tokenEnd && len(s.marks) < depth:
+			return nil
+		}
+	}
+}
+
+// local returns the local part of the name at the begin of a tag.
+func local(tag []byte) []byte {
+	from := 0
+	for i, c := range tag {
+		switch c {
+		case ' ', '\t', '\n', '\r':
+			return tag[from:i]
+		case '/':
+			if i == len(tag)-1 {
+				return tag[from:i]
+			}
+		case ':':
+			from = i + 1
+		}
+	}
+	return tag[from:]
+}
+
+func nameStart(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c >= 0x80
+}
+
+// printable makes a name of a stranger fit for a message.
+func printable(name []byte) string {
+	s, _ := cut(cleanText(string(name[:min(len(name), 64)])), 40)
+	return s
+}
