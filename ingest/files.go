@@ -1,0 +1,279 @@
+package ingest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/parse"
+)
+
+// Files is a mailbox of reports that lie in files: messages, mbox, Maildir,
+// reports on their own, and folders of any of them, taken in by name. "-" is
+// Stdin.
+type Files struct {
+	Paths []string
+	Stdin io.Reader
+	Limit int64 // bytes of a message
+}
+
+// Name returns dmarc.MailboxImport.
+func (f *Files) Name() string { return dmarc.MailboxImport }
+
+// Settle does nothing: files stay as they are.
+func (f *Files) Settle(context.Context, []Settled) error { return nil }
+
+// Wait waits for ever: there is nothing new.
+func (f *Files) Wait(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Close does nothing.
+func (f *Files) Close() error { return nil }
+
+// Each hands over every message in the files, in the order of the paths and,
+// within folders, of names. A file that cannot be read is a message with Err. The
+// messages of an mbox that holds several are named by "#" and their number.
+func (f *Files) Each(ctx context.Context, _ dmarc.Place, handle func(context.Context, Message) error) error {
+	for _, path := range f.Paths {
+		if path == "-" {
+			if err := f.stream(ctx, "-", f.Stdin, handle); err != nil {
+				return err
+			}
+			continue
+		}
+		err := filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			hidden := name != path && strings.HasPrefix(filepath.Base(name), ".")
+			switch {
+			case err != nil:
+				return handle(ctx, unreadable(name, err))
+			case entry.IsDir() && (hidden || name != path && entry.Name() == "tmp" && isMaildir(filepath.Dir(name))):
+				return fs.SkipDir
+			case entry.IsDir() || hidden:
+				return nil
+			}
+			return f.file(ctx, name, handle)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isMaildir(dir string) bool {
+	for _, sub := range []string{"cur", "new"} {
+		if info, err := os.Stat(filepath.Join(dir, sub)); err != nil || !info.IsDir() {
+			return false
+		}
+	}
+	return true
+}
+
+func unreadable(name string, err error) Message {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err // the name is said anyway
+	}
+	return Message{Name: name, Err: &dmarc.Error{Outcome: dmarc.OutcomeUnreadable, Reason: "the file cannot be read: " + err.Error()}}
+}
+
+// file hands over what one file holds.
+func (f *Files) file(ctx context.Context, name string, handle func(context.Context, Message) error) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return handle(ctx, unreadable(name, err))
+	}
+	info, err := file.Stat()
+	if err != nil || info.IsDir() {
+		file.Close()
+		if err == nil { // a link to a folder
+			return nil
+		}
+		return handle(ctx, unreadable(name, err))
+	}
+	if !info.Mode().IsRegular() {
+		defer file.Close()
+		return f.stream(ctx, name, file, handle)
+	}
+	head := make([]byte, 5)
+	n, _ := file.ReadAt(head, 0)
+	if string(head[:n]) == "From " {
+		defer file.Close()
+		return f.mbox(ctx, name, file, handle)
+	}
+	if info.Size() > f.Limit {
+		file.Close()
+		return handle(ctx, Message{Name: name, Err: tooLarge(info.Size(), f.Limit)})
+	}
+	return handle(ctx, Message{Name: name, Raw: &openFile{file, info.Size()}})
+}
+
+func tooLarge(size, limit int64) *dmarc.Error {
+	return &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the message has %d bytes, the limit is %d (limits.message)", size, limit)}
+}
+
+// An openFile is a message in a file of its own. It is read from there.
+type openFile struct {
+	*os.File
+	size int64
+}
+
+func (f *openFile) Size() int64 { return f.size }
+
+// stream hands over what comes from a pipe.
+func (f *Files) stream(ctx context.Context, name string, r io.Reader, handle func(context.Context, Message) error) error {
+	b := bufio.NewReaderSize(r, 64<<10)
+	if head, _ := b.Peek(5); string(head) == "From " {
+		return f.mbox(ctx, name, b, handle)
+	}
+	raw, err := parse.NewSpool(b, f.Limit)
+	var refused *dmarc.Error
+	if errors.As(err, &refused) {
+		return handle(ctx, Message{Name: name, Err: refused})
+	}
+	if err != nil {
+		return handle(ctx, unreadable(name, err))
+	}
+	return handle(ctx, Message{Name: name, Raw: raw})
+}
+
+// mbox hands over the messages of an mbox.
+func (f *Files) mbox(ctx context.Context, name string, r io.Reader, handle func(context.Context, Message) error) error {
+	m := newMbox(r)
+	for n := 1; ; n++ {
+		body, more := m.next()
+		if !more {
+			break
+		}
+		raw, err := parse.NewSpool(body, f.Limit)
+		if m.err != nil {
+			break
+		}
+		// The rest of a message that is too large is skipped by next.
+		msg := Message{Name: fmt.Sprintf("%s#%d", name, n), Raw: raw}
+		if n == 1 && err == nil && m.atEnd() {
+			msg.Name = name
+		}
+		var refused *dmarc.Error
+		switch {
+		case errors.As(err, &refused):
+			msg.Raw, msg.Err = nil, refused
+		case err != nil:
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
+		if err := handle(ctx, msg); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	if m.err != nil {
+		return handle(ctx, unreadable(name, m.err))
+	}
+	return nil
+}
+
+// An mbox splits a file into messages, as it streams by. A line that begins
+// with "From " after an empty line, or at the begin, begins a message. Lines that were
+// quoted with ">" are given back as they were (mboxrd; the older mboxo quotes
+// fewer lines the same way).
+type mbox struct {
+	r       *bufio.Reader
+	err     error
+	pending []byte // of the current message, not read yet
+	begun   bool   // a From_ line was read
+	ended   bool   // the current message is over
+	empty   bool   // the last line was empty
+	whole   bool   // the last piece ended a line
+}
+
+func newMbox(r io.Reader) *mbox {
+	return &mbox{r: bufio.NewReaderSize(r, 64<<10), empty: true, whole: true}
+}
+
+// next skips what is left of the current message and returns the next one.
+func (m *mbox) next() (io.Reader, bool) {
+	if !m.begun {
+		m.begun = true
+		m.line() // the first From_ line
+		for !m.whole && m.err == nil {
+			m.line()
+		}
+	} else {
+		io.Copy(io.Discard, m)
+		if m.err != nil || m.atEnd() {
+			return nil, false
+		}
+	}
+	m.ended, m.empty = false, false
+	m.pending = nil
+	return m, m.err == nil
+}
+
+// atEnd reports whether nothing follows the current message.
+func (m *mbox) atEnd() bool {
+	_, err := m.r.Peek(1)
+	return err != nil
+}
+
+// line returns the next line, or a piece of a very long one.
+func (m *mbox) line() []byte {
+	b, err := m.r.ReadSlice('\n')
+	m.whole = err == nil
+	if err == bufio.ErrBufferFull {
+		err = nil
+	}
+	if err == io.EOF {
+		m.ended = true
+		err = nil
+	}
+	if err != nil {
+		m.err = err
+	}
+	return b
+}
+
+// Read reads the current message.
+func (m *mbox) Read(p []byte) (int, error) {
+	for len(m.pending) == 0 {
+		if m.err != nil {
+			return 0, m.err
+		}
+		if m.ended {
+			return 0, io.EOF
+		}
+		begins := m.whole
+		b := m.line()
+		if begins {
+			if m.empty && bytes.HasPrefix(b, []byte("From ")) {
+				for !m.whole && m.err == nil && !m.ended {
+					m.line()
+				}
+				m.ended = true
+				return 0, io.EOF
+			}
+			if quoted := bytes.TrimLeft(b, ">"); len(quoted) < len(b) && bytes.HasPrefix(quoted, []byte("From ")) {
+				b = b[1:]
+			}
+			m.empty = len(bytes.TrimRight(b, "\r\n")) == 0
+		}
+		m.pending = b
+	}
+	n := copy(p, m.pending)
+	m.pending = m.pending[n:]
+	return n, nil
+}

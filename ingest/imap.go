@@ -1,0 +1,550 @@
+package ingest
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-sasl"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/parse"
+)
+
+// Ways to protect the connection.
+const (
+	SecurityTLS      = "tls"
+	SecuritySTARTTLS = "starttls"
+	SecurityPlain    = "plain" // on loopback, unless AllowPlain
+)
+
+// What happens to a message after its fate is committed.
+const (
+	AfterNothing = ""
+	AfterSeen    = "seen"
+	AfterMove    = "move"
+	AfterDelete  = "delete"
+)
+
+// IMAPOptions says where a mailbox is and what is done with it.
+type IMAPOptions struct {
+	Name         string // by which the store knows it, for good
+	Address      string // host:port
+	Security     string
+	AllowPlain   bool
+	TLSConfig    *tls.Config // nil for the system's
+	User         string
+	Password     string
+	Auth         string // auto, plain or login
+	Folder       string
+	After        string
+	MoveTo       string        // for AfterMove: messages whose report was read
+	MoveOthersTo string        // for AfterMove: the others; "" leaves them where they are
+	Poll         time.Duration // between looks, where the server cannot tell
+	Idle         bool          // use IDLE where the server has it
+	Limit        int64         // bytes of a message
+	Log          *slog.Logger
+}
+
+// IMAP is a mailbox on a server (RFC 9051 and RFC 3501). Messages are fetched
+// with PEEK, in the order of UIDs, one at a time; the folder is opened read-only
+// unless something is to be done with messages afterwards.
+type IMAP struct {
+	opts IMAPOptions
+
+	client   *imapclient.Client
+	conn     *patientConn
+	validity uint32
+	news     chan struct{}
+
+	mu      sync.Mutex
+	settled []Settled // not marked in the mailbox yet
+}
+
+// NewIMAP returns a mailbox that connects when it is first used.
+func NewIMAP(opts IMAPOptions) *IMAP {
+	return &IMAP{opts: opts, news: make(chan struct{}, 1)}
+}
+
+// Name returns the name that the store knows the mailbox by.
+func (m *IMAP) Name() string { return m.opts.Name }
+
+// Sizes of what is asked for at once.
+const (
+	chunkMessages = 100
+	stall         = 5 * time.Minute // without a byte, while an answer is due
+	idleLimit     = 35 * time.Minute
+)
+
+// connect logs in and opens the folder, unless that is done already.
+func (m *IMAP) connect(ctx context.Context) error {
+	if m.client != nil {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(m.opts.Address)
+	if err != nil {
+		return fmt.Errorf("address %q: %w", m.opts.Address, err)
+	}
+	config := &tls.Config{}
+	if m.opts.TLSConfig != nil {
+		config = m.opts.TLSConfig.Clone()
+	}
+	if config.ServerName == "" {
+		config.ServerName = host
+	}
+	dialer := net.Dialer{Timeout: 30 * time.Second}
+	raw, err := dialer.DialContext(ctx, "tcp", m.opts.Address)
+	if err != nil {
+		return fmt.Errorf("connecting to %s: %w", m.opts.Address, err)
+	}
+	if m.opts.Security == SecurityPlain && !m.opts.AllowPlain && !isLoopback(raw.RemoteAddr()) {
+		raw.Close()
+		return fmt.Errorf("%s is another machine: the password would cross the network in plain text; use imaps:// or imap+starttls://, or set allow_plain", m.opts.Address)
+	}
+	// Whoever cancels does not wait for the server.
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	defer stop()
+	var conn net.Conn = raw
+	if m.opts.Security == SecurityTLS {
+		conn = tls.Client(raw, config)
+	}
+	patient := &patientConn{Conn: conn}
+	options := &imapclient.Options{
+		TLSConfig: config,
+		UnilateralDataHandler: &imapclient.UnilateralDataHandler{
+			Mailbox: func(data *imapclient.UnilateralDataMailbox) {
+				if data.NumMessages != nil {
+					select {
+					case m.news <- struct{}{}:
+					default:
+					}
+				}
+			},
+		},
+	}
+	var client *imapclient.Client
+	if m.opts.Security == SecuritySTARTTLS {
+		if client, err = imapclient.NewStartTLS(patient, options); err != nil {
+			return fmt.Errorf("STARTTLS with %s: %w", m.opts.Address, err)
+		}
+	} else {
+		client = imapclient.New(patient, options)
+	}
+	if err := m.open(client); err != nil {
+		client.Close()
+		return err
+	}
+	m.client, m.conn = client, patient
+	return nil
+}
+
+// open logs in and opens the folder.
+func (m *IMAP) open(client *imapclient.Client) error {
+	if err := client.WaitGreeting(); err != nil {
+		return fmt.Errorf("greeting of %s: %w", m.opts.Address, err)
+	}
+	if client.State() == imap.ConnStateNotAuthenticated {
+		if err := m.login(client); err != nil {
+			return fmt.Errorf("logging in to %s as %s: %w", m.opts.Address, m.opts.User, err)
+		}
+	}
+	data, err := client.Select(m.opts.Folder, &imap.SelectOptions{ReadOnly: m.opts.After == AfterNothing}).Wait()
+	if err != nil {
+		return fmt.Errorf("opening folder %q on %s: %w", m.opts.Folder, m.opts.Address, err)
+	}
+	m.validity = data.UIDValidity
+	return nil
+}
+
+func (m *IMAP) login(client *imapclient.Client) error {
+	caps := client.Caps()
+	plain := caps.Has(imap.AuthCap(sasl.Plain))
+	switch {
+	case m.opts.Auth == "plain", m.opts.Auth != "login" && plain:
+		return client.Authenticate(sasl.NewPlainClient("", m.opts.User, m.opts.Password))
+	case caps.Has(imap.CapLoginDisabled):
+		return errors.New("the server takes no password on this connection (LOGINDISABLED); use imaps:// or imap+starttls://")
+	}
+	return client.Login(m.opts.User, m.opts.Password).Wait()
+}
+
+// Each hands over the messages behind a place, in the order of UIDs. A new
+// UIDVALIDITY means that all are new.
+func (m *IMAP) Each(ctx context.Context, after dmarc.Place, handle func(context.Context, Message) error) (err error) {
+	defer func() {
+		if err != nil {
+			m.Close() // the state of the connection is not known
+		}
+	}()
+	if err := m.connect(ctx); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { m.conn.Close() })
+	defer stop()
+	select {
+	case <-m.news:
+	default:
+	}
+	if err := m.settle(); err != nil {
+		return err
+	}
+	if after.UIDValidity != m.validity {
+		if after.UIDValidity != 0 {
+			m.opts.Log.Warn("the mailbox was made anew: all of its messages are read again, and reports that are stored already count once", "mailbox", m.opts.Name, "was", after.UIDValidity, "is", m.validity)
+		}
+		after = dmarc.Place{UIDValidity: m.validity}
+	}
+	uids, err := m.search(after.UID)
+	if err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(uids, chunkMessages) {
+		if err := m.chunk(ctx, chunk, handle); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+		if err := m.settle(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// search returns the UIDs above one, sorted.
+func (m *IMAP) search(above uint32) ([]imap.UID, error) {
+	if above == 1<<32-1 {
+		return nil, nil
+	}
+	var set imap.UIDSet
+	set.AddRange(imap.UID(above+1), 0) // to the last
+	data, err := m.client.UIDSearch(&imap.SearchCriteria{UID: []imap.UIDSet{set}}, nil).Wait()
+	if err != nil {
+		return nil, fmt.Errorf("searching folder %q: %w", m.opts.Folder, err)
+	}
+	uids := data.AllUIDs()
+	// The range to the last includes the last, even if it is not above.
+	uids = slices.DeleteFunc(uids, func(u imap.UID) bool { return uint32(u) <= above })
+	slices.Sort(uids)
+	return slices.Compact(uids), nil
+}
+
+// A tracker knows how far a chunk has been handed over without a gap.
+type tracker struct {
+	validity uint32
+	uids     []imap.UID // sorted
+	done     map[imap.UID]bool
+	next     int
+	reached  imap.UID
+}
+
+// place marks a UID and returns the place that is reached with it.
+func (t *tracker) place(uid imap.UID) dmarc.Place {
+	t.done[uid] = true
+	for t.next < len(t.uids) && t.done[t.uids[t.next]] {
+		t.reached = t.uids[t.next]
+		t.next++
+	}
+	if t.reached == 0 {
+		return dmarc.Place{}
+	}
+	return dmarc.Place{UIDValidity: t.validity, UID: uint32(t.reached)}
+}
+
+// chunk hands over some messages. Those that are too large are not fetched,
+// and those that vanish meanwhile are passed over.
+func (m *IMAP) chunk(ctx context.Context, uids []imap.UID, handle func(context.Context, Message) error) error {
+	sizes := make(map[imap.UID]int64, len(uids))
+	cmd := m.client.Fetch(imap.UIDSetNum(uids...), &imap.FetchOptions{UID: true, RFC822Size: true})
+	list, err := cmd.Collect()
+	if err != nil {
+		return fmt.Errorf("asking for sizes: %w", err)
+	}
+	for _, msg := range list {
+		sizes[msg.UID] = msg.RFC822Size
+	}
+	t := &tracker{validity: m.validity, uids: uids, done: make(map[imap.UID]bool, len(uids))}
+	var run []imap.UID
+	flush := func() error {
+		defer func() { run = run[:0] }()
+		return m.fetch(ctx, run, t, handle)
+	}
+	for _, uid := range uids {
+		size, ok := sizes[uid]
+		switch {
+		case !ok: // expunged
+			t.done[uid] = true
+		case size <= m.opts.Limit:
+			run = append(run, uid)
+		default:
+			if err := flush(); err != nil {
+				return err
+			}
+			if err := handle(ctx, m.message(uid, t, Message{Err: tooLarge(size, m.opts.Limit)})); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+func (m *IMAP) message(uid imap.UID, t *tracker, msg Message) Message {
+	msg.Place = dmarc.Place{UIDValidity: m.validity, UID: uint32(uid)}
+	msg.Reached = t.place(uid)
+	return msg
+}
+
+// fetch hands over messages. If the server refuses some of them, each is asked
+// for alone, and one that is refused again is handed over as unreadable.
+func (m *IMAP) fetch(ctx context.Context, uids []imap.UID, t *tracker, handle func(context.Context, Message) error) error {
+	if len(uids) == 0 {
+		return nil
+	}
+	err := m.stream(ctx, uids, t, handle)
+	var refused *imap.Error
+	if !errors.As(err, &refused) {
+		return err
+	}
+	for _, uid := range uids {
+		if t.done[uid] {
+			continue
+		}
+		err := m.stream(ctx, []imap.UID{uid}, t, handle)
+		if errors.As(err, &refused) {
+			reason := fmt.Sprintf("the mail server does not hand it out: %s", refused.Text)
+			err = handle(ctx, m.message(uid, t, Message{Err: &dmarc.Error{Outcome: dmarc.OutcomeUnreadable, Reason: reason}}))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stream fetches messages and hands over each as it arrives.
+func (m *IMAP) stream(ctx context.Context, uids []imap.UID, t *tracker, handle func(context.Context, Message) error) error {
+	cmd := m.client.Fetch(imap.UIDSetNum(uids...), &imap.FetchOptions{
+		UID: true, InternalDate: true, BodySection: []*imap.FetchItemBodySection{{Peek: true}},
+	})
+	for {
+		data := cmd.Next()
+		if data == nil {
+			return cmd.Close()
+		}
+		var uid imap.UID
+		var msg Message
+		for item := data.Next(); item != nil; item = data.Next() {
+			switch item := item.(type) {
+			case imapclient.FetchItemDataUID:
+				uid = item.UID
+			case imapclient.FetchItemDataInternalDate:
+				msg.ReceivedAt = item.Time
+			case imapclient.FetchItemDataBodySection:
+				if item.Literal == nil || msg.Raw != nil {
+					continue
+				}
+				raw, err := parse.NewSpool(item.Literal, m.opts.Limit)
+				var refused *dmarc.Error
+				switch {
+				case errors.As(err, &refused):
+					msg.Err = refused
+					io.Copy(io.Discard, item.Literal)
+				case err != nil:
+					return fmt.Errorf("fetching a message: %w", err)
+				default:
+					msg.Raw = raw
+				}
+			}
+		}
+		if uid == 0 || t.done[uid] || msg.Raw == nil && msg.Err == nil {
+			// Not what was asked for, such as a change of flags.
+			if msg.Raw != nil {
+				msg.Raw.Close()
+			}
+			continue
+		}
+		if err := handle(ctx, m.message(uid, t, msg)); err != nil {
+			return err
+		}
+	}
+}
+
+// Settle remembers what is to be done with messages. It is done when the
+// connection is free: before the next messages are fetched, and before waiting. If
+// that fails, or dmarcd stops, messages stay as they are.
+func (m *IMAP) Settle(_ context.Context, done []Settled) error {
+	if m.opts.After == AfterNothing {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range done {
+		if d.Place.UIDValidity == m.validity {
+			m.settled = append(m.settled, d)
+		}
+	}
+	return nil
+}
+
+func (m *IMAP) settle() error {
+	m.mu.Lock()
+	done := m.settled
+	m.settled = nil
+	m.mu.Unlock()
+	var reports, others imap.UIDSet
+	for _, d := range done {
+		if d.Outcome.Read() {
+			reports.AddNum(imap.UID(d.Place.UID))
+		} else {
+			others.AddNum(imap.UID(d.Place.UID))
+		}
+	}
+	var err error
+	switch m.opts.After {
+	case AfterSeen:
+		reports.AddSet(others)
+		if len(reports) > 0 {
+			err = m.flag(reports, imap.FlagSeen)
+		}
+	case AfterMove:
+		if len(reports) > 0 {
+			_, err = m.client.Move(reports, m.opts.MoveTo).Wait()
+		}
+		if err == nil && len(others) > 0 && m.opts.MoveOthersTo != "" {
+			_, err = m.client.Move(others, m.opts.MoveOthersTo).Wait()
+		}
+	case AfterDelete:
+		if len(reports) > 0 {
+			if err = m.flag(reports, imap.FlagDeleted); err == nil {
+				if m.client.Caps().Has(imap.CapUIDPlus) {
+					err = m.client.UIDExpunge(reports).Close()
+				} else {
+					err = m.client.Expunge().Close()
+				}
+			}
+		}
+	}
+	var refused *imap.Error
+	if errors.As(err, &refused) {
+		m.opts.Log.Warn("messages are stored, but the server would not mark, move or delete them; they stay as they are", "mailbox", m.opts.Name, "messages", len(done), "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("marking, moving or deleting messages: %w", err)
+	}
+	return nil
+}
+
+func (m *IMAP) flag(uids imap.UIDSet, flag imap.Flag) error {
+	return m.client.Store(uids, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{flag}}, nil).Close()
+}
+
+// Wait returns when the server tells of new messages, or after the time for
+// polling.
+func (m *IMAP) Wait(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			m.Close()
+		}
+	}()
+	if err := m.connect(ctx); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { m.conn.Close() })
+	defer stop()
+	if err := m.settle(); err != nil {
+		return err
+	}
+	timer := time.NewTimer(m.opts.Poll)
+	defer timer.Stop()
+	if !m.opts.Idle || !m.client.Caps().Has(imap.CapIdle) {
+		m.conn.wait(true)
+		defer m.conn.wait(false)
+		select {
+		case <-timer.C:
+			return m.client.Noop().Wait()
+		case <-m.news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		return nil
+	}
+	idle, err := m.client.Idle()
+	if err != nil {
+		return fmt.Errorf("waiting for new messages: %w", err)
+	}
+	m.conn.wait(true)
+	defer m.conn.wait(false)
+	select {
+	case <-timer.C:
+	case <-m.news:
+	case <-m.client.Closed():
+		idle.Close()
+		idle.Wait()
+		return fmt.Errorf("waiting for new messages: %w", io.ErrUnexpectedEOF)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := idle.Close(); err != nil {
+		return fmt.Errorf("waiting for new messages: %w", err)
+	}
+	if err := idle.Wait(); err != nil {
+		return fmt.Errorf("waiting for new messages: %w", err)
+	}
+	return nil
+}
+
+// Close ends the connection; the mailbox connects again when it is used.
+func (m *IMAP) Close() error {
+	if m.client == nil {
+		return nil
+	}
+	client := m.client
+	m.client = nil
+	return client.Close()
+}
+
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// A patientConn gives up on a server that sends nothing for too long while an
+// answer is due; the client library waits for ever between answers.
+type patientConn struct {
+	net.Conn
+	waiting atomic.Bool
+}
+
+func (c *patientConn) limit() time.Time {
+	if c.waiting.Load() {
+		return time.Now().Add(idleLimit)
+	}
+	return time.Now().Add(stall)
+}
+
+// wait tells whether silence is what is expected.
+func (c *patientConn) wait(v bool) {
+	c.waiting.Store(v)
+	c.Conn.SetReadDeadline(c.limit())
+}
+
+func (c *patientConn) Read(p []byte) (int, error) {
+	c.Conn.SetReadDeadline(c.limit())
+	return c.Conn.Read(p)
+}
+
+// SetReadDeadline ignores what the library wants: it is too short for some
+// servers, and there is none between answers.
+func (c *patientConn) SetReadDeadline(time.Time) error { return nil }

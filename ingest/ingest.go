@@ -1,0 +1,450 @@
+// Package ingest takes messages from mailboxes, lets parse read them, and
+// hands what they hold to a store, batch by batch. Nothing is lost and nothing
+// is counted twice: a mailbox changes only after the store has committed.
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/parse"
+)
+
+// A Store keeps what was found.
+type Store interface {
+	// Place returns how far a mailbox has been read.
+	Place(ctx context.Context, mailbox string) (dmarc.Place, error)
+	// Add commits deliveries in one transaction and returns their fates in
+	// the same order.
+	Add(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error)
+}
+
+// A Message is what a mailbox hands over.
+type Message struct {
+	Place      dmarc.Place // zero if it does not come from IMAP
+	Reached    dmarc.Place // everything up to here has been handed over, this message included
+	Raw        Raw         // nil if Err is set
+	Name       string      // of the file; "" for IMAP
+	ReceivedAt time.Time   // by the mailbox; now if zero
+	Err        *dmarc.Error
+}
+
+// Raw is the bytes of a message, to be closed once they are not needed.
+type Raw interface {
+	dmarc.Blob
+	io.Closer
+}
+
+// A Settled message has a fate.
+type Settled struct {
+	Place   dmarc.Place
+	Outcome dmarc.Outcome
+}
+
+// A Mailbox hands over messages.
+type Mailbox interface {
+	Name() string
+	// Each hands over what lies behind a place, in order. It stops at the
+	// first error of handle and returns it.
+	Each(ctx context.Context, after dmarc.Place, handle func(context.Context, Message) error) error
+	// Settle does with messages what is configured, once their fates are
+	// committed.
+	Settle(ctx context.Context, done []Settled) error
+	// Wait returns when something new may be there.
+	Wait(ctx context.Context) error
+	Close() error
+}
+
+// An Ingester takes in messages. Its fields are set before it is used.
+type Ingester struct {
+	Store  Store
+	Log    *slog.Logger
+	Limits parse.Limits
+	// Accepts tells whether reports about a policy domain are wanted; nil
+	// accepts all. The others are parked.
+	Accepts         func(domain string) bool
+	KeepFailures    bool // store failure reports
+	FailureSubjects bool // with the subjects of the samples
+	Workers         int  // messages that are parsed side by side; 0: one for each processor
+	BatchRows       int  // rows after which a batch is committed; 0: 5,000
+	// OnFate is told of every message after its commit, one at a time for each
+	// mailbox.
+	OnFate func(d *dmarc.Delivery, f dmarc.Fate)
+}
+
+// Bounds of what is in hand.
+const (
+	batchAge      = time.Second
+	batchBytes    = 8 << 20
+	batchMessages = 1000
+	graceTime     = 5 * time.Second // to commit what is in hand once the context has ended
+)
+
+// A Summary is what a pass did.
+type Summary struct {
+	Messages, Known                     int
+	Added, Duplicate, Conflict, Refused int
+	Rows                                int64
+	Outcomes                            map[dmarc.Outcome]int
+}
+
+func (s *Summary) add(f dmarc.Fate) {
+	s.Messages++
+	if f.Known {
+		s.Known++
+	}
+	s.Added += f.Added
+	s.Duplicate += f.Duplicate
+	s.Conflict += f.Conflict
+	s.Refused += f.Refused
+	s.Rows += f.Rows
+	if s.Outcomes == nil {
+		s.Outcomes = make(map[dmarc.Outcome]int)
+	}
+	s.Outcomes[f.Outcome]++
+}
+
+// A read is a message that is being parsed.
+type read struct {
+	msg   Message
+	done  chan struct{} // closed when the rest is set
+	d     dmarc.Delivery
+	found *parse.Found
+	err   error
+}
+
+func (r *read) close() {
+	<-r.done
+	if r.found != nil {
+		r.found.Close()
+	}
+	if r.msg.Raw != nil {
+		r.msg.Raw.Close()
+	}
+}
+
+// rows is how many rows a message brings.
+func (r *read) rows() (n int64) {
+	for i := range r.d.Parts {
+		if a := r.d.Parts[i].Aggregate; a != nil {
+			n += a.Tally.Rows
+		}
+	}
+	return n
+}
+
+// Pass takes in everything that lies behind the place that was reached, and
+// returns when nothing more waits. Messages are parsed side by side and committed in
+// order. After an error nothing is lost: the next pass begins behind the last
+// commit. When ctx ends, what is in hand is committed if that can be done soon.
+func (in *Ingester) Pass(ctx context.Context, box Mailbox) (Summary, error) {
+	var sum Summary
+	after, err := in.Store.Place(ctx, box.Name())
+	if err != nil {
+		return sum, err
+	}
+	fetching, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+
+	workers := in.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	slots := make(chan struct{}, workers)
+	ordered := make(chan *read, 4*workers)
+	var fetchErr error
+	var parsing sync.WaitGroup
+	go func() {
+		defer close(ordered)
+		fetchErr = box.Each(fetching, after, func(ctx context.Context, msg Message) error {
+			r := &read{msg: msg, done: make(chan struct{})}
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				if msg.Raw != nil {
+					msg.Raw.Close()
+				}
+				return context.Cause(ctx)
+			}
+			parsing.Go(func() {
+				defer close(r.done)
+				r.d, r.found, r.err = in.read(ctx, box.Name(), msg)
+				<-slots
+			})
+			ordered <- r // is always drained
+			return nil
+		})
+	}()
+	err = in.collect(ctx, box, ordered, &sum)
+	if err != nil {
+		stop(err)
+	}
+	for r := range ordered {
+		r.close()
+	}
+	parsing.Wait()
+	if err == nil {
+		err = fetchErr
+	}
+	return sum, err
+}
+
+// collect makes batches of messages and commits them.
+func (in *Ingester) collect(ctx context.Context, box Mailbox, ordered <-chan *read, sum *Summary) error {
+	limit := int64(in.BatchRows)
+	if limit <= 0 {
+		limit = 5000
+	}
+	var batch []*read
+	var rows, bytes int64
+	var timer *time.Timer
+	var due <-chan time.Time
+	drop := func() {
+		for _, r := range batch {
+			r.close()
+		}
+		batch, rows, bytes = nil, 0, 0
+		if timer != nil {
+			timer.Stop()
+			due = nil
+		}
+	}
+	defer func() { drop() }()
+	flush := func() error {
+		defer func() { drop() }()
+		return in.commit(ctx, box, batch, sum)
+	}
+	for {
+		var r *read
+		var open bool
+		select {
+		case r, open = <-ordered:
+		case <-due:
+			if err := flush(); err != nil {
+				return err
+			}
+			continue
+		}
+		if !open {
+			return flush()
+		}
+		<-r.done
+		if r.err != nil {
+			r.close()
+			if ctx.Err() != nil {
+				// The message was cut short; those before it were not.
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			return r.err
+		}
+		n := r.rows()
+		if len(batch) > 0 && rows+n > limit {
+			if err := flush(); err != nil {
+				r.close()
+				return err
+			}
+		}
+		if len(batch) == 0 {
+			timer = time.NewTimer(batchAge)
+			due = timer.C
+		}
+		batch, rows, bytes = append(batch, r), rows+n, bytes+r.d.Size
+		if rows >= limit || bytes >= batchBytes || len(batch) >= batchMessages {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// commit adds a batch to the store, and settles its messages in the mailbox.
+func (in *Ingester) commit(ctx context.Context, box Mailbox, batch []*read, sum *Summary) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	if ctx.Err() != nil {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceTime)
+		defer cancel()
+		ctx = grace
+	}
+	ds := make([]dmarc.Delivery, len(batch))
+	for i, r := range batch {
+		ds[i] = r.d
+	}
+	fates, err := in.Store.Add(ctx, ds)
+	if err != nil {
+		return fmt.Errorf("storing %d messages: %w", len(ds), err)
+	}
+	settled := make([]Settled, len(ds))
+	for i, f := range fates {
+		sum.add(f)
+		settled[i] = Settled{ds[i].Place, f.Outcome}
+		if !f.Outcome.Harmless() && !f.Known {
+			in.Log.Warn("a message was set aside", "mailbox", box.Name(), "uid", ds[i].Place.UID, "file", ds[i].Source,
+				"message_id", ds[i].MessageID, "outcome", f.Outcome, "reason", f.Reason)
+		}
+		if in.OnFate != nil {
+			in.OnFate(&ds[i], f)
+		}
+	}
+	if err := box.Settle(ctx, settled); err != nil {
+		// Everything is stored, so that this is only untidy.
+		in.Log.Warn("messages are stored but could not be marked, moved or deleted in the mailbox; they stay as they are", "mailbox", box.Name(), "messages", len(settled), "error", err)
+	}
+	return nil
+}
+
+// read parses a message and makes a delivery of it.
+func (in *Ingester) read(ctx context.Context, mailbox string, msg Message) (dmarc.Delivery, *parse.Found, error) {
+	d := dmarc.Delivery{Mailbox: mailbox, Place: msg.Place, Reached: msg.Reached, Source: msg.Name, ReceivedAt: time.Now().UTC().Truncate(time.Microsecond)}
+	if msg.Err != nil {
+		d.Outcome, d.Reason = msg.Err.Outcome, msg.Err.Reason
+		if msg.Raw == nil {
+			// A file that cannot be read is known by its name and fate.
+			d.Digest = sha256.Sum256([]byte(msg.Name + "\x00" + msg.Err.Error()))
+			return d, nil, nil
+		}
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(msg.Raw, 0, msg.Raw.Size())); err != nil {
+		return d, nil, fmt.Errorf("reading a message: %w", err)
+	}
+	h.Sum(d.Digest[:0])
+	d.Size, d.Raw = msg.Raw.Size(), msg.Raw
+	if msg.Err != nil {
+		return d, nil, nil
+	}
+	found, err := parse.Message(ctx, msg.Raw, msg.Name, in.Limits)
+	if err != nil {
+		return d, nil, fmt.Errorf("reading a message: %w", err)
+	}
+	d.MessageID, d.From, d.Subject, d.Date = found.MessageID, found.From, found.Subject, found.Date
+	d.Parts, d.Outcome, d.Reason = found.Parts, found.Outcome, found.Reason
+	in.judge(&d)
+	return d, found, nil
+}
+
+// judge applies what is configured to a delivery: which domains are wanted,
+// and what is kept of mail that tells about people.
+func (in *Ingester) judge(d *dmarc.Delivery) {
+	private := d.Outcome == dmarc.OutcomeComplaint
+	for i := range d.Parts {
+		p := &d.Parts[i]
+		domain := ""
+		switch {
+		case p.Aggregate != nil:
+			domain = p.Aggregate.Policy.Domain
+			_, flags := p.Aggregate.Period.Attribute(d.ReceivedAt)
+			p.Aggregate.Flags |= flags
+		case p.TLS != nil:
+			domain = p.TLS.Domain
+		case p.Failure != nil:
+			domain = p.Failure.ReportedDomain
+			if p.Failure.Arrival.IsZero() {
+				p.Failure.Arrival = d.ReceivedAt
+			}
+			if !in.KeepFailures {
+				private = true
+				*p = dmarc.Part{Path: p.Path, Outcome: dmarc.OutcomeNotKept, Reason: "storing failure reports is off (failure.store)"}
+				continue
+			}
+			if !in.FailureSubjects {
+				p.Failure.Headers = withoutSubject(p.Failure.Headers)
+			}
+		default:
+			private = private || p.Outcome == dmarc.OutcomeComplaint
+			continue
+		}
+		if in.Accepts != nil && !in.Accepts(domain) {
+			*p = dmarc.Part{Path: p.Path, Outcome: dmarc.OutcomeUnknownDomain,
+				Reason: fmt.Sprintf("a report about %q, which is not among the configured domains; the message is kept", domain)}
+		}
+	}
+	if private {
+		d.Raw, d.Subject, d.From = nil, "", dmarc.AddressDomain(d.From)
+	}
+}
+
+func withoutSubject(headers []dmarc.HeaderField) []dmarc.HeaderField {
+	kept := headers[:0:0]
+	for _, h := range headers {
+		if h.Name != "Subject" {
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}
+
+// Take takes in one file that somebody brings, and returns its fate. A body
+// over the limit gives an error with the outcome too_large.
+func (in *Ingester) Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error) {
+	raw, err := parse.NewSpool(body, in.Limits.Message)
+	if err != nil {
+		return dmarc.Fate{}, err
+	}
+	defer raw.Close()
+	d, found, err := in.read(ctx, mailbox, Message{Raw: raw, Name: name})
+	if err != nil {
+		return dmarc.Fate{}, err
+	}
+	if found != nil {
+		defer found.Close()
+	}
+	fates, err := in.Store.Add(ctx, []dmarc.Delivery{d})
+	if err != nil {
+		return dmarc.Fate{}, fmt.Errorf("storing an upload: %w", err)
+	}
+	if in.OnFate != nil {
+		in.OnFate(&d, fates[0])
+	}
+	return fates[0], nil
+}
+
+// Back-off after errors.
+const (
+	firstPause = time.Second
+	lastPause  = 5 * time.Minute
+)
+
+// Run passes over a mailbox whenever something new may be there, until ctx
+// ends. After an error it tries again, at first after a second, at last every
+// five minutes.
+func (in *Ingester) Run(ctx context.Context, box Mailbox) error {
+	pause := firstPause
+	for {
+		sum, err := in.Pass(ctx, box)
+		if sum.Messages > 0 {
+			in.Log.Info("mailbox read", "mailbox", box.Name(), "messages", sum.Messages, "reports", sum.Added, "duplicates", sum.Duplicate, "refused", sum.Refused, "rows", sum.Rows)
+		}
+		if err == nil {
+			pause = firstPause
+			err = box.Wait(ctx)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			continue
+		}
+		in.Log.Error("the mailbox cannot be read; it is tried again", "mailbox", box.Name(), "pause", pause, "error", err)
+		box.Close()
+		timer := time.NewTimer(pause + rand.N(pause/4))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
