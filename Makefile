@@ -1,0 +1,62 @@
+# make demo    builds dmarcd and shows it on generated reports
+# make test    runs all checks and tests
+# make build   builds bin/dmarcd
+# make fuzz    fuzzes every parser, each for FUZZTIME
+# make bench   runs the benchmarks
+# make screenshot   takes the picture of the README anew
+# make clean   removes what was built
+#
+# demo and test first see to what they need: as root on Debian or Ubuntu it is
+# installed, otherwise it is said what to install.
+
+SHELL := /bin/sh
+export PATH := $(PATH):/usr/local/go/bin
+GO       ?= go
+FUZZTIME ?= 30s
+BENCH    ?= .
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
+
+# The version is stamped here rather than by go build, which fails where git
+# distrusts the owner of the clone.
+build_flags = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
+
+.PHONY: build demo test check fuzz bench screenshot deps-demo deps-test clean
+.NOTPARALLEL:
+
+build:
+	CGO_ENABLED=0 $(GO) build $(build_flags) -o bin/dmarcd ./cmd/dmarcd
+
+demo: deps-demo build
+	bin/dmarcd demo
+
+# With DMARCD_TEST_REQUIRE a test that misses something fails, where it would
+# be skipped otherwise. -count=1: what is tested is also outside of Go's view.
+test: deps-test check
+	CGO_ENABLED=1 DMARCD_TEST_REQUIRE=1 $(GO) test -race -count=1 -timeout 20m ./...
+
+# What can be said without running anything.
+check:
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" >&2; echo "$$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fuzz:
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file func; do \
+		$(GO) test -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; \
+	done
+
+bench: deps-test
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+
+screenshot: deps-test build
+	deploy/screenshot.sh
+
+deps-demo:
+	@deploy/install-deps.sh demo
+
+deps-test:
+	@deploy/install-deps.sh test
+
+clean:
+	rm -rf bin dmarcd

@@ -1,0 +1,205 @@
+// Package api speaks HTTP and JSON: what the reports tell, for dashboards and
+// scripts, described by OpenAPI 3.1.
+package api
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A Store answers what the API asks. Lists return the cursor of the next page,
+// or "".
+type Store interface {
+	Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error)
+	Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error)
+	Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error)
+	Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error)
+	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
+	Report(ctx context.Context, id string) (dmarc.ReportSummary, error)
+	Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error)
+	Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.StoredFailure, dmarc.Cursor, error)
+	TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cursor, error)
+	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
+	// Ready returns nil if the database answers and has today's schema.
+	Ready(ctx context.Context) error
+}
+
+// An Intake takes in uploads.
+type Intake interface {
+	Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error)
+}
+
+// Options say how the API runs. The zero value of each is fine.
+type Options struct {
+	Log       *slog.Logger
+	Version   string
+	MaxUpload int64                // bytes; 0 for 64 MiB
+	Metrics   *prometheus.Registry // what else /metrics shows
+	Now       func() time.Time
+}
+
+// API answers requests.
+type API struct {
+	store  Store
+	intake Intake
+	opts   Options
+}
+
+// queryTime bounds a question to the store; answers that stream are not bounded.
+const queryTime = 30 * time.Second
+
+// New returns a handler for /api, /healthz, /readyz and /metrics.
+func New(store Store, intake Intake, opts Options) http.Handler {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.MaxUpload == 0 {
+		opts.MaxUpload = 64 << 20
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = prometheus.NewRegistry()
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	a := &API{store: store, intake: intake, opts: opts}
+
+	r := chi.NewRouter()
+	r.Use(a.recover, secure, a.measure(), middleware.Compress(5, "application/json", "application/problem+json", "text/html", "text/plain"), middleware.GetHead)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, http.StatusNotFound, "there is nothing at "+strconv.Quote(r.URL.Path)+"; /api/docs lists what there is")
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, http.StatusMethodNotAllowed, r.Method+" is not possible here")
+	})
+	document := a.routes(r)
+	r.Get("/api/docs", docsPage(document))
+	r.Get("/healthz", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "alive\n") })
+	r.Get("/readyz", a.ready)
+	r.Handle("/metrics", promhttp.HandlerFor(opts.Metrics, promhttp.HandlerOpts{}))
+	return r
+}
+
+// OpenAPI returns the document of the API as JSON.
+func OpenAPI(version string) ([]byte, error) {
+	a := &API{opts: Options{Version: version, MaxUpload: 64 << 20, Now: time.Now}}
+	return a.routes(chi.NewRouter()).MarshalJSON()
+}
+
+// routes registers every operation.
+func (a *API) routes(r chi.Router) *huma.OpenAPI {
+	config := huma.DefaultConfig("dmarcd", a.opts.Version)
+	config.Info.Description = "What DMARC and SMTP TLS reports tell about your domains. Counts are messages. Times are RFC 3339 in UTC, days are days in UTC, periods are half-open: from is in, to is not. Lists are pages: pass next as after to go on."
+	config.OpenAPIPath = "/api/v1/openapi"
+	config.DocsPath, config.SchemasPath = "", ""
+	config.CreateHooks, config.Transformers = nil, nil
+	h := humachi.New(r, config)
+
+	get(h, "/domains", "list-domains", "Domains", "Every domain that reports were stored for, busiest first, with totals of the period and the policy as last reported.", a.domains)
+	get(h, "/domains/{domain}/summary", "get-summary", "Summary of a domain", "Totals of a period, and a series by day, week (by its Monday) or month (by its first day).", a.summary)
+	get(h, "/domains/{domain}/sources", "list-sources", "Sources of a domain", "The addresses that sent mail as the domain, busiest first. Only the busiest of each day are kept by name; others is the exact sum of the rest.", a.sources)
+	get(h, "/domains/{domain}/reporters", "list-reporters", "Reporters of a domain", "Who sent reports about the domain, busiest first.", a.reporters)
+	get(h, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
+	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
+	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)
+	get(h, "/failures", "list-failures", "Failure reports", "Failure reports (RFC 9991), newest first by arrival. Keeping them is off unless it is configured. Local parts of addresses are masked.", a.failures)
+	get(h, "/tls", "list-tls", "SMTP TLS reports", "SMTP TLS reports (RFC 8460) whose period begins in the period asked for, newest first. Counts are sessions; do not add up policies.", a.tls)
+	get(h, "/messages", "list-messages", "Messages", "The ledger, newest first: every message that was taken in, its outcome and the reason.", a.messages)
+	huma.Register(h, huma.Operation{
+		OperationID: "upload-report", Method: http.MethodPost, Path: "/api/v1/reports", Summary: "Upload a report",
+		Description:      "Takes in what dmarcd import reads, as the body of the request: a message, XML, JSON, gzip or zip. 201 if something was added, 200 if everything was known, 413 over a limit, 422 with the outcome if there was no report that could be read.",
+		DefaultStatus:    http.StatusCreated,
+		MaxBodyBytes:     -1,
+		BodyReadTimeout:  -1,
+		SkipValidateBody: true,
+		RequestBody:      &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}},
+		Errors:           []int{http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
+	}, a.upload)
+	return h.OpenAPI()
+}
+
+// get registers a question.
+func get[I, O any](h huma.API, path, id, summary, description string, handler func(context.Context, *I) (*O, error)) {
+	huma.Register(h, huma.Operation{
+		OperationID: id, Method: http.MethodGet, Path: "/api/v1" + path, Summary: summary, Description: description,
+		Errors: []int{http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity},
+	}, handler)
+}
+
+func (a *API) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	if err := a.store.Ready(ctx); err != nil {
+		a.opts.Log.Warn("not ready", "error", err)
+		writeProblem(w, http.StatusServiceUnavailable, "the database cannot be used now; the log says why")
+		return
+	}
+	io.WriteString(w, "ready\n")
+}
+
+// secure sets headers that keep browsers from making more of an answer than
+// it is.
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self' 'sha256-"+docsStyleHash+"'; frame-ancestors 'none'")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// recover turns a panic into a problem.
+func (a *API) recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if v := recover(); v != nil {
+				if v == http.ErrAbortHandler {
+					panic(v)
+				}
+				a.opts.Log.Error("a request failed", "method", r.Method, "path", r.URL.Path, "panic", v)
+				writeProblem(w, http.StatusInternalServerError, "something went wrong; the log says what")
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// measure observes how long requests take, by route.
+func (a *API) measure() func(http.Handler) http.Handler {
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "dmarcd_http_request_seconds", Help: "Duration of API requests, by route, method and status.",
+		Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30},
+	}, []string{"route", "method", "status"})
+	a.opts.Metrics.MustRegister(seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			began := time.Now()
+			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+			next.ServeHTTP(ww, r)
+			route := chi.RouteContext(r.Context()).RoutePattern()
+			method := r.Method
+			if route == "" || method != http.MethodGet && method != http.MethodHead && method != http.MethodPost {
+				route, method = "other", "other"
+			}
+			status := max(ww.Status(), http.StatusOK)
+			seconds.WithLabelValues(route, method, strconv.Itoa(status)).Observe(time.Since(began).Seconds())
+			a.opts.Log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", status, "seconds", time.Since(began).Seconds())
+		})
+	}
+}

@@ -1,0 +1,167 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// DomainItem is a domain in the list of domains.
+type DomainItem struct {
+	Domain    string   `json:"domain"`
+	Totals    Totals   `json:"totals"`
+	PassRate  *float64 `json:"pass_rate" doc:"share of messages that pass DMARC, 0 to 1; null without messages"`
+	Reports   int64    `json:"reports"`
+	Published *Policy  `json:"published" doc:"policy as last reported"`
+	LastDay   *string  `json:"last_day" format:"date" doc:"last day with messages"`
+}
+
+func (a *API) domains(ctx context.Context, in *struct {
+	Period
+	Page
+	Search string `query:"search" maxLength:"255" doc:"part of the name"`
+}) (*List[DomainItem], error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	list, next, err := a.store.Domains(ctx, dmarc.DomainQuery{Period: in.period(a.opts.Now()), Search: in.Search, Page: in.page()})
+	if err != nil {
+		return nil, a.problem(err, "listing domains")
+	}
+	return listOf(list, next, func(d *dmarc.DomainTraffic) DomainItem {
+		return DomainItem{d.Domain, totals(d.Tally), passRate(d.Tally), d.Reports, policy(d.Published), dayOrNull(d.LastDay)}
+	}), nil
+}
+
+// Point is a point of a series.
+type Point struct {
+	Day       string `json:"day" format:"date" doc:"first day of the interval (UTC)"`
+	Totals    Totals `json:"totals"`
+	Estimated bool   `json:"estimated" doc:"some of it is a share of a report over several days"`
+}
+
+// Summary is what the reports of a period tell about a domain.
+type Summary struct {
+	Body struct {
+		Domain    string    `json:"domain"`
+		From      time.Time `json:"from"`
+		To        time.Time `json:"to"`
+		Interval  string    `json:"interval"`
+		Totals    Totals    `json:"totals"`
+		PassRate  *float64  `json:"pass_rate" doc:"share of messages that pass DMARC, 0 to 1; null without messages"`
+		Undated   Totals    `json:"undated" doc:"of the totals: what is in no series, for implausible dates or very long periods"`
+		Reports   int64     `json:"reports"`
+		Published *Policy   `json:"published" doc:"policy as last reported"`
+		Series    []Point   `json:"series" nullable:"false" doc:"days without reports are absent"`
+	}
+}
+
+func (a *API) summary(ctx context.Context, in *struct {
+	Domain
+	Period
+	Interval string `query:"interval" enum:"day,week,month" default:"day" doc:"length of the points of the series"`
+}) (*Summary, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	p := in.period(a.opts.Now())
+	sum, err := a.store.Summary(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: p})
+	if err != nil {
+		return nil, a.problem(err, "summary of a domain")
+	}
+	var out Summary
+	b := &out.Body
+	b.Domain, b.From, b.To, b.Interval = sum.Domain, p.Begin, p.End, in.Interval
+	b.Totals, b.PassRate, b.Undated = totals(sum.Tally), passRate(sum.Tally), totals(sum.Undated)
+	b.Reports, b.Published = sum.Reports, policy(sum.Published)
+	b.Series = []Point{}
+	for _, d := range gathered(sum.Days, in.Interval) {
+		b.Series = append(b.Series, Point{d.Day.Format(time.DateOnly), totals(d.Tally), d.Estimated})
+	}
+	return &out, nil
+}
+
+// gathered adds days up to weeks, named by their Monday, or months.
+func gathered(days []dmarc.DayTraffic, interval string) []dmarc.DayTraffic {
+	var out []dmarc.DayTraffic
+	for _, d := range days {
+		switch interval {
+		case "week":
+			d.Day = d.Day.AddDate(0, 0, -(int(d.Day.Weekday())+6)%7)
+		case "month":
+			d.Day = d.Day.AddDate(0, 0, 1-d.Day.Day())
+		}
+		if n := len(out); n > 0 && out[n-1].Day.Equal(d.Day) {
+			out[n-1].Tally.Merge(d.Tally)
+			out[n-1].Estimated = out[n-1].Estimated || d.Estimated
+			continue
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// SourceItem is an address in the list of sources.
+type SourceItem struct {
+	Source   string   `json:"source" doc:"address, as RFC 5952 writes it"`
+	Totals   Totals   `json:"totals"`
+	PassRate *float64 `json:"pass_rate"`
+	FirstDay *string  `json:"first_day" format:"date"`
+	LastDay  *string  `json:"last_day" format:"date"`
+}
+
+// SourceList is a page of sources, and what is not in the list.
+type SourceList struct {
+	Body struct {
+		Items   []SourceItem `json:"items" nullable:"false"`
+		Next    *string      `json:"next" doc:"pass it as after for the next page; null on the last one"`
+		Sources int64        `json:"sources" doc:"addresses in the list, over all pages"`
+		Others  Totals       `json:"others" doc:"addresses below the busiest of each day"`
+		Unknown Totals       `json:"unknown_source" doc:"messages whose address could not be read"`
+		Pending bool         `json:"pending" doc:"very recent reports are not in this list yet"`
+	}
+}
+
+func (a *API) sources(ctx context.Context, in *struct {
+	Domain
+	Period
+	Page
+}) (*SourceList, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	list, next, err := a.store.Sources(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(a.opts.Now()), Page: in.page()})
+	if err != nil {
+		return nil, a.problem(err, "listing sources")
+	}
+	var out SourceList
+	out.Body.Items = listOf(list.Items, "", func(s *dmarc.SourceTraffic) SourceItem {
+		return SourceItem{s.Source.String(), totals(s.Tally), passRate(s.Tally), dayOrNull(s.FirstDay), dayOrNull(s.LastDay)}
+	}).Body.Items
+	out.Body.Next, out.Body.Sources, out.Body.Pending = orNull(string(next)), list.Total, list.Pending
+	out.Body.Others, out.Body.Unknown = totals(list.Others), totals(list.Unknown)
+	return &out, nil
+}
+
+// ReporterItem is who reports.
+type ReporterItem struct {
+	OrgName string  `json:"org_name"`
+	Email   *string `json:"email"`
+	Totals  Totals  `json:"totals"`
+	Reports int64   `json:"reports"`
+	LastDay *string `json:"last_day" format:"date" doc:"last day of the period that it reported about"`
+}
+
+func (a *API) reporters(ctx context.Context, in *struct {
+	Domain
+	Period
+	Page
+}) (*List[ReporterItem], error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	list, next, err := a.store.Reporters(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(a.opts.Now()), Page: in.page()})
+	if err != nil {
+		return nil, a.problem(err, "listing reporters")
+	}
+	return listOf(list, next, func(r *dmarc.ReporterTraffic) ReporterItem {
+		return ReporterItem{r.Reporter.OrgName, orNull(r.Reporter.Email), totals(r.Tally), r.Reports, dayOrNull(r.LastDay)}
+	}), nil
+}

@@ -1,0 +1,194 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// ReportItem is an aggregate report without its rows.
+type ReportItem struct {
+	ID           string    `json:"id" doc:"of the stored report"`
+	Domain       string    `json:"domain" doc:"policy domain"`
+	OrgName      string    `json:"org_name"`
+	Email        *string   `json:"email"`
+	ReportID     string    `json:"report_id" doc:"as the reporter names it"`
+	Begin        time.Time `json:"begin"`
+	End          time.Time `json:"end" doc:"as sent: inclusive for some reporters"`
+	ReceivedAt   time.Time `json:"received_at"`
+	Published    *Policy   `json:"published"`
+	Totals       Totals    `json:"totals"`
+	RowsDropped  int64     `json:"rows_dropped" doc:"rows that could not be read"`
+	Flags        []string  `json:"flags" nullable:"false"`
+	Errors       []string  `json:"errors" nullable:"false" doc:"what the reporter found wrong with the policy record"`
+	Generator    *string   `json:"generator"`
+	Active       bool      `json:"active" doc:"false if another report of the same identity counts instead"`
+	Seen         int64     `json:"seen" doc:"how often it came"`
+	Message      int64     `json:"message" doc:"number of the message in the ledger"`
+	Part         string    `json:"part" doc:"where in the message it stood"`
+	ExtraContact *string   `json:"extra_contact_info"`
+}
+
+func reportItem(r *dmarc.ReportSummary) ReportItem {
+	rep := &r.Report
+	return ReportItem{
+		ID: r.ID, Domain: rep.Policy.Domain, OrgName: rep.Reporter.OrgName, Email: orNull(rep.Reporter.Email), ReportID: rep.ID,
+		Begin: rep.Period.Begin, End: rep.Period.End, ReceivedAt: r.ReceivedAt, Published: policy(&rep.Policy), Totals: totals(rep.Tally),
+		RowsDropped: rep.Dropped.Rows, Flags: rep.Flags.Names(), Errors: append([]string{}, rep.Errors...), Generator: orNull(rep.Generator),
+		Active: r.Active, Seen: r.Seen, Message: r.MessageID, Part: r.Part, ExtraContact: orNull(rep.Reporter.ExtraContact),
+	}
+}
+
+func (a *API) reports(ctx context.Context, in *struct {
+	Period
+	Page
+	Domain   string `query:"domain" maxLength:"255" doc:"policy domain"`
+	Reporter string `query:"reporter" maxLength:"512" doc:"org_name"`
+}) (*List[ReportItem], error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	list, next, err := a.store.Reports(ctx, dmarc.ReportQuery{Domain: aLabel(in.Domain), Reporter: in.Reporter, Period: in.period(a.opts.Now()), Page: in.page()})
+	if err != nil {
+		return nil, a.problem(err, "listing reports")
+	}
+	return listOf(list, next, reportItem), nil
+}
+
+// RowItem is a row of a report.
+type RowItem struct {
+	Source       *string      `json:"source_ip"`
+	SourceText   *string      `json:"source_text,omitempty" doc:"what stood there, if it is no address"`
+	Count        int64        `json:"count"`
+	Disposition  *string      `json:"disposition"`
+	DKIM         *string      `json:"dkim" doc:"aligned result"`
+	SPF          *string      `json:"spf" doc:"aligned result"`
+	Reasons      []ReasonItem `json:"reasons"`
+	HeaderFrom   *string      `json:"header_from"`
+	EnvelopeFrom *string      `json:"envelope_from" doc:"empty for the null sender"`
+	EnvelopeTo   *string      `json:"envelope_to"`
+	AuthResults  struct {
+		DKIM []AuthItem `json:"dkim"`
+		SPF  []AuthItem `json:"spf"`
+	} `json:"auth_results"`
+	Ours struct {
+		DKIM         bool    `json:"dkim"`
+		SPF          bool    `json:"spf"`
+		Disagreement *string `json:"disagreement"`
+	} `json:"ours" doc:"alignment as recomputed from auth_results"`
+	Flags []string `json:"flags"`
+}
+
+// ReasonItem says why a disposition differs from the policy.
+type ReasonItem struct {
+	Type    string `json:"type"`
+	Comment string `json:"comment"`
+}
+
+// AuthItem is a raw result.
+type AuthItem struct {
+	Domain   *string `json:"domain"`
+	Selector *string `json:"selector,omitempty"`
+	Scope    *string `json:"scope,omitempty"`
+	Result   *string `json:"result"`
+	Word     *string `json:"word,omitempty" doc:"as written, where it differs"`
+	Human    *string `json:"human_result,omitempty"`
+}
+
+func rowItem(r *dmarc.Row) RowItem {
+	item := RowItem{
+		Count: r.Count, SourceText: orNull(r.SourceText), Disposition: orNull(r.Disposition.String()), DKIM: orNull(r.DKIM.String()), SPF: orNull(r.SPF.String()),
+		Reasons: []ReasonItem{}, HeaderFrom: orNull(r.HeaderFrom), EnvelopeFrom: orNull(r.EnvelopeFrom), EnvelopeTo: orNull(r.EnvelopeTo), Flags: r.Flags.Names(),
+	}
+	if r.Source.IsValid() {
+		item.Source = orNull(r.Source.String())
+	}
+	if r.NullSender {
+		item.EnvelopeFrom = new(string)
+	}
+	for _, x := range r.Reasons {
+		item.Reasons = append(item.Reasons, ReasonItem(x))
+	}
+	item.AuthResults.DKIM, item.AuthResults.SPF = []AuthItem{}, []AuthItem{}
+	for _, x := range r.AuthDKIM {
+		item.AuthResults.DKIM = append(item.AuthResults.DKIM, AuthItem{Domain: orNull(x.Domain), Selector: orNull(x.Selector), Result: orNull(x.Result.String()), Word: orNull(x.Word), Human: orNull(x.Human)})
+	}
+	for _, x := range r.AuthSPF {
+		item.AuthResults.SPF = append(item.AuthResults.SPF, AuthItem{Domain: orNull(x.Domain), Scope: orNull(x.Scope), Result: orNull(x.Result.String()), Word: orNull(x.Word), Human: orNull(x.Human)})
+	}
+	item.Ours.DKIM, item.Ours.SPF, item.Ours.Disagreement = r.Ours.DKIM, r.Ours.SPF, orNull(r.Ours.Disagreement.String())
+	return item
+}
+
+// ID names a stored report.
+type ID struct {
+	ID string `path:"id" maxLength:"64" doc:"of the stored report"`
+}
+
+// report streams a report: its fields, and then "rows".
+func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamResponse, error) {
+	rep, err := a.store.Report(ctx, in.ID.ID)
+	if err != nil {
+		return nil, a.problem(err, "reading a report")
+	}
+	head, err := json.Marshal(reportItem(&rep))
+	if err != nil {
+		return nil, a.problem(err, "writing a report")
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		hc.SetHeader("Content-Type", "application/json")
+		w := bufio.NewWriterSize(hc.BodyWriter(), 32<<10)
+		w.Write(head[:len(head)-1])
+		w.WriteString(`,"rows":[`)
+		first := true
+		for row, err := range rep.Report.Rows {
+			var text []byte
+			if err == nil {
+				text, err = json.Marshal(rowItem(row))
+			}
+			if err != nil {
+				// Too late for a status: the text breaks off, so that nobody
+				// takes it for whole.
+				a.opts.Log.Error("writing the rows of a report", "report", rep.ID, "error", err)
+				panic(http.ErrAbortHandler)
+			}
+			if !first {
+				w.WriteByte(',')
+			}
+			first = false
+			if _, err := w.Write(text); err != nil {
+				return // nobody listens
+			}
+		}
+		w.WriteString("]}\n")
+		w.Flush()
+	}}, nil
+}
+
+// raw streams the message that a report came in.
+func (a *API) raw(ctx context.Context, in *struct{ ID }) (*huma.StreamResponse, error) {
+	body, entry, err := a.store.Raw(ctx, in.ID.ID)
+	if err != nil {
+		return nil, a.problem(err, "reading the message of a report")
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		defer body.Close()
+		kind, ending := "application/octet-stream", "bin"
+		if entry.MessageID != "" || entry.Place.UID != 0 {
+			kind, ending = "message/rfc822", "eml"
+		}
+		hc.SetHeader("Content-Type", kind)
+		hc.SetHeader("Content-Disposition", fmt.Sprintf(`attachment; filename="dmarcd-message-%d.%s"`, entry.ID, ending))
+		if _, err := io.Copy(hc.BodyWriter(), body); err != nil {
+			a.opts.Log.Warn("writing a message", "message", entry.ID, "error", err)
+			panic(http.ErrAbortHandler)
+		}
+	}}, nil
+}

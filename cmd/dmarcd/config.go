@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"github.com/dmarcd/dmarcd/parse"
+)
+
+// A config is what dmarcd runs with: defaults, the configuration file and the
+// environment, each winning over what stands before it.
+type config struct {
+	DatabaseURL secret // empty: a private PostgreSQL in DataDir
+	DataDir     string
+	Listen      string // host:port
+	Insecure    bool   // Listen may be an address that others reach
+	Resolver    string // host:port; empty: the system's
+	LogLevel    string
+	LogFormat   string   // auto, text or json
+	Domains     []string // lower-case A-labels; empty: all are accepted
+	Mailboxes   []*mailbox
+
+	Failure struct {
+		Store    bool // failure reports are kept
+		Subjects bool // with the subjects of the samples
+	}
+	Ingest struct {
+		Workers   int // that parse; 0: one for each processor
+		BatchRows int // that are stored in one transaction
+	}
+	Limits parse.Limits
+
+	File string // that was read, or ""
+
+	databaseURLFile string
+	settings        []*setting
+}
+
+// defaultConfig returns the configuration of a dmarcd that was told nothing.
+func defaultConfig(env *environ) *config {
+	c := &config{
+		DataDir:   defaultDataDir(env.getenv, env.root),
+		Listen:    "127.0.0.1:8080",
+		LogLevel:  "info",
+		LogFormat: "auto",
+		Domains:   []string{},
+		Limits:    parse.DefaultLimits,
+	}
+	c.Ingest.BatchRows = 5_000
+	c.settings = c.table()
+	return c
+}
+
+// defaultDataDir returns where state is kept: as the XDG Base Directory
+// Specification says, and in /var/lib for root. It is "" where nothing tells.
+func defaultDataDir(getenv func(string) string, root bool) string {
+	if dir := getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "dmarcd")
+	}
+	if root {
+		return "/var/lib/dmarcd"
+	}
+	if home := getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "dmarcd")
+	}
+	return ""
+}
+
+// setUp reads the arguments of a command that runs with the whole
+// configuration, the configuration itself, and begins to log.
+func (env *environ) setUp(fs *flagSet, args []string) (*config, *slog.Logger, error) {
+	fs.configFlag()
+	if err := fs.Parse(args); err != nil {
+		return nil, nil, err
+	}
+	cfg, err := env.loadConfig(*fs.config, everything)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.useResolver()
+	return cfg, newLogger(env.stderr, cfg), nil
+}
+
+// A mistake is something wrong in the configuration, with where it stands and
+// a fix.
+type mistake struct {
+	file  string // "" for the environment
+	line  int    // 0 when unknown
+	where string // key or variable, with the value unless it is secret
+	what  string
+}
+
+func (m mistake) String() string {
+	place := ""
+	switch {
+	case m.file != "" && m.line > 0:
+		place = fmt.Sprintf("%s:%d: ", m.file, m.line)
+	case m.file != "":
+		place = m.file + ": "
+	}
+	if m.where != "" {
+		place += m.where + ": "
+	}
+	return place + m.what
+}
+
+// A configError is all mistakes of a configuration.
+type configError []mistake
+
+func (e configError) Error() string {
+	var b strings.Builder
+	if len(e) == 1 {
+		b.WriteString("a mistake in the configuration:")
+	} else {
+		fmt.Fprintf(&b, "%d mistakes in the configuration:", len(e))
+	}
+	for _, m := range e {
+		b.WriteString("\n  " + m.String())
+	}
+	return b.String()
+}

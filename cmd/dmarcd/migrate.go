@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dmarcd/dmarcd/migrations"
+	"github.com/dmarcd/dmarcd/postgres"
+)
+
+const migrateUsage = `Brings the schema of the database up to date, and says what was done. dmarcd serve and dmarcd import do the same when
+they start. Steps are applied once, in order, and several processes may start at once.`
+
+func runMigrate(ctx context.Context, env *environ, args []string) error {
+	fs := env.flags("migrate", "", migrateUsage)
+	show := fs.Bool("show", false, "only show the steps; change nothing")
+	cfg, log, err := env.setUp(fs, args)
+	if err != nil {
+		return err
+	}
+	s, err := openDatabase(ctx, cfg, log, postgres.Options{}, true)
+	if err != nil {
+		return err
+	}
+	if !*show {
+		_, err = migrations.Apply(ctx, s.db)
+	}
+	var steps []migrations.Step
+	if err == nil {
+		steps, err = migrations.Status(ctx, s.db)
+	}
+	for _, step := range steps {
+		state := "not applied"
+		if !step.AppliedAt.IsZero() {
+			state = "applied " + step.AppliedAt.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(env.stdout, "%04d %s: %s\n", step.Number, step.Name, state)
+	}
+	return errors.Join(err, s.close())
+}

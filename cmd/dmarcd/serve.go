@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dmarcd/dmarcd/api"
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/ingest"
+	"github.com/dmarcd/dmarcd/postgres"
+	"github.com/dmarcd/dmarcd/web"
+)
+
+const serveUsage = `Polls the configured mailboxes, stores the reports in them, and serves dashboard and API until it is told to stop
+(SIGTERM or SIGINT). Without DMARCD_DATABASE_URL it runs a private PostgreSQL in the data directory.`
+
+// drainTime is how long requests in hand may take once the service stops.
+const drainTime = 4 * time.Second
+
+func runServe(ctx context.Context, env *environ, args []string) error {
+	fs := env.flags("serve", "", serveUsage)
+	cfg, log, err := env.setUp(fs, args)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w; set listen (DMARCD_LISTEN) to another address", cfg.Listen, err)
+	}
+	defer listener.Close()
+	s, err := openService(ctx, cfg, log, postgres.Options{}, false)
+	if err != nil {
+		return err
+	}
+	var boxes []ingest.Mailbox
+	for _, m := range cfg.Mailboxes {
+		box, err := m.open(cfg, log)
+		if err != nil {
+			return errors.Join(err, s.close())
+		}
+		boxes = append(boxes, box)
+	}
+	if len(boxes) == 0 {
+		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
+	}
+	log.Info("serving", "address", "http://"+listener.Addr().String()+"/", "mailboxes", len(boxes), "version", version)
+	return errors.Join(s.serve(ctx, listener, boxes), s.close())
+}
+
+// serve runs everything until ctx ends or something fails that cannot be
+// helped. What is in hand is finished.
+func (s *service) serve(ctx context.Context, listener net.Listener, boxes []ingest.Mailbox) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, box := range boxes {
+		wg.Go(func() {
+			if err := s.ingester.Run(ctx, box); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("mailbox %s: %w", box.Name(), err))
+			}
+		})
+	}
+	wg.Go(func() { s.summarise(ctx) })
+	if s.private != nil {
+		wg.Go(func() {
+			select {
+			case <-s.private.Done():
+				cancel(fmt.Errorf("private PostgreSQL: %w", s.private.Err()))
+			case <-ctx.Done():
+			}
+		})
+	}
+
+	server := &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	wg.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			cancel(fmt.Errorf("HTTP server: %w", err))
+		}
+	})
+	<-ctx.Done()
+	s.log.Info("stopping")
+	drain, stop := context.WithTimeout(context.Background(), drainTime)
+	defer stop()
+	if err := server.Shutdown(drain); err != nil {
+		server.Close()
+	}
+	wg.Wait()
+	for _, box := range boxes {
+		box.Close()
+	}
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// handler serves API and dashboard.
+func (s *service) handler() http.Handler {
+	r := chi.NewRouter()
+	r.Mount("/", web.New(s.store, web.Options{Log: s.log, Version: version}))
+	h := api.New(s.store, s.ingester, api.Options{Log: s.log, Version: version, Metrics: s.metrics()})
+	for _, path := range []string{"/api", "/healthz", "/readyz", "/metrics"} {
+		r.Handle(path, h)
+		r.Handle(path+"/*", h)
+	}
+	return r
+}
+
+// metrics counts what is taken in.
+func (s *service) metrics() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	messages := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dmarcd_messages_total", Help: "Messages taken in, by mailbox and outcome.",
+	}, []string{"mailbox", "outcome"})
+	rows := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dmarcd_rows_total", Help: "Rows of aggregate reports stored, by mailbox.",
+	}, []string{"mailbox"})
+	registry.MustRegister(messages, rows)
+	next := s.ingester.OnFate
+	s.ingester.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
+		if !f.Known {
+			messages.WithLabelValues(d.Mailbox, string(f.Outcome)).Inc()
+			rows.WithLabelValues(d.Mailbox).Add(float64(f.Rows))
+		}
+		if next != nil {
+			next(d, f)
+		}
+	}
+	return registry
+}

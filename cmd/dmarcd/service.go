@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dmarcd/dmarcd/ingest"
+	"github.com/dmarcd/dmarcd/migrations"
+	"github.com/dmarcd/dmarcd/postgres"
+	"github.com/dmarcd/dmarcd/store"
+)
+
+// A service is what the commands that store reports have in common: a database
+// that is up to date, a store on it, and an ingester that fills it.
+type service struct {
+	log      *slog.Logger
+	private  *postgres.Server // nil with a database of one's own
+	db       *pgxpool.Pool
+	store    *store.Store
+	ingester *ingest.Ingester
+}
+
+// stopTime is how long the private server may take to stop. With drainTime, and
+// the time in which ingest commits what is in hand, it stays below ten seconds.
+const stopTime = 3 * time.Second
+
+// openDatabase connects to the configured database, or starts the private one.
+// With share, a private one that another dmarcd runs already will do.
+func openDatabase(ctx context.Context, cfg *config, log *slog.Logger, private postgres.Options, share bool) (*service, error) {
+	s := &service{log: log}
+	url := cfg.DatabaseURL.reveal()
+	if url == "" {
+		private.DataDir, private.Log = cfg.DataDir, log
+		server, err := postgres.Start(ctx, private)
+		var inUse *postgres.InUseError
+		switch {
+		case errors.As(err, &inUse) && inUse.URL != "" && share:
+			log.Info("using the private PostgreSQL of the dmarcd that runs already", "pid", inUse.PID)
+			url = inUse.URL
+		case err != nil:
+			return nil, fmt.Errorf("private PostgreSQL in %s: %w", filepath.Join(cfg.DataDir, "postgres"), err)
+		default:
+			s.private, url = server, server.URL()
+		}
+	}
+	db, err := store.Open(ctx, url)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	s.db = db
+	return s, nil
+}
+
+// openService opens the database, brings its schema up to date, and prepares
+// taking in reports.
+func openService(ctx context.Context, cfg *config, log *slog.Logger, private postgres.Options, share bool) (*service, error) {
+	s, err := openDatabase(ctx, cfg, log, private, share)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := migrations.Apply(ctx, s.db)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	for _, step := range steps {
+		log.Info("migration applied", "number", step.Number, "name", step.Name)
+	}
+	s.store = store.New(s.db, log)
+	s.ingester = &ingest.Ingester{
+		Store: s.store, Log: log, Limits: cfg.Limits, Workers: cfg.Ingest.Workers, BatchRows: cfg.Ingest.BatchRows,
+		KeepFailures: cfg.Failure.Store, FailureSubjects: cfg.Failure.Subjects,
+	}
+	if len(cfg.Domains) > 0 {
+		s.ingester.Accepts = func(domain string) bool { return slices.Contains(cfg.Domains, domain) }
+	}
+	return s, nil
+}
+
+// close lets go of the database, and stops a private one.
+func (s *service) close() error {
+	if s.db != nil {
+		s.db.Close()
+	}
+	if s.private == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	return s.private.Stop(ctx)
+}
+
+// summarise follows the store with the passes that are kept off the write
+// path, until ctx ends. Under load it leaves the database most of its time.
+func (s *service) summarise(ctx context.Context) {
+	const (
+		settle = 500 * time.Millisecond // for more of the same batch
+		idle   = time.Minute            // for what other processes committed
+		share  = 4                      // of the time is left to others
+	)
+	for ctx.Err() == nil {
+		began := time.Now()
+		if err := s.store.SummariseSources(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			s.log.Error("the pass over sources failed; it will be tried again", "error", err)
+		}
+		if !sleep(ctx, max(settle, share*time.Since(began))) {
+			return
+		}
+		select {
+		case <-s.store.Changed():
+		case <-time.After(idle):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// sleep waits, and reports false if ctx ended meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/net/idna"
+)
+
+// A setting is one thing that can be configured.
+type setting struct {
+	key     string // in its table of the file
+	full    string // key with all tables, for people
+	env     string // variable that wins over the file
+	doc     string // one line for operators
+	example string // TOML, for a setting whose default shows nothing
+	secret  bool   // the value is not shown in errors
+	value
+	required bool // there is no default
+
+	origin  origin
+	refused bool // a value was given that cannot be
+}
+
+// An origin tells where a value comes from.
+type origin struct {
+	level originLevel
+	where string // of a value that is no default: file and line, or variable
+	line  int
+}
+
+type originLevel int
+
+const (
+	fromDefault originLevel = iota
+	fromFile
+	fromEnvironment
+)
+
+func (o origin) String() string {
+	return [...]string{"default", "file ", "environment "}[o.level] + o.where
+}
+
+// table returns the settings of the configuration, bound to it. It is the one
+// place that knows their names: the file, the environment, the documentation
+// and the output of dmarcd config follow it. Those of mailboxes are in
+// mailbox.table.
+func (c *config) table() []*setting {
+	table := []*setting{
+		{key: "database_url", doc: "PostgreSQL 14 or newer; empty: dmarcd runs a private one in data_dir", example: `"postgres://dmarcd@db.example.com/dmarcd"`,
+			secret: true, value: secretValue(&c.DatabaseURL, optional(databaseURL))},
+		{key: "database_url_file", doc: "file that holds database_url, for one with a password", example: `"/etc/dmarcd/database_url"`, value: textValue(&c.databaseURLFile, nil)},
+		{key: "data_dir", doc: "where dmarcd keeps its state; default: $XDG_STATE_HOME/dmarcd, else /var/lib/dmarcd for root and ~/.local/state/dmarcd for others", value: textValue(&c.DataDir, directory)},
+		{key: "listen", doc: "address of dashboard and API", value: textValue(&c.Listen, hostPort)},
+		{key: "insecure", doc: "allow listen to be an address that others can reach, although there is no login yet", value: boolValue(&c.Insecure)},
+		{key: "resolver", doc: "DNS resolver, as host:port; empty: the system's", example: `"192.0.2.53:53"`, value: textValue(&c.Resolver, optional(hostPort))},
+		{key: "log_level", doc: "how much is logged: debug, info, warn or error", value: choiceValue(&c.LogLevel, logLevels...)},
+		{key: "log_format", doc: "how it is logged: text, json, or auto, which is text on a terminal and else JSON", value: choiceValue(&c.LogFormat, logFormats...)},
+		{key: "domains", doc: "policy domains to accept reports for, the others are parked; empty: all", example: `["example.com", "example.org"]`, value: listValue(&c.Domains, readDomain)},
+
+		{key: "failure.store", doc: "keep failure reports (RFC 9991); they hold personal data", value: boolValue(&c.Failure.Store)},
+		{key: "failure.subjects", doc: "keep the subjects of the messages that failed, too", value: boolValue(&c.Failure.Subjects)},
+
+		{key: "ingest.workers", doc: "messages that are parsed side by side; 0: one for each processor", value: intValue(&c.Ingest.Workers, 0)},
+		{key: "ingest.batch_rows", doc: "rows of reports that are stored in one transaction", value: intValue(&c.Ingest.BatchRows, 1)},
+	}
+	l := &c.Limits
+	table = append(table, []*setting{
+		{key: "limits.message", doc: "size of a raw message or file", value: sizeValue(&l.Message)},
+		{key: "limits.part", doc: "size of one decoded part of a message", value: sizeValue(&l.Part)},
+		{key: "limits.unpacked", doc: "size that one compressed report may unpack to", value: sizeValue(&l.Unpacked)},
+		{key: "limits.ratio", doc: "unpacked to packed bytes, once more than ratio_after are out", value: intValue(&l.Ratio, 1)},
+		{key: "limits.ratio_after", doc: "size from which the ratio is looked at", value: sizeValue(&l.RatioAfter)},
+		{key: "limits.total_unpacked", doc: "size that all reports of one message may unpack to", value: sizeValue(&l.TotalUnpacked)},
+		{key: "limits.layers", doc: "layers of compression", value: intValue(&l.Layers, 1)},
+		{key: "limits.members", doc: "members of an archive", value: intValue(&l.Members, 1)},
+		{key: "limits.mime_depth", doc: "nested multiparts", value: intValue(&l.MIMEDepth, 1)},
+		{key: "limits.mime_parts", doc: "parts of a message", value: intValue(&l.MIMEParts, 1)},
+		{key: "limits.nested_mails", doc: "messages within messages", value: intValue(&l.NestedMails, 1)},
+		{key: "limits.depth", doc: "nested XML elements or JSON values", value: intValue(&l.Depth, 1)},
+		{key: "limits.rows", doc: "rows of an aggregate report", value: intValue(&l.Rows, 1)},
+		{key: "limits.auth_dkim", doc: "DKIM results kept of a row", value: intValue(&l.AuthDKIM, 1)},
+		{key: "limits.auth_spf", doc: "SPF results kept of a row", value: intValue(&l.AuthSPF, 1)},
+		{key: "limits.reasons", doc: "override reasons kept of a row", value: intValue(&l.Reasons, 1)},
+		{key: "limits.errors", doc: "errors kept of a report", value: intValue(&l.Errors, 1)},
+		{key: "limits.tls_policies", doc: "policies of a TLS report", value: intValue(&l.TLSPolicies, 1)},
+		{key: "limits.tls_details", doc: "failure details of a TLS report, over all policies", value: intValue(&l.TLSDetails, 1)},
+		{key: "limits.count", doc: "messages of a row", value: intValue(&l.Count, 1)},
+		{key: "limits.sample_headers", doc: "size of the headers kept of a message that failed", value: sizeValue(&l.SampleHeaders)},
+		{key: "limits.time", doc: "time for one message", value: durationValue(&l.Time, time.Second)},
+	}...)
+	for _, s := range table {
+		s.full, s.env = s.key, "DMARCD_"+strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
+	}
+	return table
+}
+
+// tables are the tables of the configuration file, in the order of the
+// documentation.
+var tables = []struct{ name, doc string }{
+	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
+	{"ingest", "How reports are taken in."},
+	{"limits", "What a stranger's message may cost. A refusal names the limit that was met."},
+}
+
+// databaseURL checks a connection string without connecting. Its errors never
+// repeat it, as it may hold a password.
+func databaseURL(text string) error {
+	if _, err := pgxpool.ParseConfig(text); err != nil {
+		return errors.New(`is no connection string of PostgreSQL; write "postgres://user:password@host:5432/database", with special characters percent-encoded`)
+	}
+	return nil
+}
+
+func directory(text string) error {
+	switch {
+	case text == "":
+		return errors.New("must name a directory")
+	case strings.HasPrefix(text, "~"):
+		return errors.New("must be written in full: only shells know ~")
+	case !filepath.IsAbs(text):
+		return errors.New("must be an absolute path, beginning with /")
+	}
+	return nil
+}
+
+func hostPort(text string) error {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return errors.New(`must be a host and a port, such as "127.0.0.1:8080" or "[::1]:8080"`)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return errors.New("must end in a port from 0 to 65535")
+	}
+	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '/' || r == '@' }) {
+		return errors.New("must begin with the name or address of a host, without http://")
+	}
+	return nil
+}
+
+// optional is a check that lets an empty text pass.
+func optional(check func(string) error) func(string) error {
+	return func(text string) error {
+		if text == "" {
+			return nil
+		}
+		return check(text)
+	}
+}
+
+// loopback tells whether nobody but this machine reaches a host.
+func loopback(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
+}
+
+// readDomain returns a domain as it stands in reports: lower-case A-labels
+// without a trailing dot.
+func readDomain(text string) (string, error) {
+	name, err := idna.Lookup.ToASCII(strings.TrimSuffix(strings.TrimSpace(text), "."))
+	if err != nil || !strings.Contains(name, ".") || len(name) > 253 || net.ParseIP(name) != nil {
+		return "", errors.New(`must be domains, such as "example.com"; ` + strconv.Quote(text) + " is none")
+	}
+	return strings.ToLower(name), nil
+}

@@ -1,0 +1,181 @@
+// Package pgtest gives tests databases of a real PostgreSQL: an empty one for
+// each test, on a private server for each test binary, or on the server that
+// DMARCD_TEST_DATABASE_URL names.
+//
+//	func TestMain(m *testing.M) { pgtest.Main(m) }
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dmarcd/dmarcd/postgres"
+)
+
+var private struct {
+	sync.Mutex
+	managed bool // by Main
+	dir     string
+	server  *postgres.Server
+	err     error
+}
+
+// Main runs the tests, stops the server if one of them needed it, and exits.
+// Call it from TestMain.
+func Main(m *testing.M) {
+	private.managed = true
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+func stop() error {
+	private.Lock()
+	defer private.Unlock()
+	if private.dir == "" {
+		return nil
+	}
+	var err error
+	if private.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = private.server.Stop(ctx)
+	}
+	return errors.Join(err, os.RemoveAll(private.dir))
+}
+
+// URL returns the URL of a database that is new and empty, and is dropped when
+// the test has ended. The test is skipped if PostgreSQL is not installed, or
+// fails if DMARCD_TEST_REQUIRE is set.
+func URL(t testing.TB) string {
+	t.Helper()
+	admin, owner := server(t)
+	name := "test_" + strings.ToLower(rand.Text())
+	create := "CREATE DATABASE " + name + " TEMPLATE template0"
+	if owner != "" {
+		create += " OWNER " + owner
+	}
+	exec(t, admin, create)
+	t.Cleanup(func() { exec(t, admin, "DROP DATABASE "+name+" WITH (FORCE)") })
+	return withDatabase(t, admin, owner, name)
+}
+
+// DB returns a pool of connections to a database as URL gives it.
+func DB(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	db, err := pgxpool.New(t.Context(), URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	return db
+}
+
+// server returns the URL of someone who may make databases, and the role that
+// shall own them, "" for the same.
+func server(t testing.TB) (admin, owner string) {
+	t.Helper()
+	if given := os.Getenv("DMARCD_TEST_DATABASE_URL"); given != "" {
+		return given, ""
+	}
+	private.Lock()
+	defer private.Unlock()
+	if !private.managed {
+		t.Fatal("pgtest: TestMain does not call pgtest.Main")
+	}
+	if private.dir == "" {
+		private.server, private.err = start()
+	}
+	if err := private.err; errors.Is(err, postgres.ErrNotInstalled) && os.Getenv("DMARCD_TEST_REQUIRE") == "" {
+		t.Skip("NOT TESTED: ", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return private.server.AdminURL(), "dmarcd"
+}
+
+// start starts the server; private is locked.
+func start() (*postgres.Server, error) {
+	removeOld()
+	dir, err := os.MkdirTemp("", prefix)
+	if err != nil {
+		return nil, err
+	}
+	private.dir = dir
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	return postgres.Start(ctx, postgres.Options{
+		DataDir:   dir,
+		Ephemeral: true,
+		Settings:  map[string]string{"max_connections": "200"},
+	})
+}
+
+const prefix = "dmarcd-test-"
+
+// removeOld removes what test binaries left that were killed. Their servers have
+// ended with them.
+func removeOld() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if err != nil || time.Since(info.ModTime()) < time.Hour { // one may just be starting
+			continue
+		}
+		lock, err := os.Open(filepath.Join(dir, "dmarcd.lock"))
+		if err != nil {
+			continue
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			os.RemoveAll(dir)
+		}
+		lock.Close()
+	}
+}
+
+func exec(t testing.TB, admin, sql string) {
+	t.Helper()
+	ctx := context.Background() // that of a test has ended at its cleanup
+	conn, err := pgx.Connect(ctx, admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// withDatabase returns a connection URL with another database, and with
+// another user if one is given. It may be in words, as "host=… user=…", too.
+func withDatabase(t testing.TB, base, user, database string) string {
+	t.Helper()
+	if !strings.HasPrefix(base, "postgres://") && !strings.HasPrefix(base, "postgresql://") {
+		return base + " dbname=" + database
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + database
+	if user != "" {
+		u.User = url.User(user)
+	}
+	return u.String()
+}

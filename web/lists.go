@@ -1,0 +1,180 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+const (
+	linesPerPage = 100
+	mostSenders  = 5_000 // on one page
+)
+
+// A pager leads through the pages of a list.
+type pager struct {
+	Begin string // address of the first page; "" there
+	More  string // address of the next page; "" at the end
+}
+
+// pagerOf returns the pager of a list whose address, without the place in the
+// list, is made of path and values.
+func (s *site) pagerOf(path string, v url.Values, after, next dmarc.Cursor) pager {
+	var p pager
+	if after != "" {
+		p.Begin = s.link(path, v)
+	}
+	if next != "" {
+		v.Set("after", string(next))
+		p.More = s.link(path, v)
+		v.Del("after")
+	}
+	return p
+}
+
+// sendersPage is a list of the addresses that sent mail as a domain.
+type sendersPage struct {
+	Domain  string
+	Span    span
+	List    dmarc.SourceList
+	Tally   dmarc.Tally // of the domain
+	Partial bool        // the list begins after the busiest
+	All     string      // address of the list in one piece; "" if this is it
+	pager
+}
+
+// Rest returns how many senders are listed by name beyond these, and how many
+// messages they sent.
+func (p *sendersPage) Rest() (r struct{ Senders, Messages int64 }) {
+	r.Senders = max(0, p.List.Total-int64(len(p.List.Items)))
+	r.Messages = p.Tally.Messages - p.List.Others.Messages - p.List.Unknown.Messages
+	for i := range p.List.Items {
+		r.Messages -= p.List.Items[i].Tally.Messages
+	}
+	r.Messages = max(0, r.Messages)
+	return r
+}
+
+// reportersPage is a list of who reported about a domain.
+type reportersPage struct {
+	Domain  string
+	Span    span
+	Items   []dmarc.ReporterTraffic
+	Tally   dmarc.Tally // of the domain
+	HasMore bool
+	pager
+}
+
+// reportsPage is a list of aggregate reports.
+type reportsPage struct {
+	Domain   string
+	Span     span
+	Reporter string // whose reports; "" for all
+	Everyone string // address of the list of all reporters
+	Items    []dmarc.ReportSummary
+	HasMore  bool
+	pager
+}
+
+// senders serves /domains/{domain}/senders.
+func (s *site) senders(r *http.Request) (*view, error) {
+	name, err := s.domainOf(r, "senders")
+	if err != nil {
+		return nil, err
+	}
+	path := domainPath(name, "senders")
+	sp, choose, err := s.readPeriod(r, path, "all")
+	if err != nil {
+		return nil, err
+	}
+	after := dmarc.Cursor(r.URL.Query().Get("after"))
+	p := &sendersPage{Domain: name, Span: sp, Partial: after != ""}
+	limit, v := linesPerPage, sp.query(nil)
+	all := sp.query(url.Values{"all": {"1"}})
+	if r.URL.Query().Has("all") {
+		limit, v = mostSenders, all
+	}
+	q := dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{After: after, Limit: limit}}
+	var next dmarc.Cursor
+	g, ctx := errgroup.WithContext(r.Context())
+	g.Go(func() (err error) {
+		p.List, next, err = s.store.Sources(ctx, q)
+		return err
+	})
+	g.Go(func() error {
+		sum, err := s.store.Summary(ctx, dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{Limit: 1}})
+		p.Tally = sum.Tally
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return s.unknownDomain(name, err)
+	}
+	p.pager = s.pagerOf(path, v, after, next)
+	if limit == linesPerPage && (next != "" || after != "") {
+		p.All = s.link(path, all)
+	}
+	return &view{Page: "senders", Title: "Senders of " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
+}
+
+// reporters serves /domains/{domain}/reporters.
+func (s *site) reporters(r *http.Request) (*view, error) {
+	name, err := s.domainOf(r, "reporters")
+	if err != nil {
+		return nil, err
+	}
+	path := domainPath(name, "reporters")
+	sp, choose, err := s.readPeriod(r, path)
+	if err != nil {
+		return nil, err
+	}
+	after := dmarc.Cursor(r.URL.Query().Get("after"))
+	p := &reportersPage{Domain: name, Span: sp}
+	q := dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage}}
+	var next dmarc.Cursor
+	g, ctx := errgroup.WithContext(r.Context())
+	g.Go(func() (err error) {
+		p.Items, next, err = s.store.Reporters(ctx, q)
+		return err
+	})
+	g.Go(func() error {
+		sum, err := s.store.Summary(ctx, dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{Limit: 1}})
+		p.Tally = sum.Tally
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return s.unknownDomain(name, err)
+	}
+	p.pager = s.pagerOf(path, sp.query(nil), after, next)
+	return &view{Page: "reporters", Title: "Reporters about " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
+}
+
+// reports serves /domains/{domain}/reports: newest first.
+func (s *site) reports(r *http.Request) (*view, error) {
+	name, err := s.domainOf(r, "reports")
+	if err != nil {
+		return nil, err
+	}
+	path := domainPath(name, "reports")
+	sp, choose, err := s.readPeriod(r, path, "reporter")
+	if err != nil {
+		return nil, err
+	}
+	after := dmarc.Cursor(r.URL.Query().Get("after"))
+	p := &reportsPage{Domain: name, Span: sp, Reporter: r.URL.Query().Get("reporter"), Everyone: s.link(path, sp.query(nil))}
+	v := sp.query(nil)
+	if p.Reporter != "" {
+		v.Set("reporter", p.Reporter)
+	}
+	var next dmarc.Cursor
+	p.Items, next, err = s.store.Reports(r.Context(), dmarc.ReportQuery{
+		Domain: name, Reporter: p.Reporter, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage},
+	})
+	if err != nil {
+		return s.unknownDomain(name, err)
+	}
+	p.pager = s.pagerOf(path, v, after, next)
+	return &view{Page: "reports", Title: "Reports about " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
+}

@@ -1,0 +1,114 @@
+// Package web is the dashboard: HTML and SVG, made on the server. Pages need
+// nothing from any other host, and work without scripts.
+//
+// Everything that reports say was written by strangers: it reaches a page only
+// through html/template, or escaped by the charts.
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A Store answers the questions of the pages. Lists are busiest or newest
+// first; a cursor is empty at the end of a list.
+type Store interface {
+	Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error)
+	// Summary, Sources and Reporters return dmarc.ErrNotFound for a domain
+	// that no report was ever about.
+	Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error)
+	Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error)
+	Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error)
+	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
+	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
+}
+
+// Options are what the dashboard is given besides its store.
+type Options struct {
+	Log     *slog.Logger     // slog.Default if nil
+	Version string           // shown at the foot of each page
+	Now     func() time.Time // time.Now if nil
+	// Base is the path that the dashboard is reached under, such as
+	// "/dmarc"; empty for the root. Links begin with it. Whoever serves the
+	// handler there strips it from requests.
+	Base string
+}
+
+// A site is the dashboard with all that it needs.
+type site struct {
+	store   Store
+	log     *slog.Logger
+	version string
+	now     func() time.Time
+	base    string
+	assets  assets
+	pages   pages
+}
+
+// New returns the dashboard. It serves /, /domains/…, /messages and /static/….
+func New(store Store, opts Options) http.Handler {
+	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, base: strings.TrimRight(opts.Base, "/")}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.assets = readAssets(static)
+	s.pages = s.parsePages()
+
+	r := chi.NewRouter()
+	r.Use(guard, s.recoverer, middleware.GetHead, middleware.Compress(5, "text/html", "text/css", "text/javascript", "image/svg+xml"))
+	r.Get("/", s.page(s.domains))
+	r.Route("/domains/{domain}", func(r chi.Router) {
+		r.Get("/", s.page(s.domain))
+		r.Get("/senders", s.page(s.senders))
+		r.Get("/reporters", s.page(s.reporters))
+		r.Get("/reports", s.page(s.reports))
+	})
+	r.Get("/messages", s.page(s.messages))
+	r.Get("/static/{name}", s.assets.serve)
+	r.NotFound(s.page(func(*http.Request) (*view, error) { return nil, dmarc.ErrNotFound }))
+	return r
+}
+
+// guard sets the headers that keep what strangers wrote from doing anything in
+// the browser, even if it should get into a page unescaped.
+func guard(next http.Handler) http.Handler {
+	const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; " +
+		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// recoverer turns a panic into the page of an internal error.
+func (s *site) recoverer(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if v := recover(); v != nil {
+				if v == http.ErrAbortHandler {
+					panic(v)
+				}
+				s.fail(w, r, fmt.Errorf("panic: %v", v))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
