@@ -42,6 +42,7 @@ func readOnce(ctx context.Context, open func() (io.ReadCloser, error), limits Li
 	}
 	defer src.Close()
 	r := newAggregateReader(src, limits, lenient)
+	defer r.s.release()
 	var kept []dmarc.Row
 	n := 0
 	for row, err := range r.Rows() {
@@ -85,7 +86,9 @@ func readOnce(ctx context.Context, open func() (io.ReadCloser, error), limits Li
 				return
 			}
 			defer src.Close()
-			for row, err := range newAggregateReader(src, limits, lenient).Rows() {
+			again := newAggregateReader(src, limits, lenient)
+			defer again.s.release()
+			for row, err := range again.Rows() {
 				if !yield(row, err) {
 					return
 				}

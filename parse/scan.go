@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -48,8 +49,18 @@ const (
 	maxTag     = 32 << 10 // bytes of a tag
 )
 
+var windows = sync.Pool{New: func() any { return new([windowSize]byte) }}
+
 func newScanner(r io.Reader, maxDepth int, lenient bool) *scanner {
-	return &scanner{r: r, buf: make([]byte, windowSize), maxDepth: maxDepth, lenient: lenient}
+	return &scanner{r: r, buf: windows.Get().(*[windowSize]byte)[:], maxDepth: maxDepth, lenient: lenient}
+}
+
+// release gives the window back. Nothing can be read afterwards.
+func (s *scanner) release() {
+	if s.buf != nil {
+		windows.Put((*[windowSize]byte)(s.buf))
+		s.buf, s.pos, s.end, s.eof = nil, 0, 0, true
+	}
 }
 
 // fill reads more behind what is there; it reports false if there is no more.

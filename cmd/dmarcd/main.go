@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -24,7 +25,14 @@ const (
 	exitUsage  = 2 // wrong usage or configuration
 )
 
+// memoryGoal is what the garbage collector works towards. It keeps a small
+// machine small; what is really needed may be more.
+const memoryGoal = 80 << 20
+
 func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryGoal)
+	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ()))
 }
 
