@@ -1,0 +1,305 @@
+package ingest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/ingest"
+	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/parse"
+)
+
+// A memory is a store that keeps what it is given, by the rules of the real one.
+type memory struct {
+	mu    sync.Mutex
+	place map[string]dmarc.Place
+	known map[string]bool
+	took  []dmarc.Delivery
+	fail  error
+}
+
+func (m *memory) Place(_ context.Context, mailbox string) (dmarc.Place, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.place[mailbox], nil
+}
+
+func (m *memory) Add(_ context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	if m.place == nil {
+		m.place, m.known = map[string]dmarc.Place{}, map[string]bool{}
+	}
+	fates := make([]dmarc.Fate, len(ds))
+	for i, d := range ds {
+		k := fmt.Sprint(d.Mailbox, d.Place, d.Digest)
+		fates[i] = dmarc.Fate{Outcome: d.Outcome, Reason: d.Reason, Known: m.known[k]}
+		if len(d.Parts) > 0 && d.Parts[0].Outcome == "" {
+			fates[i].Outcome = dmarc.OutcomeOK
+		} else if len(d.Parts) > 0 {
+			fates[i].Outcome = d.Parts[0].Outcome
+		}
+		if !m.known[k] {
+			m.known[k] = true
+			m.took = append(m.took, d)
+		}
+		if d.Reached.UID != 0 {
+			m.place[d.Mailbox] = d.Reached
+		}
+	}
+	return fates, nil
+}
+
+func (m *memory) ids() (ids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.took {
+		id := string(d.Outcome)
+		if len(d.Parts) > 0 && d.Parts[0].Aggregate != nil {
+			id = d.Parts[0].Aggregate.ID
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func ingester(s ingest.Store) *ingest.Ingester {
+	return &ingest.Ingester{Store: s, Log: slog.New(slog.DiscardHandler), Limits: parse.DefaultLimits, Workers: 4}
+}
+
+func reportXML(id string) string {
+	return `<feedback><report_metadata><org_name>Reporter</org_name><email>a@reporter.example</email><report_id>` + id + `</report_id>
+<date_range><begin>1767225600</begin><end>1767311999</end></date_range></report_metadata>
+<policy_published><domain>example.com</domain><p>none</p></policy_published>
+<record><row><source_ip>192.0.2.1</source_ip><count>2</count><policy_evaluated><disposition>none</disposition><dkim>pass</dkim><spf>fail</spf></policy_evaluated></row>
+<identifiers><header_from>example.com</header_from></identifiers><auth_results/></record></feedback>`
+}
+
+func reportMail(id string) []byte {
+	return []byte("From: a@reporter.example\r\nSubject: report\r\nMessage-ID: <" + id + "@reporter.example>\r\nContent-Type: text/xml\r\n\r\n" + reportXML(id) + "\r\n")
+}
+
+func mailboxAt(s *dovecottest.Server, change func(*ingest.IMAPOptions)) *ingest.IMAP {
+	opts := ingest.IMAPOptions{
+		Name: "box", Address: s.Address, Security: ingest.SecurityPlain, User: dovecottest.User, Password: dovecottest.Password,
+		Folder: "INBOX", Poll: time.Minute, Idle: true, Limit: 1 << 20, Log: slog.New(slog.DiscardHandler),
+	}
+	if change != nil {
+		change(&opts)
+	}
+	return ingest.NewIMAP(opts)
+}
+
+// flags returns the flags of each message in the mailbox.
+func flags(t *testing.T, s *dovecottest.Server) (all [][]imap.Flag) {
+	t.Helper()
+	c, err := imapclient.DialInsecure(s.Address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Login(dovecottest.User, dovecottest.Password).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := c.Select("INBOX", &imap.SelectOptions{ReadOnly: true}).Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data.NumMessages == 0 {
+		return nil
+	}
+	list, err := c.Fetch(imap.SeqSet{{Start: 1, Stop: 0}}, &imap.FetchOptions{Flags: true}).Collect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range list {
+		kept := []imap.Flag{}
+		for _, f := range m.Flags {
+			if f != imap.Flag("\\Recent") {
+				kept = append(kept, f)
+			}
+		}
+		all = append(all, kept)
+	}
+	return all
+}
+
+func TestAPassTakesInWhatIsNewInOrderAndChangesNothing(t *testing.T) {
+	s := dovecottest.Start(t)
+	var want []string
+	for i := range 250 {
+		id := fmt.Sprintf("r%03d", i)
+		s.Deliver(t, fmt.Sprintf("%04d.a.host", i), reportMail(id))
+		want = append(want, id)
+	}
+	store := &memory{}
+	in := ingester(store)
+	box := mailboxAt(s, nil)
+	defer box.Close()
+	sum, err := in.Pass(t.Context(), box)
+	if err != nil || sum.Messages != 250 {
+		t.Fatalf("%+v, %v", sum, err)
+	}
+	if got := store.ids(); !reflect.DeepEqual(got, want) {
+		t.Errorf("took %v", got)
+	}
+	for i, f := range flags(t, s) {
+		if len(f) != 0 {
+			t.Errorf("message %d has flags %v", i+1, f)
+		}
+	}
+	if sum, err := in.Pass(t.Context(), box); err != nil || sum.Messages != 0 {
+		t.Errorf("second pass: %+v, %v", sum, err)
+	}
+	s.Deliver(t, "9999.a.host", []byte("Subject: hello\r\n\r\nNo report.\r\n"))
+	// The server tells of it, or the next pass finds it.
+	if err := box.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if sum, err := in.Pass(t.Context(), box); err != nil || sum.Messages != 1 || sum.Outcomes[dmarc.OutcomeNotAReport] != 1 {
+		t.Errorf("third pass: %+v, %v", sum, err)
+	}
+}
+
+func TestMessagesAreDeletedOnlyAfterTheyAreStoredAndOnlyReports(t *testing.T) {
+	s := dovecottest.Start(t)
+	s.Deliver(t, "1.a.host", reportMail("one"))
+	s.Deliver(t, "2.a.host", []byte("Subject: hello\r\n\r\nNo report.\r\n"))
+	s.Deliver(t, "3.a.host", []byte("Subject: long\r\n\r\n"+strings.Repeat("x", 5000)))
+	store := &memory{fail: errors.New("no disk")}
+	in := ingester(store)
+	box := mailboxAt(s, func(o *ingest.IMAPOptions) { o.After, o.Limit, o.Idle, o.Poll = ingest.AfterDelete, 3000, false, time.Millisecond })
+	defer box.Close()
+	if _, err := in.Pass(t.Context(), box); !errors.Is(err, store.fail) {
+		t.Errorf("err = %v, want %v", err, store.fail)
+	}
+	if got := flags(t, s); len(got) != 3 {
+		t.Errorf("%d messages are left after a failure, want 3", len(got))
+	}
+	store.fail = nil
+	sum, err := in.Pass(t.Context(), box)
+	want := map[dmarc.Outcome]int{dmarc.OutcomeOK: 1, dmarc.OutcomeNotAReport: 1, dmarc.OutcomeTooLarge: 1}
+	if err != nil || !reflect.DeepEqual(sum.Outcomes, want) {
+		t.Fatalf("%+v, %v", sum, err)
+	}
+	if err := box.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := flags(t, s); len(got) != 2 {
+		t.Errorf("%d messages are left, want 2", len(got))
+	}
+}
+
+func TestAWrongPasswordIsSaid(t *testing.T) {
+	s := dovecottest.Start(t)
+	box := mailboxAt(s, func(o *ingest.IMAPOptions) { o.Password = "wrong" })
+	_, err := ingester(&memory{}).Pass(t.Context(), box)
+	if err == nil || !strings.Contains(err.Error(), "logging in to "+s.Address+" as reports") {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestFilesOfEveryKindAreTakenIn(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, b string) {
+		t.Helper()
+		os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(b), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a.xml", reportXML("bare"))
+	write("b.mbox", "From a Thu Jan  1 00:00:00 2026\n"+strings.ReplaceAll(string(reportMail("m1")), "\r", "")+"\nFrom b Thu Jan  1 00:00:00 2026\nSubject: hi\n\n>From here on\n>>From there\nFrom nobody is no separator\n\n"+
+		"From c Thu Jan  1 00:00:00 2026\r\n"+string(reportMail("m2")))
+	write("md/new/1", string(reportMail("new")))
+	write("md/cur/2:2,S", string(reportMail("cur")))
+	write("md/tmp/3", string(reportMail("tmp")))
+	write(".hidden.xml", reportXML("hidden"))
+	store := &memory{}
+	sum, err := ingester(store).Pass(t.Context(), &ingest.Files{Paths: []string{dir, filepath.Join(dir, "missing")}, Limit: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"bare", "m1", "not_a_report", "m2", "cur", "new", "unreadable"}
+	if got := store.ids(); !reflect.DeepEqual(got, want) || sum.Messages != len(want) {
+		t.Errorf("took %v, want %v", got, want)
+	}
+	var names []string
+	for _, d := range store.took {
+		name, _ := filepath.Rel(dir, d.Source)
+		names = append(names, name)
+	}
+	if w := []string{"a.xml", "b.mbox#1", "b.mbox#2", "b.mbox#3", "md/cur/2:2,S", "md/new/1", "missing"}; !reflect.DeepEqual(names, w) {
+		t.Errorf("names = %v, want %v", names, w)
+	}
+	if store.took[2].Size != int64(len("Subject: hi\n\nFrom here on\n>From there\nFrom nobody is no separator\n\n")) {
+		t.Errorf("the second message of the mbox has %d bytes", store.took[2].Size)
+	}
+}
+
+func TestWhatIsNotWantedIsParkedAndWhatIsPrivateIsNotKept(t *testing.T) {
+	store := &memory{}
+	in := ingester(store)
+	in.Accepts = func(domain string) bool { return domain == "other.example" }
+	if _, err := in.Take(t.Context(), dmarc.MailboxUpload, "a.xml", strings.NewReader(reportXML("1"))); err != nil {
+		t.Fatal(err)
+	}
+	if d := store.took[0]; d.Parts[0].Outcome != dmarc.OutcomeUnknownDomain || d.Raw == nil {
+		t.Errorf("%+v", d)
+	}
+	failure := "From: Jo <jo@reporter.example>\r\nSubject: about somebody\r\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n--b\r\nContent-Type: message/feedback-report\r\n\r\n" +
+		"Feedback-Type: auth-failure\r\nVersion: 1\r\nAuth-Failure: dmarc\r\nReported-Domain: other.example\r\n\r\n--b\r\nContent-Type: text/rfc822-headers\r\n\r\nFrom: x@other.example\r\nSubject: secret\r\n\r\n--b--\r\n"
+	if _, err := in.Take(t.Context(), dmarc.MailboxUpload, "f.eml", strings.NewReader(failure)); err != nil {
+		t.Fatal(err)
+	}
+	if d := store.took[1]; d.Parts[0].Outcome != dmarc.OutcomeNotKept || d.Raw != nil || d.Subject != "" || d.From != "reporter.example" {
+		t.Errorf("%+v", d)
+	}
+	in.KeepFailures = true
+	if _, err := in.Take(t.Context(), dmarc.MailboxUpload, "f.eml", strings.NewReader(failure+" ")); err != nil {
+		t.Fatal(err)
+	}
+	rep := store.took[2].Parts[0].Failure
+	if rep == nil || rep.Arrival.IsZero() {
+		t.Fatalf("%+v", store.took[2])
+	}
+	for _, h := range rep.Headers {
+		if h.Name == "Subject" {
+			t.Error("the subject of the sample is kept")
+		}
+	}
+}
+
+func FuzzMbox(f *testing.F) {
+	f.Add("From a\nSubject: x\n\nbody\n\nFrom b\n\n>From c\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		box := &ingest.Files{Paths: []string{"-"}, Stdin: strings.NewReader(text), Limit: 1 << 20}
+		n := 0
+		err := box.Each(t.Context(), dmarc.Place{}, func(_ context.Context, m ingest.Message) error {
+			n++
+			if m.Raw != nil {
+				m.Raw.Close()
+			}
+			return nil
+		})
+		if err != nil || n == 0 && len(text) > 0 || n > strings.Count(text, "From ")+1 {
+			t.Errorf("%d messages, %v", n, err)
+		}
+	})
+}
