@@ -38,7 +38,7 @@ mkdir -p "$(dirname "$file")"
 sandbox=
 if [ "$(id -u)" -eq 0 ]; then sandbox=--no-sandbox; fi # Chromium refuses root otherwise
 "$browser" --headless $sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync \
-	--hide-scrollbars --user-data-dir="$dir/profile" --window-size=1200,1000 --screenshot="$file" "$url$page" >"$dir/browser" 2>&1 || {
+	--hide-scrollbars --user-data-dir="$dir/profile" --window-size=1200,840 --screenshot="$file" "$url$page" >"$dir/browser" 2>&1 || {
 	cat "$dir/browser" >&2
 	exit 1
 }

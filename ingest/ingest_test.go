@@ -184,7 +184,9 @@ func TestMessagesAreDeletedOnlyAfterTheyAreStoredAndOnlyReports(t *testing.T) {
 	s.Deliver(t, "3.a.host", []byte("Subject: long\r\n\r\n"+strings.Repeat("x", 5000)))
 	store := &memory{fail: errors.New("no disk")}
 	in := ingester(store)
-	box := mailboxAt(s, func(o *ingest.IMAPOptions) { o.After, o.Limit, o.Idle, o.Poll = ingest.AfterDelete, 3000, false, time.Millisecond })
+	box := mailboxAt(s, func(o *ingest.IMAPOptions) {
+		o.After, o.Limit, o.Idle, o.Poll = ingest.AfterDelete, 3000, false, time.Millisecond
+	})
 	defer box.Close()
 	if _, err := in.Pass(t.Context(), box); !errors.Is(err, store.fail) {
 		t.Errorf("err = %v, want %v", err, store.fail)

@@ -34,6 +34,8 @@ type AggregateReader struct {
 	err         error
 	metadata    bool
 	policy      bool
+	identity    bool  // within what identifies the report
+	damaged     bool  // markup was taken as text there
 	rows        int64 // record elements
 	fingerprint dmarc.Fingerprint
 	row         dmarc.Row
@@ -120,6 +122,10 @@ func (a *AggregateReader) End() (*dmarc.AggregateReport, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
+	if a.damaged {
+		// With another identity it would be counted beside the report it repeats.
+		return nil, a.s.bad("the markup is broken within what identifies the report: ask the reporter to send it again")
+	}
 	rep := &a.rep
 	if a.rows == 0 {
 		rep.Flags |= dmarc.FlagNoRows
@@ -195,12 +201,16 @@ func (a *AggregateReader) advance() error {
 			if a.rows > 0 {
 				a.rep.Flags |= dmarc.FlagMetadataAfterRows
 			}
+			a.identity = true
 			err = a.readMetadata()
+			a.identity = false
 		case "policy_published":
 			if a.rows > 0 {
 				a.rep.Flags |= dmarc.FlagMetadataAfterRows
 			}
+			a.identity = true
 			err = a.readPolicy()
+			a.identity = false
 		case "version":
 			a.rep.Version, err = a.text(maxName)
 		default:
@@ -277,6 +287,7 @@ func (a *AggregateReader) leaf() ([]byte, error) {
 func (a *AggregateReader) clean(b []byte, raw bool) []byte {
 	if a.s.literal {
 		a.rep.Flags |= dmarc.FlagStrayMarkup
+		a.damaged = a.damaged || a.identity
 	}
 	if a.s.cut {
 		a.rep.Flags |= dmarc.FlagCut

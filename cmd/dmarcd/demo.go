@@ -80,9 +80,12 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 		Folder: "INBOX", Poll: time.Minute, Idle: true, Limit: cfg.Limits.Message, Log: log,
 	})
 	shown := env.startProgress("messages", truth.Mails.Total())
-	s.ingester.OnFate = func(*dmarc.Delivery, dmarc.Fate) { shown.add(1) }
 	quiet := *s.ingester
 	quiet.Log = newLogger(discard{}, cfg) // broken messages are part of the show
+	quiet.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
+		s.ingester.OnFate(d, f)
+		shown.add(1)
+	}
 	sum, err := quiet.Pass(ctx, box)
 	if err == nil {
 		err = s.store.SummariseSources(ctx)
@@ -96,7 +99,6 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 	fmt.Fprintf(env.stdout, "http://%s/\n", listener.Addr())
 	env.say("Open this address. Ctrl-C ends the demo.")
 
-	s.ingester.OnFate = nil
 	go func() {
 		for last := time.Now(); sleep(ctx, freshInterval); {
 			now := time.Now()

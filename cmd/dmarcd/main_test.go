@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
 var update = flag.Bool("update", false, "write what is generated anew")
@@ -162,7 +164,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("DMARCD_TEST_MAIN") == "1" {
 		main()
 	}
-	os.Exit(m.Run())
+	pgtest.Main(m)
 }
 
 // process is a dmarcd in a process of its own.

@@ -113,7 +113,7 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 func (s *service) handler() http.Handler {
 	r := chi.NewRouter()
 	r.Mount("/", web.New(s.store, web.Options{Log: s.log, Version: version}))
-	h := api.New(s.store, s.ingester, api.Options{Log: s.log, Version: version, Metrics: s.metrics()})
+	h := api.New(s.store, s.ingester, api.Options{Log: s.log, Version: version, Metrics: s.metrics})
 	for _, path := range []string{"/api", "/healthz", "/readyz", "/metrics"} {
 		r.Handle(path, h)
 		r.Handle(path+"/*", h)
@@ -121,8 +121,8 @@ func (s *service) handler() http.Handler {
 	return r
 }
 
-// metrics counts what is taken in.
-func (s *service) metrics() *prometheus.Registry {
+// count returns metrics of what the ingester takes in from now on.
+func count(in *ingest.Ingester) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	messages := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dmarcd_messages_total", Help: "Messages taken in, by mailbox and outcome.",
@@ -131,14 +131,10 @@ func (s *service) metrics() *prometheus.Registry {
 		Name: "dmarcd_rows_total", Help: "Rows of aggregate reports stored, by mailbox.",
 	}, []string{"mailbox"})
 	registry.MustRegister(messages, rows)
-	next := s.ingester.OnFate
-	s.ingester.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
+	in.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
 		if !f.Known {
 			messages.WithLabelValues(d.Mailbox, string(f.Outcome)).Inc()
 			rows.WithLabelValues(d.Mailbox).Add(float64(f.Rows))
-		}
-		if next != nil {
-			next(d, f)
 		}
 	}
 	return registry

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/migrations"
@@ -25,6 +26,7 @@ type service struct {
 	db       *pgxpool.Pool
 	store    *store.Store
 	ingester *ingest.Ingester
+	metrics  *prometheus.Registry // of what the ingester takes in
 }
 
 // stopTime is how long the private server may take to stop. With drainTime, and
@@ -79,6 +81,7 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 		Store: s.store, Log: log, Limits: cfg.Limits, Workers: cfg.Ingest.Workers, BatchRows: cfg.Ingest.BatchRows,
 		KeepFailures: cfg.Failure.Store, FailureSubjects: cfg.Failure.Subjects,
 	}
+	s.metrics = count(s.ingester)
 	if len(cfg.Domains) > 0 {
 		s.ingester.Accepts = func(domain string) bool { return slices.Contains(cfg.Domains, domain) }
 	}

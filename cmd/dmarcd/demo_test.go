@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dmarcd/dmarcd/postgres/pgtest"
+	"github.com/dmarcd/dmarcd/store"
+)
+
+// The demo runs as a user would run it, and shows what it says.
+func TestTheDemoFillsTheDashboard(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	out, in := io.Pipe()
+	status := make(chan int, 1)
+	var said strings.Builder
+	vars := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	go func() {
+		status <- run(ctx, []string{"demo", "--listen", "127.0.0.1:0"}, strings.NewReader(""), in, &said, vars)
+		in.Close()
+	}()
+	base, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("no address: %v; status %d\n%s", err, <-status, said.String())
+	}
+	base = strings.TrimSuffix(base, "/\n")
+	get := func(path string) string {
+		t.Helper()
+		resp, err := http.Get(base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %d, %v", path, resp.StatusCode, err)
+		}
+		return string(body)
+	}
+	for path, want := range map[string]string{
+		"/": "acme.example", "/domains/acme.example": "<svg", "/messages": "hostile_xml", "/readyz": "ready",
+		"/api/v1/domains": `"domain":"acme.example"`, "/api/v1/failures": `"reported_domain"`, "/api/v1/tls?from=" + time.Now().AddDate(0, 0, -60).Format(time.DateOnly): `"policy_type"`,
+		"/api/v1/domains/acme.example/sources": `"pending":false`, "/metrics": "dmarcd_messages_total",
+	} {
+		if !strings.Contains(get(path), want) {
+			t.Errorf("%s: no %q", path, want)
+		}
+	}
+	cancel()
+	if s := <-status; s != exitDone {
+		t.Errorf("exit status %d\n%s", s, said.String())
+	}
+}
+
+// What dmarcd import stores of the real reports is what the manifest says, and
+// importing them again adds nothing.
+func TestImportedRealReportsGiveTheTotalsOfTheManifest(t *testing.T) {
+	corpus, _ := filepath.Abs("../../../shared/corpus")
+	text, err := os.ReadFile(filepath.Join(corpus, "MANIFEST.tsv"))
+	if err != nil {
+		t.Skip("SKIPPED: the real reports are not there: ../shared/corpus beside the repository")
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	column := map[string]int{}
+	for i, name := range strings.Split(lines[0], "\t") {
+		column[name] = i
+	}
+	var want, rows int64
+	seen := map[string]bool{}
+	for _, line := range lines[1:] {
+		f := strings.Split(line, "\t")
+		// Mails with several reports, and the mbox of all mails, repeat others.
+		if f[column["expect"]] != "accept" || f[column["n_aggregate"]] != "1" {
+			continue
+		}
+		key := strings.Join([]string{f[column["org_name"]], f[column["report_id"]], f[column["domain"]], f[column["begin"]], f[column["end"]]}, "|")
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		n, _ := strconv.ParseInt(f[column["messages"]], 10, 64)
+		r, _ := strconv.ParseInt(f[column["records"]], 10, 64)
+		want, rows = want+n, rows+r
+	}
+
+	url := pgtest.URL(t)
+	vars := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}
+	for try := range 2 {
+		var out, said strings.Builder
+		run(t.Context(), []string{"import", "--format", "json", corpus}, strings.NewReader(""), &out, &said, vars)
+		var got importResult
+		if err := json.Unmarshal([]byte(out.String()), &got); err != nil {
+			t.Fatalf("%v\n%s\n%s", err, out.String(), said.String())
+		}
+		if try == 1 && (got.Reports.Added != 0 || got.Rows != 0) {
+			t.Errorf("the second time: %+v", got)
+		}
+	}
+	db, err := store.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var messages, stored int64
+	err = db.QueryRow(t.Context(), "SELECT sum(messages)::bigint, sum(rows)::bigint FROM reports WHERE active").Scan(&messages, &stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rolled int64
+	if err := db.QueryRow(t.Context(), "SELECT sum(messages)::bigint FROM domain_days").Scan(&rolled); err != nil {
+		t.Fatal(err)
+	}
+	if messages != want || stored != rows || rolled != want {
+		t.Errorf("%d messages in %d rows, rolled up %d; want %d in %d", messages, stored, rolled, want, rows)
+	}
+}
