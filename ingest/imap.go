@@ -265,35 +265,34 @@ func (t *tracker) place(uid imap.UID) dmarc.Place {
 // chunk hands over some messages. Those that are too large are not fetched,
 // and those that vanish meanwhile are passed over.
 func (m *IMAP) chunk(ctx context.Context, uids []imap.UID, handle func(context.Context, Message) error) error {
+	t := &tracker{validity: m.validity, uids: uids, done: make(map[imap.UID]bool, len(uids))}
+	for _, uid := range uids {
+		t.done[uid] = false
+	}
 	sizes := make(map[imap.UID]int64, len(uids))
-	cmd := m.client.Fetch(imap.UIDSetNum(uids...), &imap.FetchOptions{UID: true, RFC822Size: true})
-	list, err := cmd.Collect()
+	list, err := m.client.Fetch(imap.UIDSetNum(uids...), &imap.FetchOptions{UID: true, RFC822Size: true}).Collect()
 	if err != nil {
 		return fmt.Errorf("asking for sizes: %w", err)
 	}
 	for _, msg := range list {
 		sizes[msg.UID] = msg.RFC822Size
 	}
-	t := &tracker{validity: m.validity, uids: uids, done: make(map[imap.UID]bool, len(uids))}
 	var run []imap.UID
 	flush := func() error {
 		defer func() { run = run[:0] }()
 		return m.fetch(ctx, run, t, handle)
 	}
 	for _, uid := range uids {
-		size, ok := sizes[uid]
-		switch {
-		case !ok: // expunged
-			t.done[uid] = true
-		case size <= m.opts.Limit:
+		size := sizes[uid]
+		if size <= m.opts.Limit {
 			run = append(run, uid)
-		default:
-			if err := flush(); err != nil {
-				return err
-			}
-			if err := handle(ctx, m.message(uid, t, Message{Err: tooLarge(size, m.opts.Limit)})); err != nil {
-				return err
-			}
+			continue
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		if err := handle(ctx, m.message(uid, t, Message{Err: tooLarge(size, m.opts.Limit)})); err != nil {
+			return err
 		}
 	}
 	return flush()
@@ -305,36 +304,53 @@ func (m *IMAP) message(uid imap.UID, t *tracker, msg Message) Message {
 	return msg
 }
 
-// fetch hands over messages. If the server refuses some of them, each is asked
-// for alone, and one that is refused again is handed over as unreadable.
+// fetch hands over messages. What the server refuses or leaves out is asked
+// for once more.
 func (m *IMAP) fetch(ctx context.Context, uids []imap.UID, t *tracker, handle func(context.Context, Message) error) error {
 	if len(uids) == 0 {
 		return nil
 	}
-	err := m.stream(ctx, uids, t, handle)
 	var refused *imap.Error
-	if !errors.As(err, &refused) {
+	if err := m.stream(ctx, imap.UIDSetNum(uids...), t, handle); err != nil && !errors.As(err, &refused) {
 		return err
 	}
 	for _, uid := range uids {
 		if t.done[uid] {
 			continue
 		}
-		err := m.stream(ctx, []imap.UID{uid}, t, handle)
-		if errors.As(err, &refused) {
-			reason := fmt.Sprintf("the mail server does not hand it out: %s", refused.Text)
-			err = handle(ctx, m.message(uid, t, Message{Err: &dmarc.Error{Outcome: dmarc.OutcomeUnreadable, Reason: reason}}))
-		}
-		if err != nil {
+		if err := m.again(ctx, uid, t, handle); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// again asks for a message alone, and by its number: the client library does
+// not see that a message was asked for by UID where the server tells the UID after
+// the text. A message that exists, and is not sent even so, is handed over as unreadable.
+func (m *IMAP) again(ctx context.Context, uid imap.UID, t *tracker, handle func(context.Context, Message) error) error {
+	list, err := m.client.Fetch(imap.UIDSetNum(uid), &imap.FetchOptions{UID: true}).Collect()
+	if err != nil {
+		return fmt.Errorf("looking for message %d: %w", uid, err)
+	}
+	if len(list) == 0 { // expunged
+		t.done[uid] = true
+		return nil
+	}
+	reason := "the mail server does not send it, asked for twice"
+	var refused *imap.Error
+	err = m.stream(ctx, imap.SeqSetNum(list[0].SeqNum), t, handle)
+	if errors.As(err, &refused) {
+		reason = fmt.Sprintf("the mail server does not hand it out: %s", refused.Text)
+	} else if err != nil || t.done[uid] {
+		return err
+	}
+	return handle(ctx, m.message(uid, t, Message{Err: &dmarc.Error{Outcome: dmarc.OutcomeUnreadable, Reason: reason}}))
+}
+
 // stream fetches messages and hands over each as it arrives.
-func (m *IMAP) stream(ctx context.Context, uids []imap.UID, t *tracker, handle func(context.Context, Message) error) error {
-	cmd := m.client.Fetch(imap.UIDSetNum(uids...), &imap.FetchOptions{
+func (m *IMAP) stream(ctx context.Context, set imap.NumSet, t *tracker, handle func(context.Context, Message) error) error {
+	cmd := m.client.Fetch(set, &imap.FetchOptions{
 		UID: true, InternalDate: true, BodySection: []*imap.FetchItemBodySection{{Peek: true}},
 	})
 	for {
@@ -351,23 +367,18 @@ func (m *IMAP) stream(ctx context.Context, uids []imap.UID, t *tracker, handle f
 			case imapclient.FetchItemDataInternalDate:
 				msg.ReceivedAt = item.Time
 			case imapclient.FetchItemDataBodySection:
-				if item.Literal == nil || msg.Raw != nil {
+				if item.Literal == nil || msg.Raw != nil || msg.Err != nil {
 					continue
 				}
-				raw, err := parse.NewSpool(item.Literal, m.opts.Limit)
-				var refused *dmarc.Error
-				switch {
-				case errors.As(err, &refused):
-					msg.Err = refused
-					io.Copy(io.Discard, item.Literal)
-				case err != nil:
+				if err := m.spool(item.Literal, &msg); err != nil {
+					// The library knows that the connection is broken. Asked
+					// for more it would read in two places at once.
 					return fmt.Errorf("fetching a message: %w", err)
-				default:
-					msg.Raw = raw
 				}
 			}
 		}
-		if uid == 0 || t.done[uid] || msg.Raw == nil && msg.Err == nil {
+		done, wanted := t.done[uid]
+		if done || !wanted || msg.Raw == nil && msg.Err == nil {
 			// Not what was asked for, such as a change of flags.
 			if msg.Raw != nil {
 				msg.Raw.Close()
@@ -375,9 +386,57 @@ func (m *IMAP) stream(ctx context.Context, uids []imap.UID, t *tracker, handle f
 			continue
 		}
 		if err := handle(ctx, m.message(uid, t, msg)); err != nil {
+			// The library waits until what it has begun to hand out is read.
+			m.conn.Close()
+			cmd.Close()
 			return err
 		}
 	}
+}
+
+// spool reads the text of a message. The library does not tell its end from
+// the end of a connection that breaks.
+func (m *IMAP) spool(text imap.LiteralReader, msg *Message) error {
+	counted := &countedReader{r: text}
+	raw, err := parse.NewSpool(counted, m.opts.Limit)
+	var refused *dmarc.Error
+	switch {
+	case errors.As(err, &refused):
+		msg.Err = refused
+		if _, err := io.Copy(io.Discard, counted); err != nil {
+			return err
+		}
+	case err != nil:
+		if counted.err == nil {
+			// There is no room for it. The library waits until it is read.
+			m.conn.Close()
+			io.Copy(io.Discard, text)
+		}
+		return err
+	}
+	if counted.n != text.Size() {
+		if raw != nil {
+			raw.Close()
+		}
+		return io.ErrUnexpectedEOF
+	}
+	if raw != nil {
+		msg.Raw = raw
+	}
+	return nil
+}
+
+type countedReader struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (c *countedReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	c.err = err
+	return n, err
 }
 
 // Settle remembers what is to be done with messages. It is done when the
@@ -419,10 +478,10 @@ func (m *IMAP) settle() error {
 		}
 	case AfterMove:
 		if len(reports) > 0 {
-			_, err = m.client.Move(reports, m.opts.MoveTo).Wait()
+			err = m.move(reports, m.opts.MoveTo)
 		}
 		if err == nil && len(others) > 0 && m.opts.MoveOthersTo != "" {
-			_, err = m.client.Move(others, m.opts.MoveOthersTo).Wait()
+			err = m.move(others, m.opts.MoveOthersTo)
 		}
 	case AfterDelete:
 		if len(reports) > 0 {
@@ -444,6 +503,20 @@ func (m *IMAP) settle() error {
 		return fmt.Errorf("marking, moving or deleting messages: %w", err)
 	}
 	return nil
+}
+
+// move moves messages to a folder, which is made if it is not there.
+func (m *IMAP) move(uids imap.UIDSet, folder string) error {
+	_, err := m.client.Move(uids, folder).Wait()
+	var refused *imap.Error
+	if !errors.As(err, &refused) || refused.Code != imap.ResponseCodeTryCreate && refused.Code != imap.ResponseCodeNonExistent {
+		return err
+	}
+	if err := m.client.Create(folder, nil).Wait(); err != nil {
+		return fmt.Errorf("making folder %q: %w", folder, err)
+	}
+	_, err = m.client.Move(uids, folder).Wait()
+	return err
 }
 
 func (m *IMAP) flag(uids imap.UIDSet, flag imap.Flag) error {

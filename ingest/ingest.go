@@ -417,8 +417,8 @@ const (
 )
 
 // Run passes over a mailbox whenever something new may be there, until ctx
-// ends. After an error it tries again, at first after a second, at last every
-// five minutes.
+// ends. After an error it tries again, at first after a second, and every five
+// minutes at last, unless there is progress.
 func (in *Ingester) Run(ctx context.Context, box Mailbox) error {
 	pause := firstPause
 	for {
@@ -426,8 +426,10 @@ func (in *Ingester) Run(ctx context.Context, box Mailbox) error {
 		if sum.Messages > 0 {
 			in.Log.Info("mailbox read", "mailbox", box.Name(), "messages", sum.Messages, "reports", sum.Added, "duplicates", sum.Duplicate, "refused", sum.Refused, "rows", sum.Rows)
 		}
-		if err == nil {
+		if err == nil || sum.Messages > 0 {
 			pause = firstPause
+		}
+		if err == nil {
 			err = box.Wait(ctx)
 		}
 		if ctx.Err() != nil {

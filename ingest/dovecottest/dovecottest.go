@@ -2,13 +2,21 @@
 package dovecottest
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -21,14 +29,16 @@ const (
 
 // A Server is a Dovecot with one user. It ends with the test.
 type Server struct {
-	Address string // of IMAP without TLS, on loopback
-	dir     string
-	uid     int
+	Address    string      // of IMAP, plain or with STARTTLS, on loopback
+	TLSAddress string      // of IMAP over TLS
+	TLS        *tls.Config // that trusts the server
+	dir        string
+	uid        int
 }
 
-// Start runs Dovecot. Without it the test is skipped, or fails if
-// DMARCD_TEST_REQUIRE is set.
-func Start(t testing.TB) *Server {
+// Start runs Dovecot with further lines of configuration. Without it the test
+// is skipped, or fails if DMARCD_TEST_REQUIRE is set.
+func Start(t testing.TB, more ...string) *Server {
 	t.Helper()
 	path, err := exec.LookPath("dovecot")
 	if err != nil {
@@ -68,13 +78,9 @@ service imap-login {
 }
 `, owner, gid)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Address = listener.Addr().String()
-	_, port, _ := net.SplitHostPort(s.Address)
-	listener.Close()
+	port, tlsPort := freePorts(t)
+	s.Address, s.TLSAddress = net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("127.0.0.1", tlsPort)
+	s.TLS = certificate(t, dir)
 
 	config := fmt.Sprintf(`
 protocols = imap
@@ -82,7 +88,9 @@ listen = 127.0.0.1
 base_dir = %[1]s/run
 state_dir = %[1]s/state
 log_path = %[1]s/log
-ssl = no
+ssl = yes
+ssl_cert = <%[1]s/cert.pem
+ssl_key = <%[1]s/key.pem
 disable_plaintext_auth = no
 first_valid_uid = 1
 first_valid_gid = 1
@@ -100,10 +108,13 @@ service imap-login {
     port = %[5]s
   }
   inet_listener imaps {
-    port = 0
+    port = %[6]s
+    ssl = yes
   }
 }
-%[6]s`, dir, Password, s.uid, gid, port, internal)
+%[7]s
+%[8]s
+`, dir, Password, s.uid, gid, port, tlsPort, internal, strings.Join(more, "\n"))
 	for _, sub := range []string{"", "run", "state", "mail", "mail/new", "mail/cur", "mail/tmp"} {
 		p := filepath.Join(dir, sub)
 		if err := os.MkdirAll(p, 0o755); err != nil {
@@ -137,6 +148,53 @@ service imap-login {
 			t.Fatalf("Dovecot does not answer: %v\n%s", err, log)
 		}
 	}
+}
+
+// freePorts returns two ports of loopback that nobody listens on.
+func freePorts(t testing.TB) (string, string) {
+	t.Helper()
+	var ports []string
+	for range 2 {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		_, port, _ := net.SplitHostPort(listener.Addr().String())
+		ports = append(ports, port)
+	}
+	return ports[0], ports[1]
+}
+
+// certificate writes a certificate for 127.0.0.1 and its key, and returns a
+// configuration that trusts it.
+func certificate(t testing.TB, dir string) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for name, b := range map[string][]byte{"cert.pem": public, "key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(public)
+	return &tls.Config{RootCAs: pool}
 }
 
 // Deliver puts a message into the mailbox, as a mail server does.
