@@ -34,9 +34,10 @@ type AggregateReader struct {
 	err         error
 	metadata    bool
 	policy      bool
-	identity    bool  // within what identifies the report
-	damaged     bool  // markup was taken as text there
+	stray       bool  // markup was taken as part of a value
+	damaged     bool  // it is so in what identifies the report
 	rows        int64 // record elements
+	lost        int64 // of them, to broken markup
 	fingerprint dmarc.Fingerprint
 	row         dmarc.Row
 	words       interned
@@ -126,6 +127,9 @@ func (a *AggregateReader) End() (*dmarc.AggregateReport, error) {
 		// With another identity it would be counted beside the report it repeats.
 		return nil, a.s.bad("the markup is broken within what identifies the report: ask the reporter to send it again")
 	}
+	if a.rows > 0 && a.lost == a.rows {
+		return nil, a.s.bad("the markup is broken within each of its rows: ask the reporter to send it again")
+	}
 	rep := &a.rep
 	if a.rows == 0 {
 		rep.Flags |= dmarc.FlagNoRows
@@ -172,6 +176,7 @@ func (a *AggregateReader) findRoot() error {
 			if len(a.s.marks) > 1 {
 				a.rep.Flags |= dmarc.FlagTextOutsideRoot
 			}
+			a.rep.Namespace = a.s.namespace()
 			// What was open around it is of no interest, and need not close.
 			a.s.names = append(a.s.names[:0], "feedback"...)
 			a.s.marks = append(a.s.marks[:0], 0)
@@ -201,16 +206,14 @@ func (a *AggregateReader) advance() error {
 			if a.rows > 0 {
 				a.rep.Flags |= dmarc.FlagMetadataAfterRows
 			}
-			a.identity = true
 			err = a.readMetadata()
-			a.identity = false
+			a.damaged, a.stray = a.damaged || a.stray, false
 		case "policy_published":
 			if a.rows > 0 {
 				a.rep.Flags |= dmarc.FlagMetadataAfterRows
 			}
-			a.identity = true
 			err = a.readPolicy()
-			a.identity = false
+			a.damaged, a.stray = a.damaged || a.stray, false
 		case "version":
 			a.rep.Version, err = a.text(maxName)
 		default:
@@ -287,7 +290,7 @@ func (a *AggregateReader) leaf() ([]byte, error) {
 func (a *AggregateReader) clean(b []byte, raw bool) []byte {
 	if a.s.literal {
 		a.rep.Flags |= dmarc.FlagStrayMarkup
-		a.damaged = a.damaged || a.identity
+		a.stray = true
 	}
 	if a.s.cut {
 		a.rep.Flags |= dmarc.FlagCut
@@ -402,7 +405,11 @@ func (a *AggregateReader) readMetadata() error {
 		case "org_name":
 			rep.Reporter.OrgName, err = a.text(maxID)
 		case "email":
+			stray := a.stray
 			rep.Reporter.Email, err = a.text(maxID)
+			if address, ok := bracketed(rep.Reporter.Email); ok {
+				rep.Reporter.Email, a.stray = address, stray
+			}
 		case "extra_contact_info":
 			rep.Reporter.ExtraContact, err = a.text(maxComment)
 		case "report_id":
@@ -444,6 +451,15 @@ func (a *AggregateReader) readMetadata() error {
 		}
 		return err
 	})
+}
+
+// bracketed takes an address out of its angle brackets, which some write
+// unescaped.
+func bracketed(s string) (string, bool) {
+	if len(s) < 5 || s[0] != '<' || s[len(s)-1] != '>' || strings.Count(s, "@") != 1 || strings.ContainsAny(s[1:len(s)-1], "<> ") {
+		return s, false
+	}
+	return s[1 : len(s)-1], true
 }
 
 // reportID normalises a report_id. A cut one keeps a digest of the whole.
@@ -594,8 +610,14 @@ func (a *AggregateReader) readRow() (kept bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if a.stray {
+		a.stray = false
+		a.lost++
+		bad = true
+	}
 	if bad {
 		a.rep.Dropped.Rows++
+		a.rep.Dropped.Messages += max(0, r.Count)
 		return false, nil
 	}
 	if r.Count < 0 {

@@ -28,6 +28,7 @@ type scanner struct {
 	marks []int  // where each begins in names
 
 	name    []byte // of the tag that was met last
+	whole   []byte // that tag without its angle brackets; valid until next is called
 	empty   bool   // it closes itself
 	text    []byte // between the tags, as written; valid until next is called
 	raw     bool   // some of the text came from CDATA, where entities mean nothing
@@ -235,6 +236,9 @@ func (s *scanner) tag() (tok token, ok bool, err error) {
 		}
 	}
 	inner := s.buf[s.pos+1 : s.pos+n]
+	if len(inner) == 0 {
+		return s.noTag("<> is no tag")
+	}
 	if inner[0] == '/' {
 		name := local(inner[1:])
 		open := s.current()
@@ -259,6 +263,7 @@ func (s *scanner) tag() (tok token, ok bool, err error) {
 		return tokenEOF, false, s.hostile("elements are nested deeper than %d (limits.depth)", s.maxDepth)
 	}
 	s.name = append(s.name[:0], name...)
+	s.whole = inner
 	if !s.empty {
 		s.push(name)
 	}
@@ -339,4 +344,33 @@ func nameStart(c byte) bool {
 func printable(name []byte) string {
 	s, _ := cut(cleanText(string(name[:min(len(name), 64)])), 40)
 	return s
+}
+
+// namespace returns the namespace of the tag that was met last, if that tag
+// declares it.
+func (s *scanner) namespace() string {
+	name, rest := s.whole, []byte(nil)
+	if i := bytes.IndexAny(s.whole, " \t\r\n"); i >= 0 {
+		name, rest = s.whole[:i], s.whole[i:]
+	}
+	want := "xmlns"
+	if prefix, _, ok := bytes.Cut(name, []byte{':'}); ok {
+		want += ":" + string(prefix)
+	}
+	for {
+		key, after, ok := bytes.Cut(rest, []byte{'='})
+		after = bytes.TrimSpace(after)
+		if !ok || len(after) == 0 {
+			return ""
+		}
+		value, rest2, ok := bytes.Cut(after[1:], after[:1])
+		if !ok {
+			return ""
+		}
+		if string(bytes.TrimSpace(key)) == want {
+			s, _ := cut(cleanText(string(value)), maxName)
+			return s
+		}
+		rest = rest2
+	}
 }

@@ -64,11 +64,19 @@ func Start(t testing.TB, more ...string) *Server {
 		}
 		s.uid, _ = strconv.Atoi(nobody.Uid)
 		gid, _ = strconv.Atoi(nobody.Gid)
-	} else if me, err := user.Current(); err == nil {
+	} else {
+		me, err := user.Current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		group, err := user.LookupGroupId(me.Gid)
+		if err != nil {
+			t.Fatal(err)
+		}
 		owner = me.Username
 		internal = fmt.Sprintf(`
 default_internal_user = %[1]s
-default_internal_group = %[2]d
+default_internal_group = %[2]s
 default_login_user = %[1]s
 service anvil {
   chroot =
@@ -76,7 +84,7 @@ service anvil {
 service imap-login {
   chroot =
 }
-`, owner, gid)
+`, owner, group.Name)
 	}
 	port, tlsPort := freePorts(t)
 	s.Address, s.TLSAddress = net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("127.0.0.1", tlsPort)
