@@ -24,7 +24,7 @@ type Disagreement uint8
 // The classes of disagreement.
 const (
 	Agreed           Disagreement = iota
-	PassWithoutProof              // reporter pass, ours fail: no passing result is listed
+	PassWithoutProof              // reporter pass, ours fail: no passing result of the mechanism that passed is listed
 	PassByOtherOrg                // reporter pass, ours fail: a passing result of another organization is listed
 	FailDespiteProof              // reporter fail, ours pass
 	VerdictMissing                // the reporter gave no readable verdict
@@ -86,13 +86,13 @@ func (a *Aligner) Aligned(domain, author string, mode AlignmentMode) bool {
 // the outcome with the reporter's.
 func (a *Aligner) Judge(row *Row, policy *PolicyPublished) Alignment {
 	var ours Alignment
-	listed := false // any passing result at all
+	listed := false // a passing result of a mechanism that passed, they say
 	for i := range row.AuthDKIM {
 		r := &row.AuthDKIM[i]
 		if r.Result != ResultPass || r.Domain == "" {
 			continue
 		}
-		listed = true
+		listed = listed || row.DKIM == ResultPass
 		ours.DKIM = ours.DKIM || a.Aligned(r.Domain, row.HeaderFrom, policy.ADKIM)
 	}
 	mailFrom := false
@@ -101,7 +101,7 @@ func (a *Aligner) Judge(row *Row, policy *PolicyPublished) Alignment {
 		if r.Result != ResultPass || r.Domain == "" {
 			continue
 		}
-		listed = true
+		listed = listed || row.SPF == ResultPass
 		helo := r.Scope == "helo"
 		if helo && !(row.NullSender || row.EnvelopeFrom == "") {
 			continue

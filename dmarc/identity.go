@@ -24,6 +24,7 @@ type Fingerprint struct {
 	rows uint64
 	h    hash.Hash
 	buf  []byte
+	row  Digest
 }
 
 // Add takes in a row.
@@ -45,11 +46,10 @@ func (f *Fingerprint) Add(r *Row) {
 
 	f.h.Reset()
 	f.h.Write(b)
-	var d Digest
-	f.h.Sum(d[:0])
+	f.h.Sum(f.row[:0])
 	var carry uint64
 	for i := range f.sum {
-		f.sum[i], carry = bits.Add64(f.sum[i], binary.LittleEndian.Uint64(d[8*i:]), carry)
+		f.sum[i], carry = bits.Add64(f.sum[i], binary.LittleEndian.Uint64(f.row[8*i:]), carry)
 	}
 	f.rows++
 }

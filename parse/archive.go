@@ -60,7 +60,7 @@ func (w *walker) zip(p *payload) error {
 			return err
 		}
 	}
-	flag(w.found.Parts[mark:], trailing)
+	setFlags(w.found.Parts[mark:], trailing)
 	if members == 0 {
 		return w.failed(p.path, refusal(dmarc.OutcomeEmptyReport, "a zip archive with nothing in it"))
 	}

@@ -66,8 +66,9 @@ func (f *feedbackReader) label(name, value string) {
 	r := f.report
 	switch word := strings.Fields(strings.ToLower(name)); strings.Join(word[:2], " ") {
 	case "sender domain":
-		if r.ReportedDomain == "" {
-			r.ReportedDomain = f.domain(firstToken(value))
+		// Text that was wrapped breaks names in two.
+		if d := f.domain(firstToken(value)); r.ReportedDomain == "" && strings.Contains(d, ".") {
+			r.ReportedDomain = d
 		}
 	case "sender ip":
 		if !r.SourceIP.IsValid() {

@@ -28,7 +28,7 @@ func (w *walker) gzip(p *payload) error {
 		}
 		parts := w.found.Parts[mark:]
 		if n > 0 && len(parts) == 0 {
-			flag(before, dmarc.FlagTrailingData) // it was no report
+			setFlags(before, dmarc.FlagTrailingData) // it was no report
 		}
 		if q.seen.tail == tailMember && len(parts) > 0 && brokenOff(parts[len(parts)-1].Outcome) {
 			for _, part := range parts {
@@ -42,7 +42,7 @@ func (w *walker) gzip(p *payload) error {
 			parts = w.found.Parts[mark:]
 		}
 		if q.seen.tail == tailOther {
-			flag(parts, dmarc.FlagTrailingData)
+			setFlags(parts, dmarc.FlagTrailingData)
 		}
 		if q.seen.tail != tailMember {
 			return nil
@@ -53,8 +53,8 @@ func (w *walker) gzip(p *payload) error {
 
 func brokenOff(o dmarc.Outcome) bool { return o == dmarc.OutcomeBadXML || o == dmarc.OutcomeBadJSON }
 
-// flag sets flags on the reports among parts.
-func flag(parts []dmarc.Part, flags dmarc.Flags) {
+// setFlags sets flags on the reports among parts.
+func setFlags(parts []dmarc.Part, flags dmarc.Flags) {
 	for _, p := range parts {
 		switch {
 		case p.Aggregate != nil:
