@@ -209,6 +209,50 @@ func (s *scanner) declaration(b []byte) error {
 // tag reads a tag. In a lenient scan, markup that is no tag is taken as text:
 // ok is false then.
 func (s *scanner) tag() (tok token, ok bool, err error) {
+	// Nearly all tags are a name in angle brackets, or the end of what is open.
+	if n := bytes.IndexByte(s.buf[s.pos+1:s.end], '>'); n > 0 {
+		inner := s.buf[s.pos+1 : s.pos+1+n]
+		switch {
+		case inner[0] == '/':
+			if len(s.marks) > 0 && string(inner[1:]) == string(s.current()) {
+				s.pop()
+				s.name = append(s.name[:0], inner[1:]...)
+				s.pos += n + 2
+				return tokenEnd, true, nil
+			}
+		case plainName(inner) && len(s.marks) < s.maxDepth:
+			s.name, s.whole, s.empty = append(s.name[:0], inner...), inner, false
+			s.push(inner)
+			s.pos += n + 2
+			return tokenStart, true, nil
+		}
+	}
+	return s.oddTag()
+}
+
+// plainName tells whether a tag is a name of ASCII letters, digits and '_',
+// and nothing else.
+func plainName(b []byte) bool {
+	if b[0] >= '0' && b[0] <= '9' {
+		return false
+	}
+	for _, c := range b {
+		if !inName[c] {
+			return false
+		}
+	}
+	return true
+}
+
+var inName = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_'
+	}
+	return t
+}()
+
+// oddTag reads a tag of any kind, as tag does.
+func (s *scanner) oddTag() (tok token, ok bool, err error) {
 	n := 0 // of the bytes before '>'
 	quote := byte(0)
 	for i := 1; ; i++ {
