@@ -29,6 +29,9 @@ type AggregateReport struct {
 	Tally   Tally // over all rows that count
 	Dropped Dropped
 	Hash    Digest // of the normalised content; equal for copies of a report, however packed
+	// RowsHash is that of the rows alone: equal for reports that say the same
+	// under other names.
+	RowsHash Digest
 
 	// Rows yields the rows in the order of the file. It may be ranged over
 	// any number of times. A row is valid until the next is asked for. The

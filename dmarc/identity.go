@@ -71,6 +71,16 @@ func (f *Fingerprint) Sum(rep *AggregateReport) Digest {
 	return sha256.Sum256(b)
 }
 
+// Rows returns the hash of the rows alone. Reports of different names that
+// have it in common say the same.
+func (f *Fingerprint) Rows() Digest {
+	b := binary.BigEndian.AppendUint64(nil, f.rows)
+	for _, s := range f.sum {
+		b = binary.BigEndian.AppendUint64(b, s)
+	}
+	return sha256.Sum256(b)
+}
+
 // AppendAuthResults appends the raw results and the reasons of a row in a form
 // that is equal exactly if they are. It is a key, not for reading back.
 func AppendAuthResults(b []byte, r *Row) []byte {

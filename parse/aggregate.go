@@ -145,7 +145,7 @@ func (a *AggregateReader) End() (*dmarc.AggregateReport, error) {
 			rep.Flags |= dmarc.FlagForeignAuthor
 		}
 	}
-	rep.Hash = a.fingerprint.Sum(rep)
+	rep.Hash, rep.RowsHash = a.fingerprint.Sum(rep), a.fingerprint.Rows()
 	return rep, nil
 }
 

@@ -117,11 +117,50 @@ func (b *batch) addReports(ctx context.Context, tx pgx.Tx) error {
 	if err := w.flush(ctx); err != nil {
 		return err
 	}
+	if err := b.flagNeighbours(ctx, tx); err != nil {
+		return err
+	}
 	for _, a := range b.reports {
 		b.parts[a.delivery][a.part] = ledgerPart{
 			Path: clean(b.ds[a.delivery].Parts[a.part].Path), Kind: "aggregate",
 			Report: reportKey(a.domain, a.id), Outcome: a.outcome, Reason: a.reason,
 		}
+	}
+	return nil
+}
+
+// flagNeighbours flags the new reports whose period overlaps another report of
+// the same reporter, and those of the same period that say the same under another
+// name. Both count: only people can tell.
+func (b *batch) flagNeighbours(ctx context.Context, tx pgx.Tx) error {
+	var domains, ids []int64
+	for _, a := range b.reports {
+		if a.id != 0 && a.outcome != dmarc.OutcomeDuplicate && a.rep.Tally.Rows > 0 {
+			domains, ids = append(domains, a.domain), append(ids, a.id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	const sql = `
+		WITH found AS (
+			SELECT r.domain_id, r.id, bit_or(CASE
+				WHEN o.begins_at <> r.begins_at OR o.ends_at <> r.ends_at THEN $3::bigint
+				WHEN o.rows_hash = r.rows_hash THEN $4::bigint
+				ELSE 0 END) AS flags
+			FROM unnest($1::bigint[], $2::bigint[]) AS new (domain_id, id)
+			JOIN reports r USING (domain_id, id)
+			JOIN reports o ON o.domain_id = r.domain_id AND o.reporter_id = r.reporter_id AND o.active AND o.id <> r.id AND o.rows > 0
+				AND o.begins_at < r.ends_at AND o.ends_at > r.begins_at AND o.begins_at > r.begins_at - interval '31 days'
+			WHERE r.active
+			GROUP BY r.domain_id, r.id
+		)
+		UPDATE reports r
+		SET flags = r.flags | found.flags
+		FROM found
+		WHERE r.domain_id = found.domain_id AND r.id = found.id AND found.flags <> 0`
+	if _, err := tx.Exec(ctx, sql, domains, ids, int64(dmarc.FlagOverlaps), int64(dmarc.FlagPossibleDoubleCount)); err != nil {
+		return fmt.Errorf("looking for overlapping reports: %w", err)
 	}
 	return nil
 }
@@ -173,7 +212,7 @@ func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate,
 		domains, reporters, messageIDs, flags = make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 		ids, parts, abouts                    = make([]string, n), make([]string, n), make([]string, n)
 		begins, ends, days, received          = make([]time.Time, n), make([]time.Time, n), make([]time.Time, n), make([]time.Time, n)
-		hashes                                = make([][]byte, n)
+		hashes, rowHashes                     = make([][]byte, n), make([][]byte, n)
 		dated                                 = make([]bool, n)
 		numbers                               [12][]int64
 	)
@@ -190,7 +229,7 @@ func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate,
 		}
 		domains[i], reporters[i], ids[i] = a.domain, a.reporter, clean(a.rep.ID)
 		begins[i], ends[i] = a.rep.Period.Begin, a.rep.Period.End
-		hashes[i] = a.rep.Hash[:]
+		hashes[i], rowHashes[i] = a.rep.Hash[:], a.rep.RowsHash[:]
 		days[i], dated[i] = a.days.Main, a.days.Dated
 		received[i], messageIDs[i], parts[i] = d.ReceivedAt, b.fates[a.delivery].MessageID, clean(d.Parts[a.part].Path)
 		flags[i], abouts[i] = int64(a.rep.Flags), string(text)
@@ -204,16 +243,17 @@ func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate,
 	for _, c := range numbers {
 		args = append(args, c)
 	}
+	args = append(args, rowHashes)
 	const sql = `
 		INSERT INTO reports (active, domain_id, reporter_id, report_id, begins_at, ends_at, hash, day, dated, received_at,
 			message, part, flags, about, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass,
-			unstated, rows_dropped, messages_dropped)
-		SELECT $1, a, b, c, d, e, f, g, h, i, j, k, l, m::jsonb, n, o, p, q, r, s, t, u, v, w, x, y
+			unstated, rows_dropped, messages_dropped, rows_hash)
+		SELECT $1, a, b, c, d, e, f, g, h, i, j, k, l, m::jsonb, n, o, p, q, r, s, t, u, v, w, x, y, z
 		FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bytea[], $8::date[], $9::bool[],
 			$10::timestamptz[], $11::bigint[], $12::text[], $13::bigint[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[],
 			$18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
-			$26::bigint[])
-			AS new (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y)
+			$26::bigint[], $27::bytea[])
+			AS new (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z)
 		ON CONFLICT DO NOTHING
 		RETURNING id, domain_id, reporter_id, report_id, begins_at, ends_at`
 	rows, _ := tx.Query(ctx, sql, args...)

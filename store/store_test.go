@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/store"
 )
@@ -42,7 +44,7 @@ func (r report) aggregate() *dmarc.AggregateReport {
 		rep.Tally.Add(&r.rows[i])
 		f.Add(&r.rows[i])
 	}
-	rep.Hash = f.Sum(rep)
+	rep.Hash, rep.RowsHash = f.Sum(rep), f.Rows()
 	rep.Rows = func(yield func(*dmarc.Row, error) bool) {
 		for i := range r.rows {
 			if !yield(&r.rows[i], nil) {
@@ -173,6 +175,37 @@ func TestOfConflictingReportsTheLargerCountsAndOnATieTheLater(t *testing.T) {
 	add(t, s2, mail(1, small), mail(2, large, small), mail(3, equal))
 	if got, want := summary(t, s2, "example.com").Tally, summary(t, s, "example.com").Tally; got != want {
 		t.Errorf("in one batch: %+v, want %+v", got, want)
+	}
+}
+
+func TestReportsThatOverlapOrSayTheSameAreFlagged(t *testing.T) {
+	s, db := open(t)
+	one, two := row("192.0.2.1", 5, pass, fail, dmarc.DispositionNone), row("192.0.2.2", 2, fail, fail, dmarc.DispositionReject)
+	weekly := daily("week", one, two)
+	weekly.length = 7 * 24 * time.Hour
+	other := daily("other reporter", one)
+	other.org = "another.example"
+	exclusive := daily("ends at midnight", two)
+	exclusive.begin, exclusive.length = day1.AddDate(0, 0, -1), 24*time.Hour
+	add(t, s, mail(1, daily("first", one)), mail(2, daily("same rows", one), daily("other rows", two)))
+	add(t, s, mail(3, other), mail(4, exclusive), mail(5, weekly), mail(6, daily("first", one)))
+	rows, _ := db.Query(context.Background(), "SELECT report_id, flags FROM reports ORDER BY id")
+	got := map[string]dmarc.Flags{}
+	var id string
+	var flags int64
+	if _, err := pgx.ForEachRow(rows, []any{&id, &flags}, func() error {
+		got[id] = dmarc.Flags(flags)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// Of two in one batch, each is another report of the other.
+	want := map[string]dmarc.Flags{
+		"first": 0, "same rows": dmarc.FlagPossibleDoubleCount, "other rows": 0, "other reporter": 0, "ends at midnight": 0, "week": dmarc.FlagOverlaps,
+	}
+	got["first"] &^= dmarc.FlagPossibleDoubleCount
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("flags = %v, want %v", got, want)
 	}
 }
 

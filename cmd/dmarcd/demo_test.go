@@ -124,3 +124,50 @@ func TestImportedRealReportsGiveTheTotalsOfTheManifest(t *testing.T) {
 		t.Errorf("%d messages in %d rows, rolled up %d; want %d in %d", messages, stored, rolled, want, rows)
 	}
 }
+
+// Copies of a report count once, of two reports under one name the larger
+// counts, and reports that only look alike all count, in whatever order they come.
+func TestWhatComesTwiceCountsOnce(t *testing.T) {
+	dir := "../../parse/testdata/deviations"
+	for _, c := range []struct {
+		name     string
+		files    []string
+		messages int64
+		reports  int
+	}{
+		{"a mail delivered twice", []string{"026-delivered-twice-first.eml", "026-delivered-twice-second.eml"}, 4, 1},
+		{"one id on two days", []string{"091-same-id-first-day.xml", "091-same-id-second-day.xml"}, 8, 2},
+		{"one id of two reporters", []string{"092-same-id-this-reporter.xml", "092-same-id-other-reporter.xml"}, 8, 2},
+		{"two contents under one name", []string{"093-two-files-large.xml", "093-two-files-small.xml"}, 8, 1},
+		{"sent again, packed otherwise", []string{"094-resent-first.xml", "094-resent-packed.eml"}, 4, 1},
+	} {
+		for _, files := range [][]string{c.files, {c.files[1], c.files[0]}, {c.files[0], c.files[1], c.files[0]}} {
+			t.Run(c.name, func(t *testing.T) {
+				url := pgtest.URL(t)
+				vars := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}
+				for _, name := range files {
+					var out, said strings.Builder
+					if status := run(t.Context(), []string{"import", filepath.Join(dir, name)}, strings.NewReader(""), &out, &said, vars); status != exitDone {
+						t.Fatalf("%s: exit status %d\n%s%s", name, status, out.String(), said.String())
+					}
+				}
+				db, err := store.Open(t.Context(), url)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer db.Close()
+				var reports int
+				var messages, rolled int64
+				if err := db.QueryRow(t.Context(), "SELECT count(*), sum(messages)::bigint FROM reports WHERE active").Scan(&reports, &messages); err != nil {
+					t.Fatal(err)
+				}
+				if err := db.QueryRow(t.Context(), "SELECT sum(messages)::bigint FROM domain_days").Scan(&rolled); err != nil {
+					t.Fatal(err)
+				}
+				if reports != c.reports || messages != c.messages || rolled != c.messages {
+					t.Errorf("%d reports with %d messages, rolled up %d; want %d with %d", reports, messages, rolled, c.reports, c.messages)
+				}
+			})
+		}
+	}
+}
