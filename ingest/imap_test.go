@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-imap/v2/imapserver"
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 
@@ -124,15 +123,7 @@ func TestMessagesAreMovedOrMarkedOnceTheyAreStored(t *testing.T) {
 
 func messages(t *testing.T, s *dovecottest.Server, folder string) int {
 	t.Helper()
-	c, err := imapclient.DialInsecure(s.Address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.Login(dovecottest.User, dovecottest.Password).Wait(); err != nil {
-		t.Fatal(err)
-	}
-	data, err := c.Status(folder, &imap.StatusOptions{NumMessages: true}).Wait()
+	data, err := client(t, s).Status(folder, &imap.StatusOptions{NumMessages: true}).Wait()
 	if err != nil {
 		t.Fatal(err)
 	}

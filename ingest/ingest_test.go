@@ -106,17 +106,24 @@ func mailboxAt(s *dovecottest.Server, change func(*ingest.IMAPOptions)) *ingest.
 	return ingest.NewIMAP(opts)
 }
 
-// flags returns the flags of each message in the mailbox.
-func flags(t *testing.T, s *dovecottest.Server) (all [][]imap.Flag) {
+// client looks at the mailbox as a person would.
+func client(t *testing.T, s *dovecottest.Server) *imapclient.Client {
 	t.Helper()
 	c, err := imapclient.DialInsecure(s.Address, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
 	if err := c.Login(dovecottest.User, dovecottest.Password).Wait(); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// flags returns the flags of each message in the mailbox.
+func flags(t *testing.T, s *dovecottest.Server) (all [][]imap.Flag) {
+	t.Helper()
+	c := client(t, s)
 	data, err := c.Select("INBOX", &imap.SelectOptions{ReadOnly: true}).Wait()
 	if err != nil {
 		t.Fatal(err)
