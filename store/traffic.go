@@ -334,7 +334,7 @@ func (s *Store) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Source
 const selectReport = `
 	SELECT r.domain_id, r.id, d.name, r.report_id, r.begins_at, r.ends_at, r.hash, r.active, r.day, r.received_at, r.seen,
 		r.message, r.part, r.flags, r.about, r.rows, r.messages, r.dmarc_pass, r.dkim_aligned, r.spf_aligned, r.none,
-		r.quarantine, r.reject, r.pass, r.unstated, r.rows_dropped, r.messages_dropped
+		r.quarantine, r.reject, r.pass, r.unstated, r.rows_dropped, r.messages_dropped, r.rows_hash
 	FROM reports r
 	JOIN domains d ON d.id = r.domain_id`
 
@@ -345,18 +345,19 @@ type storedReport struct {
 }
 
 func scanReport(row pgx.CollectableRow) (l storedReport, err error) {
-	var hash []byte
+	var hash, rowsHash []byte
 	var flags int64
 	var a about
 	rep := &l.Report
 	into := []any{&l.domain, &l.id, &rep.Policy.Domain, &rep.ID, &rep.Period.Begin, &rep.Period.End, &hash, &l.Active, &l.day,
 		&l.ReceivedAt, &l.Seen, &l.MessageID, &l.Part, &flags, &a}
 	into = append(into, scanTally(&rep.Tally)...)
-	if err := row.Scan(append(into, &rep.Dropped.Rows, &rep.Dropped.Messages)...); err != nil {
+	if err := row.Scan(append(into, &rep.Dropped.Rows, &rep.Dropped.Messages, &rowsHash)...); err != nil {
 		return l, err
 	}
 	l.ID, l.at = reportKey(l.domain, l.id), rep.Period.Begin
 	copy(rep.Hash[:], hash)
+	copy(rep.RowsHash[:], rowsHash)
 	rep.Flags = dmarc.Flags(flags)
 	rep.Reporter = dmarc.Reporter{OrgName: a.OrgName, Email: a.Email, ExtraContact: a.ExtraContact}
 	rep.Version, rep.Namespace, rep.Generator, rep.Errors = a.Version, a.Namespace, a.Generator, a.Errors
