@@ -26,7 +26,7 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("the data directory %s is in use by %s: stop that one, or choose another directory with DMARCD_DATA_DIR", e.Dir, who)
 }
 
-// lockDir makes a data directory ours until the file is closed or the process
+// lockDir makes a data directory ours until unlock is called or the process
 // ends, and leaves a note there of who we are.
 func lockDir(dir string) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(dir, "dmarcd.lock"), os.O_CREATE|os.O_RDWR, 0o600)
@@ -43,10 +43,17 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("locking %s: %w", file.Name(), err)
 	}
 	if err := note(file, ""); err != nil {
-		file.Close()
+		unlock(file)
 		return nil, err
 	}
 	return file, nil
+}
+
+// unlock lets go of a lock and closes its file. To close it alone is not
+// enough: a process that is being started holds a copy of the file until it has begun.
+func unlock(file *os.File) {
+	syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+	file.Close()
 }
 
 // note tells other processes who holds the lock, and where the server is.

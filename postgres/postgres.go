@@ -166,7 +166,7 @@ func (s *Server) prepare(ctx context.Context) error {
 // close releases what a server that has ended, or never began, holds.
 func (s *Server) close() {
 	s.socket.close()
-	s.lock.Close() // and so unlocks
+	unlock(s.lock)
 }
 
 // URL returns a connection URL of the database, for pgx. It stays the same

@@ -138,6 +138,27 @@ func TestDataSurviveARestart(t *testing.T) {
 	}
 }
 
+// A process that is being started has a copy of every open file for a moment.
+func TestALockIsLetGoWhoeverElseHasItsFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied, err := syscall.Dup(int(first.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(copied)
+	unlock(first)
+	second, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock(second)
+}
+
 func TestTheServerIsDurablePrivateAndModest(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -69,12 +69,12 @@ func linkTo(cluster, short string) (socketDir, error) {
 		return socketDir{}, err
 	}
 	if err := syscall.Flock(int(dir.lock.Fd()), syscall.LOCK_SH); err != nil {
-		dir.lock.Close()
+		unlock(dir.lock)
 		return socketDir{}, err
 	}
 	os.Remove(dir.path)
 	if err := os.Symlink(cluster, dir.path); err != nil {
-		dir.lock.Close()
+		unlock(dir.lock)
 		return socketDir{}, err
 	}
 	return dir, nil
@@ -83,6 +83,6 @@ func linkTo(cluster, short string) (socketDir, error) {
 func (d *socketDir) close() {
 	if d.short != "" {
 		os.RemoveAll(d.short)
-		d.lock.Close()
+		unlock(d.lock)
 	}
 }
