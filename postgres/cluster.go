@@ -42,16 +42,22 @@ func clusterMajor(cluster string) (int, error) {
 	return 0, nil
 }
 
+// clearUnfinished removes the clusters that killed runs left half made. What
+// an initdb is still writing to, for the moment until it sees that nobody
+// waits for it, is left to the next start. It is called with the lock held.
+func (s *Server) clearUnfinished() {
+	left, _ := filepath.Glob(filepath.Join(escapeGlob(s.opts.DataDir), unfinished+"*"))
+	for _, dir := range left {
+		if err := os.RemoveAll(dir); err != nil {
+			s.log.Warn("a half-made database is left behind until the next start", slog.String("dir", dir), slog.Any("err", err))
+		}
+	}
+}
+
 // makeCluster makes a new cluster under another name and renames it when it is
 // complete and on disk, so that what a killed run leaves is never taken for one.
 func (s *Server) makeCluster(ctx context.Context) error {
 	started := time.Now()
-	left, _ := filepath.Glob(filepath.Join(escapeGlob(s.opts.DataDir), unfinished+"*"))
-	for _, dir := range left {
-		if err := os.RemoveAll(dir); err != nil { // it may be written to for a moment still
-			s.log.Warn("a half-made database is left behind", slog.String("dir", dir), slog.Any("err", err))
-		}
-	}
 	dir, err := os.MkdirTemp(s.opts.DataDir, unfinished) // 0700
 	if err != nil {
 		return err

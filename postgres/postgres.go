@@ -146,6 +146,7 @@ func (s *Server) prepare(ctx context.Context) error {
 	if s.inst, err = s.account.find(ctx, s.opts.BinDir, major); err != nil {
 		return err
 	}
+	s.clearUnfinished()
 	if major == 0 {
 		if err := s.makeCluster(ctx); err != nil {
 			return fmt.Errorf("making a database cluster in %s: %w", s.cluster, err)
