@@ -2,16 +2,16 @@ package parse
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"math"
-	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
-	"unsafe"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -39,11 +39,26 @@ type AggregateReader struct {
 	rows        int64 // record elements
 	lost        int64 // of them, to broken markup
 	fingerprint dmarc.Fingerprint
-	row         dmarc.Row
-	words       interned
 	authors     map[string]bool // header_from, while the policy is not known
-	value       []byte          // scratch
+	*memory
 }
+
+// A memory is what readers hand on to each other.
+type memory struct {
+	row    dmarc.Row
+	words  interned
+	shapes shapes
+	value  []byte // scratch
+
+	// Of the row:
+	dkim         dmarc.DKIMResult // the one that is being read
+	notEvaluated bool             // it stands for none
+	spf          dmarc.SPFResult
+	reason       dmarc.Reason
+	bad          bool // the row cannot count
+}
+
+var memories = sync.Pool{New: func() any { return new(memory) }}
 
 // maxAuthors bounds the author domains that are remembered until the policy is met.
 const maxAuthors = 1000
@@ -55,13 +70,24 @@ func NewAggregateReader(r io.Reader, limits Limits) *AggregateReader {
 }
 
 func newAggregateReader(r io.Reader, limits Limits, lenient bool) *AggregateReader {
-	text, legacy := decoded(r)
-	a := &AggregateReader{s: newScanner(text, limits.Depth, lenient), limits: limits}
-	if legacy {
-		a.rep.Flags |= dmarc.FlagLegacyEncoding
+	a := &AggregateReader{s: newScanner(r, limits.Depth, lenient), limits: limits, memory: memories.Get().(*memory)}
+	if a.shapes.full() || len(a.shapes.steps) == 0 {
+		a.shapes.forget()
 	}
 	return a
 }
+
+// Close gives back what the reader holds in memory. Nothing can be read
+// afterwards. What was read remains valid, but for the last row.
+func (a *AggregateReader) Close() {
+	if a.memory != nil {
+		memories.Put(a.memory)
+		a.s.release()
+		a.memory, a.header, a.atRow, a.err = nil, true, false, errClosed
+	}
+}
+
+var errClosed = errors.New("the report is closed")
 
 // Header reads up to the first row and returns what is known by then: all of
 // the header, unless some of it stands after the rows. The error is
@@ -69,6 +95,9 @@ func newAggregateReader(r io.Reader, limits Limits, lenient bool) *AggregateRead
 func (a *AggregateReader) Header() (*dmarc.AggregateReport, error) {
 	if !a.header {
 		a.header = true
+		if a.s.decode() {
+			a.rep.Flags |= dmarc.FlagLegacyEncoding
+		}
 		if a.err = a.findRoot(); a.err == nil {
 			a.err = a.advance()
 		}
@@ -338,12 +367,17 @@ func (a *AggregateReader) limited(b []byte, limit int) string {
 // word returns the text of an element in lower case.
 func (a *AggregateReader) word() ([]byte, error) {
 	b, err := a.leaf()
+	return lower(b), err
+}
+
+// lower makes ASCII letters small, in place.
+func lower(b []byte) []byte {
 	for i, c := range b {
 		if c >= 'A' && c <= 'Z' {
 			b[i] = c + 'a' - 'A'
 		}
 	}
-	return b, err
+	return b
 }
 
 // appendUnescaped resolves the entities of XML, numeric ones, and &nbsp;.
@@ -568,404 +602,4 @@ func (a *AggregateReader) readPolicy() error {
 		}
 		return err
 	})
-}
-
-// readRow reads a record into a.row, and reports whether it counts.
-func (a *AggregateReader) readRow() (kept bool, err error) {
-	a.rows++
-	if a.rows > a.limits.Rows {
-		return false, &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the report has more than %d rows (limits.rows); raise the setting to read it", a.limits.Rows)}
-	}
-	r := &a.row
-	*r = dmarc.Row{Count: -1, Reasons: r.Reasons[:0], AuthDKIM: r.AuthDKIM[:0], AuthSPF: r.AuthSPF[:0]}
-	bad := false
-	err = a.children(func(name []byte) error {
-		switch string(name) {
-		case "row":
-			return a.children(func(name []byte) error {
-				switch string(name) {
-				case "source_ip":
-					return a.readSource()
-				case "count":
-					b, err := a.leaf()
-					if err == nil {
-						bad = !a.readCount(b) || bad
-					}
-					return err
-				case "policy_evaluated":
-					return a.readEvaluated()
-				}
-				return a.s.skipElement()
-			})
-		case "identities":
-			a.rep.Flags |= dmarc.FlagAlias
-			return a.readIdentifiers()
-		case "identifiers":
-			return a.readIdentifiers()
-		case "auth_results":
-			return a.readAuthResults()
-		}
-		return a.s.skipElement()
-	})
-	if err != nil {
-		return false, err
-	}
-	if a.stray {
-		a.stray = false
-		a.lost++
-		bad = true
-	}
-	if bad {
-		a.rep.Dropped.Rows++
-		a.rep.Dropped.Messages += max(0, r.Count)
-		return false, nil
-	}
-	if r.Count < 0 {
-		r.Count = 1
-		r.Flags |= dmarc.RowCountDerived
-	}
-	if !r.Source.IsValid() && !(r.Count == 0 && r.SourceText == "") {
-		r.Flags |= dmarc.RowNoSource
-	}
-	if r.DKIM == dmarc.ResultUnknown || r.SPF == dmarc.ResultUnknown {
-		r.Flags |= dmarc.RowNoResult
-	}
-	if r.EnvelopeFrom != "" {
-		for i := range r.AuthSPF {
-			if s := &r.AuthSPF[i]; s.Scope != "helo" && s.Domain != "" && s.Domain != r.EnvelopeFrom {
-				r.Flags |= dmarc.RowSPFDomainOther
-			}
-		}
-	}
-	a.noteAuthor(r.HeaderFrom)
-	if r.Flags != 0 {
-		a.rep.Flags |= dmarc.FlagRowFlags
-	}
-	if r.Flags&dmarc.RowUnknownWords != 0 {
-		a.rep.Flags |= dmarc.FlagUnknownWords
-	}
-	if r.Flags&dmarc.RowTruncated != 0 {
-		a.rep.Flags |= dmarc.FlagTruncated
-	}
-	return true, nil
-}
-
-// noteAuthor looks whether an author domain lies outside of the policy domain,
-// now or once the policy is known.
-func (a *AggregateReader) noteAuthor(author string) {
-	if author == "" || a.rep.Flags&dmarc.FlagForeignAuthor != 0 {
-		return
-	}
-	if a.policy {
-		if foreign(author, a.rep.Policy.Domain) {
-			a.rep.Flags |= dmarc.FlagForeignAuthor
-		}
-		return
-	}
-	if a.authors == nil {
-		a.authors = make(map[string]bool)
-	}
-	if len(a.authors) < maxAuthors {
-		a.authors[author] = true
-	}
-}
-
-// foreign tells whether an author domain is neither the policy domain nor
-// below it.
-func foreign(author, policy string) bool {
-	if author == "" || policy == "" || author == policy {
-		return false
-	}
-	return !(strings.HasSuffix(author, policy) && author[len(author)-len(policy)-1] == '.')
-}
-
-func (a *AggregateReader) readSource() error {
-	b, err := a.leaf()
-	if err != nil || len(b) == 0 {
-		return err
-	}
-	// The address does not keep the string: zones are refused.
-	if bytes.IndexByte(b, '%') < 0 {
-		if ip, err := netip.ParseAddr(unsafe.String(&b[0], len(b))); err == nil {
-			a.row.Source = ip.Unmap()
-			return nil
-		}
-	}
-	a.row.SourceText = a.limited(b, maxName)
-	return nil
-}
-
-// readCount reports whether the count can be read.
-func (a *AggregateReader) readCount(b []byte) bool {
-	if i := bytes.IndexByte(b, '.'); i > 0 {
-		b = b[:i]
-	}
-	if len(b) == 0 {
-		return true // missing: derived later
-	}
-	if len(b) > 15 {
-		return false
-	}
-	var n int64
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	if n > a.limits.Count {
-		return false
-	}
-	if n == 0 {
-		a.row.Flags |= dmarc.RowZeroCount
-	}
-	a.row.Count = n
-	return true
-}
-
-func (a *AggregateReader) readEvaluated() error {
-	r := &a.row
-	return a.children(func(name []byte) error {
-		switch string(name) {
-		case "disposition":
-			b, err := a.word()
-			r.Disposition = parseDisposition(b)
-			if r.Disposition == dmarc.DispositionUnknown && len(b) > 0 || string(b) == "softfail" {
-				r.DispositionWord = a.limited(b, maxName)
-				r.Flags |= dmarc.RowUnknownWords
-			}
-			return err
-		case "dkim":
-			b, err := a.word()
-			r.DKIM = a.evaluated(b)
-			return err
-		case "spf":
-			b, err := a.word()
-			r.SPF = a.evaluated(b)
-			return err
-		case "reason":
-			return a.readReason()
-		}
-		return a.s.skipElement()
-	})
-}
-
-// evaluated reads an aligned result, which is pass or fail.
-func (a *AggregateReader) evaluated(b []byte) dmarc.Result {
-	switch string(b) {
-	case "pass":
-		return dmarc.ResultPass
-	case "fail":
-		return dmarc.ResultFail
-	case "", "unknown":
-	default:
-		a.row.Flags |= dmarc.RowUnknownWords
-	}
-	return dmarc.ResultUnknown
-}
-
-func parseDisposition(b []byte) dmarc.Disposition {
-	switch string(b) {
-	case "none":
-		return dmarc.DispositionNone
-	case "quarantine":
-		return dmarc.DispositionQuarantine
-	case "reject":
-		return dmarc.DispositionReject
-	case "pass":
-		return dmarc.DispositionPass
-	}
-	return dmarc.ParseDisposition(string(b))
-}
-
-// readReason reads an override reason. Some write its type as bare text.
-func (a *AggregateReader) readReason() error {
-	if a.s.empty {
-		return nil
-	}
-	var reason dmarc.Reason
-	for {
-		tok, err := a.s.next()
-		if err != nil {
-			return err
-		}
-		if tok == tokenEOF {
-			return a.s.bad("the text breaks off within <reason>")
-		}
-		if b := a.clean(a.s.text, a.s.raw); len(b) > 0 && reason.Type == "" {
-			reason.Type = strings.ToLower(a.limited(b, maxName))
-		}
-		if tok == tokenEnd {
-			break
-		}
-		switch string(a.s.name) {
-		case "type":
-			var b []byte
-			b, err = a.word()
-			reason.Type = a.limited(b, maxName)
-		case "comment":
-			reason.Comment, err = a.text(maxComment)
-		default:
-			err = a.s.skipElement()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if reason == (dmarc.Reason{}) {
-		return nil
-	}
-	if len(a.row.Reasons) >= a.limits.Reasons {
-		a.row.Flags |= dmarc.RowTruncated
-		return nil
-	}
-	a.row.Reasons = append(a.row.Reasons, reason)
-	return nil
-}
-
-func (a *AggregateReader) readIdentifiers() error {
-	r := &a.row
-	return a.children(func(name []byte) error {
-		var into *string
-		switch string(name) {
-		case "header_from":
-			into = &r.HeaderFrom
-		case "envelope_from":
-			into = &r.EnvelopeFrom
-		case "envelope_to":
-			into = &r.EnvelopeTo
-		default:
-			return a.s.skipElement()
-		}
-		b, err := a.leaf()
-		if err == nil {
-			*into = a.domain(b)
-			if into == &r.EnvelopeFrom {
-				r.NullSender = *into == ""
-			}
-		}
-		return err
-	})
-}
-
-func (a *AggregateReader) domain(b []byte) string {
-	name, ok := a.words.domain(b)
-	if !ok {
-		a.row.Flags |= dmarc.RowBadName
-	}
-	return name
-}
-
-func (a *AggregateReader) readAuthResults() error {
-	r := &a.row
-	return a.children(func(name []byte) error {
-		switch string(name) {
-		case "dkim":
-			var d dmarc.DKIMResult
-			none := false
-			err := a.children(func(name []byte) (err error) {
-				var b []byte
-				switch string(name) {
-				case "domain":
-					if b, err = a.word(); err == nil {
-						none = string(b) == "not.evaluated"
-						d.Domain = a.domain(b)
-					}
-				case "selector":
-					d.Selector, err = a.text(maxName)
-				case "result":
-					b, err = a.word()
-					d.Result, d.Word = a.result(b, true)
-				case "human_result":
-					d.Human, err = a.text(maxComment)
-				default:
-					err = a.s.skipElement()
-				}
-				return err
-			})
-			if err != nil || none {
-				return err
-			}
-			if len(r.AuthDKIM) >= a.limits.AuthDKIM {
-				r.Flags |= dmarc.RowTruncated
-				return nil
-			}
-			r.AuthDKIM = append(r.AuthDKIM, d)
-			return nil
-		case "spf":
-			var d dmarc.SPFResult
-			err := a.children(func(name []byte) (err error) {
-				var b []byte
-				switch string(name) {
-				case "domain":
-					if b, err = a.leaf(); err == nil {
-						d.Domain = a.domain(b)
-					}
-				case "scope":
-					b, err = a.word()
-					d.Scope = a.limited(b, maxName)
-				case "result":
-					b, err = a.word()
-					d.Result, d.Word = a.result(b, false)
-				case "human_result":
-					d.Human, err = a.text(maxComment)
-				default:
-					err = a.s.skipElement()
-				}
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			if len(r.AuthSPF) >= a.limits.AuthSPF {
-				r.Flags |= dmarc.RowTruncated
-				return nil
-			}
-			r.AuthSPF = append(r.AuthSPF, d)
-			return nil
-		}
-		return a.s.skipElement()
-	})
-}
-
-// result reads a raw result. The word is kept where the result does not say
-// the same.
-func (a *AggregateReader) result(b []byte, dkim bool) (dmarc.Result, string) {
-	r := dmarc.ResultUnknown
-	switch string(b) {
-	case "":
-		return r, ""
-	case "pass":
-		return dmarc.ResultPass, ""
-	case "fail":
-		return dmarc.ResultFail, ""
-	case "none":
-		return dmarc.ResultNone, ""
-	case "neutral":
-		return dmarc.ResultNeutral, ""
-	case "softfail":
-		return dmarc.ResultSoftFail, ""
-	case "policy":
-		return dmarc.ResultPolicy, ""
-	case "temperror":
-		return dmarc.ResultTempError, ""
-	case "permerror":
-		return dmarc.ResultPermError, ""
-	case "hardfail":
-		r = dmarc.ResultFail
-	case "unknown":
-		if !dkim {
-			r = dmarc.ResultTempError
-		}
-	case "error":
-		if !dkim {
-			r = dmarc.ResultPermError
-		}
-	case "invalid":
-		if dkim {
-			r = dmarc.ResultTempError
-		}
-	}
-	a.row.Flags |= dmarc.RowUnknownWords
-	return r, a.limited(b, maxName)
 }

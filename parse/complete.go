@@ -42,7 +42,7 @@ func readOnce(ctx context.Context, open func() (io.ReadCloser, error), limits Li
 	}
 	defer src.Close()
 	r := newAggregateReader(src, limits, lenient)
-	defer r.s.release()
+	defer r.Close()
 	var kept []dmarc.Row
 	n := 0
 	for row, err := range r.Rows() {
@@ -87,7 +87,7 @@ func readOnce(ctx context.Context, open func() (io.ReadCloser, error), limits Li
 			}
 			defer src.Close()
 			again := newAggregateReader(src, limits, lenient)
-			defer again.s.release()
+			defer again.Close()
 			for row, err := range again.Rows() {
 				if !yield(row, err) {
 					return

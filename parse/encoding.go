@@ -1,10 +1,8 @@
 package parse
 
 import (
-	"bufio"
 	"bytes"
 	"io"
-	"regexp"
 	"strings"
 
 	"golang.org/x/text/encoding"
@@ -13,40 +11,62 @@ import (
 	"golang.org/x/text/transform"
 )
 
-var encodingDeclared = regexp.MustCompile(`^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']`)
-
-// decoded returns the text of an XML file as UTF-8, as far as its encoding
-// tells: a byte order mark, zeros between the bytes, or the declaration. It reports
-// whether that is another encoding than UTF-8. Bytes that are no UTF-8 remain; whoever takes
-// a value sees to them.
-func decoded(r io.Reader) (io.Reader, bool) {
-	b := bufio.NewReaderSize(r, 4096)
-	head, _ := b.Peek(512)
+// decode has the scanner read its input as UTF-8, as far as its encoding
+// tells: a byte order mark, zeros between the bytes, or the declaration. It
+// reports whether that is another encoding than UTF-8. Bytes that are no UTF-8
+// remain; whoever takes a value sees to them.
+func (s *scanner) decode() bool {
+	for s.end < 512 && s.fill() {
+	}
+	head := s.buf[:min(s.end, 512)]
+	var e encoding.Encoding
 	switch {
 	case bytes.HasPrefix(head, []byte("\xef\xbb\xbf")):
-		b.Discard(3)
-		return b, false
+		s.pos = 3
+		return false
 	case bytes.HasPrefix(head, []byte("\xff\xfe")), bytes.HasPrefix(head, []byte("\xfe\xff")):
-		return transform.NewReader(b, unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewDecoder()), true
+		e = unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)
 	case bytes.HasPrefix(head, []byte("<\x00")):
-		return transform.NewReader(b, unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM).NewDecoder()), true
+		e = unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM)
 	case bytes.HasPrefix(head, []byte("\x00<")):
-		return transform.NewReader(b, unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM).NewDecoder()), true
+		e = unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM)
+	default:
+		if e = declaredEncoding(head); e == nil {
+			return false
+		}
 	}
-	if e := declaredEncoding(head); e != nil {
-		return transform.NewReader(b, e.NewDecoder()), true
+	read := io.Reader(bytes.NewReader(bytes.Clone(s.buf[:s.end])))
+	switch {
+	case s.err != nil:
+		read = io.MultiReader(read, brokenReader{s.err})
+	case !s.eof:
+		read = io.MultiReader(read, s.r)
 	}
-	return b, false
+	s.r, s.end, s.eof, s.err = transform.NewReader(read, e.NewDecoder()), 0, false, nil
+	return true
 }
+
+// brokenReader is a reader that has failed.
+type brokenReader struct{ err error }
+
+func (f brokenReader) Read([]byte) (int, error) { return 0, f.err }
 
 // declaredEncoding returns the encoding that the XML declaration names, or nil
 // for UTF-8, for ASCII, for none, and for one that cannot be true.
 func declaredEncoding(head []byte) encoding.Encoding {
-	m := encodingDeclared.FindSubmatch(head)
-	if m == nil {
+	declaration, ok := bytes.CutPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("<?xml"))
+	declaration, _, ended := bytes.Cut(declaration, []byte{'>'})
+	_, value, found := bytes.Cut(declaration, []byte("encoding"))
+	value, equals := bytes.CutPrefix(bytes.TrimLeft(value, " \t\r\n"), []byte{'='})
+	value = bytes.TrimLeft(value, " \t\r\n")
+	if !ok || !ended || !found || !equals || len(value) == 0 || value[0] != '"' && value[0] != '\'' {
 		return nil
 	}
-	switch name := strings.ToLower(string(m[1])); name {
+	name, _, closed := bytes.Cut(value[1:], value[:1])
+	if !closed || len(name) > 40 {
+		return nil
+	}
+	switch name := strings.ToLower(string(name)); name {
 	case "utf-8", "utf8", "us-ascii", "ascii", "utf-16", "utf16", "utf-16le", "utf-16be":
 		return nil
 	default:

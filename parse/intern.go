@@ -1,5 +1,7 @@
 package parse
 
+import "hash/maphash"
+
 // interned remembers strings, so that a report that repeats its names costs no
 // memory for each. It is a direct-mapped table: a flood of different names
 // replaces entries and never grows it.
@@ -11,20 +13,19 @@ type interned struct {
 	}
 }
 
-func hashOf(b []byte) uint32 {
-	h := uint32(2166136261)
-	for _, c := range b {
-		h = (h ^ uint32(c)) * 16777619
-	}
-	return h
-}
+var seed = maphash.MakeSeed()
+
+func hashOf(b []byte) uint64 { return maphash.Bytes(seed, b) }
 
 // str returns the text as a string.
 func (t *interned) str(b []byte) string {
 	if len(b) == 0 {
 		return ""
 	}
-	e := &t.strings[hashOf(b)%uint32(len(t.strings))]
+	if len(b) > maxName {
+		return string(b)
+	}
+	e := &t.strings[hashOf(b)%uint64(len(t.strings))]
 	if *e != string(b) {
 		*e = string(b)
 	}
@@ -36,7 +37,10 @@ func (t *interned) domain(b []byte) (string, bool) {
 	if len(b) == 0 {
 		return "", true
 	}
-	e := &t.domains[hashOf(b)%uint32(len(t.domains))]
+	if len(b) > maxName {
+		return domainName(string(b))
+	}
+	e := &t.domains[hashOf(b)%uint64(len(t.domains))]
 	if e.raw != string(b) {
 		e.raw = string(b)
 		e.name, e.ok = domainName(e.raw)

@@ -27,10 +27,11 @@ type scanner struct {
 	names []byte // local names of the open elements
 	marks []int  // where each begins in names
 
-	name    []byte // of the tag that was met last
+	name    []byte // of the tag that was met last; valid until next is called
 	whole   []byte // that tag without its angle brackets; valid until next is called
 	empty   bool   // it closes itself
 	text    []byte // between the tags, as written; valid until next is called
+	joined  []byte // scratch: text in pieces
 	raw     bool   // some of the text came from CDATA, where entities mean nothing
 	literal bool   // some of it has markup that was taken as text
 	cut     bool   // text beyond maxText was left out
@@ -112,7 +113,22 @@ func (s *scanner) hostile(format string, args ...any) error {
 
 // next goes to the next tag. The text before it is in s.text.
 func (s *scanner) next() (token, error) {
-	s.text, s.raw, s.literal, s.cut = s.text[:0], false, false, false
+	s.raw, s.literal, s.cut = false, false, false
+	// Nearly always text and tag are in the window, and nothing else.
+	if i := bytes.IndexByte(s.buf[s.pos:s.end], '<'); i >= 0 && i <= maxText {
+		s.text = s.buf[s.pos : s.pos+i]
+		if tok := s.plainTag(s.pos + i); tok != tokenEOF {
+			return tok, nil
+		}
+	}
+	s.joined = s.joined[:0]
+	tok, err := s.nextOdd()
+	s.text = s.joined
+	return tok, err
+}
+
+// nextOdd goes to the next tag, whatever stands before it.
+func (s *scanner) nextOdd() (token, error) {
 	for {
 		i := bytes.IndexByte(s.buf[s.pos:s.end], '<')
 		if i < 0 {
@@ -141,7 +157,10 @@ func (s *scanner) next() (token, error) {
 				return tokenEOF, err
 			}
 		default:
-			tok, ok, err := s.tag()
+			if tok := s.plainTag(s.pos); tok != tokenEOF {
+				return tok, nil
+			}
+			tok, ok, err := s.oddTag()
 			if ok || err != nil {
 				return tok, err
 			}
@@ -150,10 +169,10 @@ func (s *scanner) next() (token, error) {
 }
 
 func (s *scanner) addText(b []byte) {
-	if room := maxText - len(s.text); len(b) > room {
+	if room := maxText - len(s.joined); len(b) > room {
 		b, s.cut = b[:room], true
 	}
-	s.text = append(s.text, b...)
+	s.joined = append(s.joined, b...)
 }
 
 // skip goes behind a closing mark, and gives what is before it to keep.
@@ -206,28 +225,31 @@ func (s *scanner) declaration(b []byte) error {
 	}
 }
 
-// tag reads a tag. In a lenient scan, markup that is no tag is taken as text:
-// ok is false then.
-func (s *scanner) tag() (tok token, ok bool, err error) {
-	// Nearly all tags are a name in angle brackets, or the end of what is open.
-	if n := bytes.IndexByte(s.buf[s.pos+1:s.end], '>'); n > 0 {
-		inner := s.buf[s.pos+1 : s.pos+1+n]
-		switch {
-		case inner[0] == '/':
-			if len(s.marks) > 0 && string(inner[1:]) == string(s.current()) {
-				s.pop()
-				s.name = append(s.name[:0], inner[1:]...)
-				s.pos += n + 2
-				return tokenEnd, true, nil
-			}
-		case plainName(inner) && len(s.marks) < s.maxDepth:
-			s.name, s.whole, s.empty = append(s.name[:0], inner...), inner, false
-			s.push(inner)
-			s.pos += n + 2
-			return tokenStart, true, nil
-		}
+// plainTag reads a tag that is a name in angle brackets, or the end of what is
+// open, from the '<' at a place. It returns tokenEOF and consumes nothing if
+// there is another one, or not all of it.
+func (s *scanner) plainTag(at int) token {
+	n := bytes.IndexByte(s.buf[at+1:s.end], '>')
+	if n <= 0 {
+		return tokenEOF
 	}
-	return s.oddTag()
+	inner := s.buf[at+1 : at+1+n]
+	if inner[0] == '/' {
+		if len(s.marks) == 0 || string(inner[1:]) != string(s.current()) {
+			return tokenEOF
+		}
+		s.pop()
+		s.name = inner[1:]
+		s.pos = at + n + 2
+		return tokenEnd
+	}
+	if !plainName(inner) || len(s.marks) >= s.maxDepth {
+		return tokenEOF
+	}
+	s.name, s.whole, s.empty = inner, inner, false
+	s.push(inner)
+	s.pos = at + n + 2
+	return tokenStart
 }
 
 // plainName tells whether a tag is a name of ASCII letters, digits and '_',
@@ -251,7 +273,8 @@ var inName = func() (t [256]bool) {
 	return t
 }()
 
-// oddTag reads a tag of any kind, as tag does.
+// oddTag reads a tag of any kind. In a lenient scan, markup that is no tag is
+// taken as text: ok is false then.
 func (s *scanner) oddTag() (tok token, ok bool, err error) {
 	n := 0 // of the bytes before '>'
 	quote := byte(0)
@@ -294,7 +317,7 @@ func (s *scanner) oddTag() (tok token, ok bool, err error) {
 			return s.noTag("</%s> closes <%s>", printable(name), printable(open))
 		}
 		s.pop()
-		s.name = append(s.name[:0], name...)
+		s.name = name
 		s.pos += n + 1
 		return tokenEnd, true, nil
 	}
@@ -306,8 +329,7 @@ func (s *scanner) oddTag() (tok token, ok bool, err error) {
 	if len(s.marks) >= s.maxDepth {
 		return tokenEOF, false, s.hostile("elements are nested deeper than %d (limits.depth)", s.maxDepth)
 	}
-	s.name = append(s.name[:0], name...)
-	s.whole = inner
+	s.name, s.whole = name, inner
 	if !s.empty {
 		s.push(name)
 	}
