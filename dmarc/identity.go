@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"hash"
 	"math/bits"
 )
 
@@ -22,16 +21,11 @@ func (d Digest) IsZero() bool { return d == Digest{} }
 type Fingerprint struct {
 	sum  [4]uint64
 	rows uint64
-	h    hash.Hash
 	buf  []byte
-	row  Digest
 }
 
 // Add takes in a row.
 func (f *Fingerprint) Add(r *Row) {
-	if f.h == nil {
-		f.h = sha256.New()
-	}
 	b := f.buf[:0]
 	b = append(b, r.Source.AsSlice()...)
 	b = str(b, r.SourceText)
@@ -44,12 +38,10 @@ func (f *Fingerprint) Add(r *Row) {
 	b = AppendAuthResults(b, r)
 	f.buf = b
 
-	f.h.Reset()
-	f.h.Write(b)
-	f.h.Sum(f.row[:0])
+	digest := sha256.Sum256(b)
 	var carry uint64
 	for i := range f.sum {
-		f.sum[i], carry = bits.Add64(f.sum[i], binary.LittleEndian.Uint64(f.row[8*i:]), carry)
+		f.sum[i], carry = bits.Add64(f.sum[i], binary.LittleEndian.Uint64(digest[8*i:]), carry)
 	}
 	f.rows++
 }

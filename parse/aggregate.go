@@ -70,7 +70,7 @@ func NewAggregateReader(r io.Reader, limits Limits) *AggregateReader {
 }
 
 func newAggregateReader(r io.Reader, limits Limits, lenient bool) *AggregateReader {
-	a := &AggregateReader{s: newScanner(r, limits.Depth, lenient), limits: limits, memory: memories.Get().(*memory)}
+	a := &AggregateReader{s: newScanner(r, &limits, lenient), limits: limits, memory: memories.Get().(*memory)}
 	if a.shapes.full() || len(a.shapes.steps) == 0 {
 		a.shapes.forget()
 	}
@@ -324,15 +324,14 @@ func (a *AggregateReader) clean(b []byte, raw bool) []byte {
 	if a.s.cut {
 		a.rep.Flags |= dmarc.FlagCut
 	}
-	b = bytes.TrimSpace(b)
-	odd := false
-	for _, c := range b {
-		if c < ' ' || c >= 0x7f || c == '&' {
-			odd = true
-			break
-		}
+	if len(b) > 0 && (b[0] <= ' ' || b[len(b)-1] <= ' ') {
+		b = bytes.TrimSpace(b)
 	}
-	if !odd {
+	plain := true
+	for _, c := range b {
+		plain = plain && inText[c]
+	}
+	if plain {
 		return b
 	}
 	if !raw && bytes.IndexByte(b, '&') >= 0 {
@@ -348,6 +347,14 @@ func (a *AggregateReader) clean(b []byte, raw bool) []byte {
 	}
 	return bytes.TrimSpace([]byte(cleanText(string(b))))
 }
+
+// inText are the characters that stand for themselves in a value.
+var inText = func() (t [256]bool) {
+	for c := ' '; c < 0x7f; c++ {
+		t[c] = c != '&' && c != '<'
+	}
+	return t
+}()
 
 // text returns the text of an element as a string of at most limit bytes.
 func (a *AggregateReader) text(limit int) (string, error) {

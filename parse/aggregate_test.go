@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -730,34 +729,4 @@ func FuzzAggregate(f *testing.F) {
 			}
 		}
 	})
-}
-
-func BenchmarkAggregate(b *testing.B) {
-	for _, rows := range []int{15, 5000} {
-		text := likeReal(rows)
-		b.Run(fmt.Sprintf("rows=%d/ours", rows), func(b *testing.B) {
-			b.SetBytes(int64(len(text)))
-			b.ReportAllocs()
-			for b.Loop() {
-				a := NewAggregateReader(bytes.NewReader(text), DefaultLimits)
-				if _, err := a.End(); err != nil {
-					b.Fatal(err)
-				}
-				a.Close()
-			}
-			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
-		})
-		b.Run(fmt.Sprintf("rows=%d/encoding-xml", rows), func(b *testing.B) {
-			b.SetBytes(int64(len(text)))
-			b.ReportAllocs()
-			for b.Loop() {
-				var plain plainFeedback
-				if err := xml.Unmarshal(text, &plain); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
-		})
-	}
-	runtime.GC()
 }

@@ -17,6 +17,7 @@ type Limits struct {
 	MIMEParts     int           // of a message
 	NestedMails   int           // of messages within messages
 	Depth         int           // of XML elements or JSON values
+	Text          int64         // bytes of the text of an XML element
 	Rows          int64         // of an aggregate report
 	AuthDKIM      int           // DKIM results of a row
 	AuthSPF       int           // SPF results of a row
@@ -50,6 +51,7 @@ var DefaultLimits = Limits{
 	MIMEParts:     200,
 	NestedMails:   5,
 	Depth:         32,
+	Text:          8 << 20,
 	Rows:          1_000_000,
 	AuthDKIM:      100,
 	AuthSPF:       10,

@@ -21,8 +21,9 @@ type scanner struct {
 	eof    bool
 	err    error // of the reader
 
-	maxDepth int
-	lenient  bool
+	maxDepth  int
+	maxLength int64 // of text between two tags
+	lenient   bool
 
 	names []byte // local names of the open elements
 	marks []int  // where each begins in names
@@ -32,6 +33,7 @@ type scanner struct {
 	empty   bool   // it closes itself
 	text    []byte // between the tags, as written; valid until next is called
 	joined  []byte // scratch: text in pieces
+	length  int64  // of all of its pieces
 	raw     bool   // some of the text came from CDATA, where entities mean nothing
 	literal bool   // some of it has markup that was taken as text
 	cut     bool   // text beyond maxText was left out
@@ -53,8 +55,8 @@ const (
 
 var windows = sync.Pool{New: func() any { return new([windowSize]byte) }}
 
-func newScanner(r io.Reader, maxDepth int, lenient bool) *scanner {
-	return &scanner{r: r, buf: windows.Get().(*[windowSize]byte)[:], maxDepth: maxDepth, lenient: lenient}
+func newScanner(r io.Reader, limits *Limits, lenient bool) *scanner {
+	return &scanner{r: r, buf: windows.Get().(*[windowSize]byte)[:], maxDepth: limits.Depth, maxLength: limits.Text, lenient: lenient}
 }
 
 // release gives the window back. Nothing can be read afterwards.
@@ -111,6 +113,10 @@ func (s *scanner) hostile(format string, args ...any) error {
 	return &dmarc.Error{Outcome: dmarc.OutcomeHostileXML, Reason: fmt.Sprintf(format, args...) + fmt.Sprintf(" (byte %d); such a report is never needed, ask the reporter", s.at())}
 }
 
+func (s *scanner) tooLong() error {
+	return s.hostile("the text of an element is longer than %d bytes (limits.text)", s.maxLength)
+}
+
 // next goes to the next tag. The text before it is in s.text.
 func (s *scanner) next() (token, error) {
 	s.raw, s.literal, s.cut = false, false, false
@@ -121,7 +127,7 @@ func (s *scanner) next() (token, error) {
 			return tok, nil
 		}
 	}
-	s.joined = s.joined[:0]
+	s.joined, s.length = s.joined[:0], 0
 	tok, err := s.nextOdd()
 	s.text = s.joined
 	return tok, err
@@ -130,6 +136,9 @@ func (s *scanner) next() (token, error) {
 // nextOdd goes to the next tag, whatever stands before it.
 func (s *scanner) nextOdd() (token, error) {
 	for {
+		if s.length > s.maxLength {
+			return tokenEOF, s.tooLong()
+		}
 		i := bytes.IndexByte(s.buf[s.pos:s.end], '<')
 		if i < 0 {
 			s.addText(s.buf[s.pos:s.end])
@@ -169,6 +178,7 @@ func (s *scanner) nextOdd() (token, error) {
 }
 
 func (s *scanner) addText(b []byte) {
+	s.length += int64(len(b))
 	if room := maxText - len(s.joined); len(b) > room {
 		b, s.cut = b[:room], true
 	}
@@ -191,6 +201,9 @@ func (s *scanner) skip(mark, what string, keep func([]byte)) error {
 				keep(s.buf[s.pos : s.pos+n])
 			}
 			s.pos += n
+		}
+		if s.length > s.maxLength {
+			return s.tooLong()
 		}
 		if !s.fill() {
 			return s.bad("%s does not end", what)

@@ -166,11 +166,20 @@ func (a *AggregateReader) readKnown() bool {
 			return true
 		}
 		if st.value {
-			n := bytes.IndexByte(rest, '<')
+			n := 0
+			for n < len(rest) && inText[rest[n]] {
+				n++
+			}
+			plain := n < len(rest) && rest[n] == '<' && (n == 0 || rest[0] != ' ' && rest[n-1] != ' ')
+			if !plain {
+				n = bytes.IndexByte(rest, '<')
+			}
 			if n < 0 || n > maxText {
 				return false
 			}
-			value, rest = a.clean(rest[:n], false), rest[n:]
+			if value, rest = rest[:n], rest[n:]; !plain {
+				value = a.clean(value, false)
+			}
 		}
 		i = st.next
 	}

@@ -84,6 +84,7 @@ func (c *config) table() []*setting {
 		{key: "limits.mime_parts", doc: "parts of a message", value: intValue(&l.MIMEParts, 1)},
 		{key: "limits.nested_mails", doc: "messages within messages", value: intValue(&l.NestedMails, 1)},
 		{key: "limits.depth", doc: "nested XML elements or JSON values", value: intValue(&l.Depth, 1)},
+		{key: "limits.text", doc: "size of the text of an XML element", value: sizeValue(&l.Text)},
 		{key: "limits.rows", doc: "rows of an aggregate report", value: intValue(&l.Rows, 1)},
 		{key: "limits.auth_dkim", doc: "DKIM results kept of a row", value: intValue(&l.AuthDKIM, 1)},
 		{key: "limits.auth_spf", doc: "SPF results kept of a row", value: intValue(&l.AuthSPF, 1)},
