@@ -4,7 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"math/bits"
+
+	"github.com/zeebo/xxh3"
 )
 
 // A Digest is a SHA-256.
@@ -17,33 +18,62 @@ func (d Digest) IsZero() bool { return d == Digest{} }
 
 // A Fingerprint makes the content hash of an aggregate report while its rows
 // stream by. It does not depend on their order, on compression or on white
-// space: the digests of the rows are added up as numbers.
+// space: 128-bit hashes of the rows are added up as numbers. They tell contents
+// apart, and need not withstand forgers: whoever can send a report under
+// another's identity has no use for one that is taken for a copy.
 type Fingerprint struct {
-	sum  [4]uint64
+	sum  xxh3.Uint128 // two sums, without a carry between them
 	rows uint64
 	buf  []byte
 }
 
+// A RestHash is the hash of all that identifies a row but its address and its
+// count: what rows of one report often have in common.
+type RestHash = xxh3.Uint128
+
+// Reset begins the hash of another report.
+func (f *Fingerprint) Reset() { f.sum, f.rows = xxh3.Uint128{}, 0 }
+
 // Add takes in a row.
-func (f *Fingerprint) Add(r *Row) {
-	b := f.buf[:0]
-	b = append(b, r.Source.AsSlice()...)
-	b = str(b, r.SourceText)
+func (f *Fingerprint) Add(r *Row) { f.AddRest(r, f.Rest(r)) }
+
+// AddRest takes in a row whose Rest is known.
+func (f *Fingerprint) AddRest(r *Row, rest RestHash) {
+	b := binary.BigEndian.AppendUint64(f.buf[:0], rest.Hi)
+	b = binary.BigEndian.AppendUint64(b, rest.Lo)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Count))
+	b = append(b, byte(r.Source.BitLen()))
+	if r.Source.IsValid() {
+		ip := r.Source.As16()
+		b = append(b, ip[:]...)
+	}
+	f.buf = b
+
+	h := xxh3.Hash128(b)
+	f.sum.Hi += h.Hi
+	f.sum.Lo += h.Lo
+	f.rows++
+}
+
+// Rest returns the RestHash of a row.
+func (f *Fingerprint) Rest(r *Row) RestHash {
+	f.buf = appendRest(f.buf[:0], r)
+	return xxh3.Hash128(f.buf)
+}
+
+func appendRest(b []byte, r *Row) []byte {
 	b = append(b, byte(r.Disposition), byte(r.DKIM), byte(r.SPF), flag(r.NullSender))
+	b = str(b, r.SourceText)
 	b = str(b, r.DispositionWord)
 	b = str(b, r.HeaderFrom)
 	b = str(b, r.EnvelopeFrom)
 	b = str(b, r.EnvelopeTo)
-	b = AppendAuthResults(b, r)
-	f.buf = b
+	return AppendAuthResults(b, r)
+}
 
-	digest := sha256.Sum256(b)
-	var carry uint64
-	for i := range f.sum {
-		f.sum[i], carry = bits.Add64(f.sum[i], binary.LittleEndian.Uint64(digest[8*i:]), carry)
-	}
-	f.rows++
+func (f *Fingerprint) appendSum(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, f.sum.Hi)
+	return binary.BigEndian.AppendUint64(b, f.sum.Lo)
 }
 
 // Sum returns the content hash, given the header of the report.
@@ -57,9 +87,7 @@ func (f *Fingerprint) Sum(rep *AggregateReport) Digest {
 	b = str(b, p.Domain)
 	b = append(b, byte(p.ADKIM), byte(p.ASPF), byte(p.P), byte(p.SP), byte(p.NP))
 	b = binary.BigEndian.AppendUint64(b, f.rows)
-	for _, s := range f.sum {
-		b = binary.BigEndian.AppendUint64(b, s)
-	}
+	b = f.appendSum(b)
 	return sha256.Sum256(b)
 }
 
@@ -67,9 +95,7 @@ func (f *Fingerprint) Sum(rep *AggregateReport) Digest {
 // have it in common say the same.
 func (f *Fingerprint) Rows() Digest {
 	b := binary.BigEndian.AppendUint64(nil, f.rows)
-	for _, s := range f.sum {
-		b = binary.BigEndian.AppendUint64(b, s)
-	}
+	b = f.appendSum(b)
 	return sha256.Sum256(b)
 }
 

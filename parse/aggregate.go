@@ -27,30 +27,34 @@ type AggregateReader struct {
 	s      *scanner
 	limits Limits
 
-	rep         dmarc.AggregateReport
-	header      bool // Header was called
-	atRow       bool // a start tag record was met
-	ended       bool // the end tag of feedback was met
-	err         error
-	metadata    bool
-	policy      bool
-	stray       bool  // markup was taken as part of a value
-	damaged     bool  // it is so in what identifies the report
-	rows        int64 // record elements
-	lost        int64 // of them, to broken markup
-	fingerprint dmarc.Fingerprint
-	authors     map[string]bool // header_from, while the policy is not known
+	rep      dmarc.AggregateReport
+	header   bool // Header was called
+	atRow    bool // a start tag record was met
+	ended    bool // the end tag of feedback was met
+	err      error
+	metadata bool
+	policy   bool
+	stray    bool            // markup was taken as part of a value
+	damaged  bool            // it is so in what identifies the report
+	rows     int64           // record elements
+	lost     int64           // of them, to broken markup
+	authors  map[string]bool // header_from, while the policy is not known
 	*memory
 }
 
 // A memory is what readers hand on to each other.
 type memory struct {
-	row    dmarc.Row
+	row    *dmarc.Row // the last one: own, or that of a rest
+	own    dmarc.Row
 	words  interned
 	shapes shapes
+	rests  rests
 	value  []byte // scratch
 
+	fingerprint dmarc.Fingerprint
+
 	// Of the row:
+	rest         *rest            // the one it has, if that was known
 	dkim         dmarc.DKIMResult // the one that is being read
 	notEvaluated bool             // it stands for none
 	spf          dmarc.SPFResult
@@ -74,6 +78,8 @@ func newAggregateReader(r io.Reader, limits Limits, lenient bool) *AggregateRead
 	if a.shapes.full() || len(a.shapes.steps) == 0 {
 		a.shapes.forget()
 	}
+	a.rests.forget()
+	a.fingerprint.Reset()
 	return a
 }
 
@@ -109,7 +115,7 @@ func (a *AggregateReader) Header() (*dmarc.AggregateReport, error) {
 }
 
 // Rows yields the rows in the order of the file. A row is valid until the next
-// is asked for. The first error ends the sequence. Rows that cannot be read are left
+// is asked for, and is not to be changed. The first error ends the sequence. Rows that cannot be read are left
 // out and counted in Dropped.
 func (a *AggregateReader) Rows() iter.Seq2[*dmarc.Row, error] {
 	return func(yield func(*dmarc.Row, error) bool) {
@@ -121,11 +127,15 @@ func (a *AggregateReader) Rows() iter.Seq2[*dmarc.Row, error] {
 			a.atRow = false
 			kept, err := a.readRow()
 			if err == nil && kept {
-				a.rep.Tally.Add(&a.row)
-				a.fingerprint.Add(&a.row)
+				a.rep.Tally.Add(a.row)
+				if a.rest != nil {
+					a.fingerprint.AddRest(a.row, a.rest.hash)
+				} else {
+					a.fingerprint.Add(a.row)
+				}
 				if a.rep.Tally.Messages > math.MaxInt64/2 {
 					err = &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: "the counts of the rows add up to more than can be kept"}
-				} else if !yield(&a.row, nil) {
+				} else if !yield(a.row, nil) {
 					return
 				}
 			}

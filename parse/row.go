@@ -100,7 +100,6 @@ func (a *AggregateReader) readRow() (kept bool, err error) {
 	if a.rows > a.limits.Rows {
 		return false, &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the report has more than %d rows (limits.rows); raise the setting to read it", a.limits.Rows)}
 	}
-	r := &a.row
 	a.clearRow()
 	if !a.readKnown() {
 		a.clearRow()
@@ -110,6 +109,7 @@ func (a *AggregateReader) readRow() (kept bool, err error) {
 		}
 		a.shapes.learn(a.s)
 	}
+	r := a.row
 	if a.stray {
 		a.stray = false
 		a.lost++
@@ -152,8 +152,9 @@ func (a *AggregateReader) readRow() (kept bool, err error) {
 
 // clearRow makes room for the next row.
 func (a *AggregateReader) clearRow() {
-	r := &a.row
+	r := &a.own
 	*r = dmarc.Row{Count: -1, Reasons: r.Reasons[:0], AuthDKIM: r.AuthDKIM[:0], AuthSPF: r.AuthSPF[:0]}
+	a.row, a.rest = r, nil
 	a.dkim, a.spf, a.reason, a.notEvaluated = dmarc.DKIMResult{}, dmarc.SPFResult{}, dmarc.Reason{}, false
 	a.bad = false
 }
@@ -214,7 +215,7 @@ func (a *AggregateReader) readGroup(g *group) error {
 // set takes a value, or an end, into the row. The value is trimmed and clean,
 // and may be changed.
 func (a *AggregateReader) set(f rowField, b []byte) {
-	r := &a.row
+	r := a.row
 	switch f {
 	case fieldSource:
 		a.setSource(b)
@@ -298,6 +299,10 @@ func (a *AggregateReader) setSource(b []byte) {
 	if len(b) == 0 {
 		return
 	}
+	if ip, ok := plainIPv4(b); ok {
+		a.row.Source = netip.AddrFrom4(ip)
+		return
+	}
 	// The address does not keep the string: zones are refused.
 	if bytes.IndexByte(b, '%') < 0 {
 		if ip, err := netip.ParseAddr(unsafe.String(&b[0], len(b))); err == nil {
@@ -335,6 +340,27 @@ func foreign(author, policy string) bool {
 		return false
 	}
 	return !(strings.HasSuffix(author, policy) && author[len(author)-len(policy)-1] == '.')
+}
+
+// plainIPv4 reads four decimal numbers without leading zeros.
+func plainIPv4(b []byte) (ip [4]byte, ok bool) {
+	i, n, digits := 0, 0, 0
+	for _, c := range b {
+		switch {
+		case c >= '0' && c <= '9' && (digits == 0 || n > 0):
+			if n = n*10 + int(c-'0'); n > 255 {
+				return ip, false
+			}
+			digits++
+		case c == '.' && digits > 0 && i < 3:
+			ip[i] = byte(n)
+			i, n, digits = i+1, 0, 0
+		default:
+			return ip, false
+		}
+	}
+	ip[i] = byte(n)
+	return ip, i == 3 && digits > 0
 }
 
 // readCount reports whether the count can be read.

@@ -146,7 +146,7 @@ func (a *AggregateReader) readKnown() bool {
 	rest := s.buf[s.pos:s.end]
 	var field rowField
 	var value []byte
-	for i := m.steps[0].next; ; {
+	for i, n := m.steps[0].next, 0; ; n++ {
 		var st *step
 		for ; ; i = st.other {
 			if i == 0 {
@@ -159,10 +159,21 @@ func (a *AggregateReader) readKnown() bool {
 			}
 		}
 		a.set(field, value) // now it is known to end here
+		switch {
+		case n == 2 && field == fieldCount:
+			if n := a.readKnownRest(i, rest); n > 0 {
+				s.pos = s.end - len(rest) + n
+				s.pop()
+				return true
+			}
+		case field == fieldSource || field == fieldCount:
+			a.rests.next = nil // it would not be a rest
+		}
 		field, value = st.field, nil
 		if field == fieldRowEnd {
 			s.pos = s.end - len(rest)
 			s.pop()
+			a.keepRest(len(rest))
 			return true
 		}
 		if st.value {
