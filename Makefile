@@ -1,7 +1,7 @@
 # make demo    builds dmarcd and shows it on generated reports
 # make test    runs all checks and tests
 # make build   builds bin/dmarcd
-# make fuzz    fuzzes every parser, each for FUZZTIME
+# make fuzz    fuzzes every parser, each for FUZZTIME (30s, or 5000x for a number of tries)
 # make bench   runs the benchmarks
 # make screenshot   takes the picture of the README anew
 # make clean   removes what was built
@@ -34,6 +34,7 @@ demo: deps-demo build
 # be skipped otherwise. -count=1: what is tested is also outside of Go's view.
 test: deps-test check
 	CGO_ENABLED=1 DMARCD_TEST_REQUIRE=1 $(GO) test -race -count=1 -timeout 20m ./...
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=10000x
 
 # What can be said without running anything.
 check:

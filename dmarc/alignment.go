@@ -34,6 +34,17 @@ func (d Disagreement) String() string { return name(disagreementWords[:], int(d)
 
 var disagreementWords = [...]string{"", "pass_without_proof", "pass_by_other_org", "fail_despite_proof", "verdict_missing"}
 
+// DisagreementDocs says what each disagreement means.
+var DisagreementDocs = []struct {
+	Disagreement Disagreement
+	Text         string
+}{
+	{PassWithoutProof, "the reporter says pass, but lists no passing result of the mechanism that passed: some leave results out"},
+	{PassByOtherOrg, "the reporter says pass, but the passing results that it lists are of other organizations"},
+	{FailDespiteProof, "the reporter says fail, but lists a passing result that is aligned: strict modes that it does not show, or a policy that changed"},
+	{VerdictMissing, "the reporter gives no verdict that can be read"},
+}
+
 // OrganizationalDomain returns the organizational domain of a lower-case
 // A-label domain by the Public Suffix List (RFC 7489, section 3.2): one label
 // below the longest public suffix, by the list's ICANN and private rules. A

@@ -210,7 +210,7 @@ func (m *mbox) next() (io.Reader, bool) {
 	if !m.begun {
 		m.begun = true
 		m.line() // the first From_ line
-		for !m.whole && m.err == nil {
+		for !m.whole && m.err == nil && !m.ended {
 			m.line()
 		}
 	} else {

@@ -297,6 +297,7 @@ func TestWhatIsNotWantedIsParkedAndWhatIsPrivateIsNotKept(t *testing.T) {
 
 func FuzzMbox(f *testing.F) {
 	f.Add("From a\nSubject: x\n\nbody\n\nFrom b\n\n>From c\n")
+	f.Add("From a\r\nSubject: x\r\n\r\nbody\r\n\r\nFrom b\r\n\r\n>>From c\r\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		box := &ingest.Files{Paths: []string{"-"}, Stdin: strings.NewReader(text), Limit: 1 << 20}
 		n := 0

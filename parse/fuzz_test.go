@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime/metrics"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -19,8 +20,25 @@ var fuzzLimits = func() Limits {
 	return l
 }()
 
+// fuzzMemory is more than any message may allocate under fuzzLimits, and so
+// more than it may ever hold.
+const fuzzMemory = 64 << 20
+
+// allocated returns how many bytes were ever allocated.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
 // sound checks what holds of every message.
 func sound(t *testing.T, raw []byte, name string) {
+	before := allocated()
+	defer func() {
+		if n := allocated() - before; n > fuzzMemory+uint64(len(raw)) {
+			t.Errorf("%d bytes took %d bytes of memory", len(raw), n)
+		}
+	}()
 	found, err := Message(context.Background(), Bytes(raw), name, fuzzLimits)
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -133,4 +151,26 @@ func FuzzFailure(f *testing.F) {
 func FuzzTLS(f *testing.F) {
 	addFiles(f, "testdata/tls/*")
 	f.Fuzz(sound)
+}
+
+// FuzzContainer reads what came out of a container, packed again in each of
+// the containers, and what is given as a container.
+func FuzzContainer(f *testing.F) {
+	xml := report("1")
+	for _, raw := range []string{
+		xml, gzipped(f, xml), gzipped(f, gzipped(f, xml)), gzipped(f, xml) + gzipped(f, xml), gzipped(f, xml) + "\r\n", zlibbed(f, xml),
+		zipped(f, "a/r.xml", xml, "t.json", tlsReport, "__MACOSX/x", "y"), stored(f, "x", xml), tarred(f, "r.xml", xml), gzipped(f, tarred(f, "r.xml", xml)),
+		"unused", "",
+	} {
+		f.Add([]byte(raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		text := string(raw)
+		sound(t, raw, "r.zip")
+		for name, packed := range map[string]string{
+			"r.xml.gz": gzipped(t, text), "r.zip": zipped(t, "dir/r.xml", text), "r.tar.gz": gzipped(t, tarred(t, "r.xml", text)), "r.z": zlibbed(t, text),
+		} {
+			sound(t, []byte(packed), name)
+		}
+	})
 }
