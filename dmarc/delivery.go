@@ -73,3 +73,25 @@ type Fate struct {
 	Added, Duplicate, Conflict, Refused int   // reports
 	Rows                                int64 // rows added
 }
+
+// TransportAuth tells whether the mail that carried reports is authentic.
+type TransportAuth uint8
+
+// Unknown is also what has not been checked yet, and what came otherwise than
+// by mail.
+const (
+	TransportUnknown TransportAuth = iota
+	TransportPass
+	TransportFail
+)
+
+func (t TransportAuth) String() string { return name(transportWords[:], int(t)) }
+
+var transportWords = [...]string{"unknown", "pass", "fail"}
+
+// A TransportVerdict is what was found out about the mail that carried reports.
+type TransportVerdict struct {
+	Auth   TransportAuth
+	Domain string // that signed it, or that a trusted server found authentic; "" unless Auth is TransportPass
+	Reason string
+}
