@@ -104,7 +104,7 @@ func TestMailIsAuthenticIfSignedByItsAuthorOrFoundSoByATrustedServer(t *testing.
 			mail("Authentication-Results: mx.example.com; dmarc=fail header.from=reporter.example\r\nAuthentication-Results: mx.example.com; dmarc=pass header.from=reporter.example\r\n"), dmarc.TransportFail, "", "", nil},
 		{"of two authors", strings.Replace(good, "From:", "From: a@attacker.example\r\nFrom:", 1), dmarc.TransportUnknown, "", "2 From fields", nil},
 		{"without a mail around it", "<?xml version=\"1.0\"?><feedback></feedback>", dmarc.TransportUnknown, "", "without a mail", nil},
-		{"of nothing", "", dmarc.TransportUnknown, "", "without a mail", nil},
+		{"of nothing", "", dmarc.TransportUnknown, "", "0 From fields", nil},
 		{"with an endless header", mail(strings.Repeat("X-A: "+strings.Repeat("b", 70)+"\r\n", 5000)), dmarc.TransportUnknown, "", "longer than 256 KiB", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

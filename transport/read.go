@@ -10,7 +10,8 @@ import (
 
 var errLongHeader = errors.New("the header is too long")
 
-// readHeader reads up to the empty line behind the header, which is included.
+// readHeader reads up to the empty line behind the header, which is included,
+// and added where the message ends before it.
 func readHeader(r *bufio.Reader) ([]byte, error) {
 	var head bytes.Buffer
 	for whole := true; ; {
@@ -20,6 +21,10 @@ func readHeader(r *bufio.Reader) ([]byte, error) {
 		}
 		head.Write(line)
 		if err == io.EOF {
+			if len(line) > 0 {
+				head.WriteString("\r\n")
+			}
+			head.WriteString("\r\n")
 			return head.Bytes(), nil
 		}
 		if err != nil && err != bufio.ErrBufferFull {
