@@ -336,20 +336,11 @@ func (b *batch) settle(ctx context.Context, tx pgx.Tx, a *aggregate, w *rowWrite
 // retire takes a report and its rows out of what counts.
 func (b *batch) retire(ctx context.Context, tx pgx.Tx, a *aggregate, old *stored) error {
 	days, _ := old.period.Attribute(old.received)
-	const count = `
-		SELECT verdict, messages, count(*)
-		FROM rows
-		WHERE domain_id = $1 AND day = $2 AND report = $3
-		GROUP BY verdict, messages`
-	rows, _ := tx.Query(ctx, count, a.domain, old.day, old.id)
-	var verdict int16
-	var messages, n int64
-	_, err := pgx.ForEachRow(rows, []any{&verdict, &messages, &n}, func() error {
-		b.rollup.addRow(a.domain, a.reporter, days, dmarc.Verdict(verdict&verdictMask), messages, -n)
-		return nil
+	err := eachVerdict(ctx, tx, a.domain, old.day, old.id, func(verdict dmarc.Verdict, messages, n int64) {
+		b.rollup.addRow(a.domain, a.reporter, days, verdict, messages, -n)
 	})
 	if err != nil {
-		return fmt.Errorf("counting the rows of a replaced report: %w", err)
+		return err
 	}
 	b.rollup.addReport(a.domain, a.reporter, days, -1)
 	if _, err := tx.Exec(ctx, "DELETE FROM rows WHERE domain_id = $1 AND day = $2 AND report = $3", a.domain, old.day, old.id); err != nil {
