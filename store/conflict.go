@@ -37,10 +37,10 @@ func (s *Store) Alternatives(ctx context.Context, id string, page dmarc.Page) ([
 }
 
 // Activate makes a stored report the one of its identity that counts, in one
-// transaction; another that counted is kept without its rows. Later arrivals leave
-// it so. Since a report that does not count has no rows in the database, its content
+// transaction; another that counted is kept without its rows. If it is chosen, later
+// arrivals leave it so. Since a report that does not count has no rows in the database, its content
 // is given anew, and has to be what it was.
-func (s *Store) Activate(ctx context.Context, id string, rep *dmarc.AggregateReport) error {
+func (s *Store) Activate(ctx context.Context, id string, rep *dmarc.AggregateReport, chosen bool) error {
 	domain, number, err := parseReportKey(id)
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (s *Store) Activate(ctx context.Context, id string, rep *dmarc.AggregateRep
 	}
 	defer done()
 	err = s.retry(func() error {
-		return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error { return s.activate(ctx, tx, domain, number, rep) })
+		return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error { return s.activate(ctx, tx, domain, number, rep, chosen) })
 	})
 	if err != nil {
 		return fmt.Errorf("activating report %s: %w", id, err)
@@ -60,7 +60,7 @@ func (s *Store) Activate(ctx context.Context, id string, rep *dmarc.AggregateRep
 	return nil
 }
 
-func (s *Store) activate(ctx context.Context, tx pgx.Tx, domain, number int64, rep *dmarc.AggregateReport) error {
+func (s *Store) activate(ctx context.Context, tx pgx.Tx, domain, number int64, rep *dmarc.AggregateReport, chosen bool) error {
 	found, err := lockReports(ctx, tx, "id = $2", domain, number)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, domain, number int64, r
 			}
 		}
 	}
-	if _, err := tx.Exec(ctx, "UPDATE reports SET active = true, chosen = true WHERE domain_id = $1 AND id = $2", domain, number); err != nil {
+	if _, err := tx.Exec(ctx, "UPDATE reports SET active = true, chosen = $3 WHERE domain_id = $1 AND id = $2", domain, number, chosen); err != nil {
 		return err
 	}
 	if active != target {

@@ -119,6 +119,7 @@ func sourceLines(shared bool) string {
 			SELECT day, dated, source,` + tallyColumns + `
 			FROM parts
 			GROUP BY day, dated, source
+			HAVING sum(rows) > 0 OR sum(messages) > 0 -- a share may be nothing
 		), ranked AS (
 			SELECT *, CASE
 				WHEN source IS NULL THEN 1

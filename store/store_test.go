@@ -630,10 +630,10 @@ func TestAChosenReportStaysWhateverComesLater(t *testing.T) {
 		t.Fatalf("%d reports, %v", len(list), err)
 	}
 	var refusal dmarc.Refusal
-	if err := s.Activate(ctx, list[0].ID, large.aggregate()); !errors.As(err, &refusal) {
+	if err := s.Activate(ctx, list[0].ID, large.aggregate(), true); !errors.As(err, &refusal) {
 		t.Errorf("with other content: %v", err)
 	}
-	if err := s.Activate(ctx, list[0].ID, small.aggregate()); err != nil {
+	if err := s.Activate(ctx, list[0].ID, small.aggregate(), true); err != nil {
 		t.Fatal(err)
 	}
 	if fates := add(t, s, mail(3, larger)); fates[0].Outcome != dmarc.OutcomeConflict {
