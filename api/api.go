@@ -30,6 +30,9 @@ type Store interface {
 	Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error)
 	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
 	Report(ctx context.Context, id string) (dmarc.ReportSummary, error)
+	// Alternatives returns the other contents that came under the identity of
+	// a report.
+	Alternatives(ctx context.Context, id string, page dmarc.Page) ([]dmarc.ReportSummary, dmarc.Cursor, error)
 	Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error)
 	Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.StoredFailure, dmarc.Cursor, error)
 	TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cursor, error)
@@ -38,8 +41,11 @@ type Store interface {
 	Ready(ctx context.Context) error
 }
 
-// An Intake takes in uploads.
+// An Intake takes in uploads, and decides between contents that it took in.
 type Intake interface {
+	// Activate makes a report the one of its identity that counts; a
+	// dmarc.Refusal says why that cannot be.
+	Activate(ctx context.Context, id string) error
 	Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error)
 }
 
@@ -116,6 +122,12 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	get(h, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
 	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
 	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)
+	get(h, "/reports/{id}/alternatives", "list-alternatives", "What else came under the identity of a report", "Reports of the same domain, reporter, report_id and period with other content, newest arrival first. One of all counts: the one with the most messages, unless another was chosen.", a.alternatives)
+	huma.Register(h, huma.Operation{
+		OperationID: "activate-report", Method: http.MethodPost, Path: "/api/v1/reports/{id}/activate", Summary: "Let a report count",
+		Description: "Of several contents under one identity, makes this the one that counts, and answers with it. All totals follow at once, and later arrivals leave it so. 409 if the message that holds its rows is not kept any more.",
+		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
+	}, a.activate)
 	get(h, "/failures", "list-failures", "Failure reports", "Failure reports (RFC 9991), newest first by arrival. Keeping them is off unless it is configured. Local parts of addresses are masked.", a.failures)
 	get(h, "/tls", "list-tls", "SMTP TLS reports", "SMTP TLS reports (RFC 8460) whose period begins in the period asked for, newest first. Counts are sessions; do not add up policies.", a.tls)
 	get(h, "/messages", "list-messages", "Messages", "The ledger, newest first: every message that was taken in, its outcome and the reason.", a.messages)

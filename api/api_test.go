@@ -71,6 +71,15 @@ func (f *fake) Report(context.Context, string) (dmarc.ReportSummary, error) {
 	return rep, f.err
 }
 
+func (f *fake) Alternatives(context.Context, string, dmarc.Page) ([]dmarc.ReportSummary, dmarc.Cursor, error) {
+	return []dmarc.ReportSummary{{ID: "1-2"}}, "", f.err
+}
+
+func (f *fake) Activate(_ context.Context, id string) error {
+	f.last = id
+	return f.err
+}
+
 func (f *fake) Raw(context.Context, string) (io.ReadCloser, dmarc.LedgerEntry, error) {
 	return io.NopCloser(strings.NewReader("\x00bytes")), dmarc.LedgerEntry{ID: 7, MessageID: "<a\r\nEvil: 1>"}, f.err
 }
@@ -283,5 +292,24 @@ func TestUploads(t *testing.T) {
 		if w := ask(t, &c.fake, "POST", "/api/v1/reports?filename=a.xml", "<feedback/>"); w.Code != c.want {
 			t.Errorf("%s: %d %s, want %d", c.name, w.Code, w.Body, c.want)
 		}
+	}
+}
+
+func TestAReportTellsItsAlternativesAndCanBeChosen(t *testing.T) {
+	f := &fake{rows: 1}
+	var got struct {
+		ID           string
+		Alternatives []struct{ ID string }
+		Rows         []any
+	}
+	if w := ask(t, f, "GET", "/api/v1/reports/1-1", ""); json.Unmarshal(w.Body.Bytes(), &got) != nil || len(got.Alternatives) != 1 || got.Alternatives[0].ID != "1-2" || len(got.Rows) != 1 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := ask(t, f, "POST", "/api/v1/reports/1-1/activate", ""); w.Code != http.StatusOK || f.last != "1-1" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	f.err = dmarc.Refusal("its message is gone")
+	if w := ask(t, f, "POST", "/api/v1/reports/1-1/activate", ""); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "its message is gone") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

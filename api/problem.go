@@ -15,7 +15,10 @@ import (
 // which status means what. What the caller cannot know is logged, not told.
 func (a *API) problem(err error, doing string) error {
 	var refused *dmarc.Error
+	var cannot dmarc.Refusal
 	switch {
+	case errors.As(err, &cannot):
+		return huma.Error409Conflict(doing + ": " + cannot.Error())
 	case errors.Is(err, dmarc.ErrNotFound):
 		return huma.Error404NotFound(doing + ": not found")
 	case errors.Is(err, dmarc.ErrBadCursor):

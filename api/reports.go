@@ -31,6 +31,7 @@ type ReportItem struct {
 	Errors       []string  `json:"errors" nullable:"false" doc:"what the reporter found wrong with the policy record"`
 	Generator    *string   `json:"generator"`
 	Active       bool      `json:"active" doc:"false if another report of the same identity counts instead"`
+	Chosen       bool      `json:"chosen" doc:"it counts since an operator chose it"`
 	Seen         int64     `json:"seen" doc:"how often it came"`
 	Message      int64     `json:"message" doc:"number of the message in the ledger"`
 	Part         string    `json:"part" doc:"where in the message it stood"`
@@ -43,7 +44,7 @@ func reportItem(r *dmarc.ReportSummary) ReportItem {
 		ID: r.ID, Domain: rep.Policy.Domain, OrgName: rep.Reporter.OrgName, Email: orNull(rep.Reporter.Email), ReportID: rep.ID,
 		Begin: rep.Period.Begin, End: rep.Period.End, ReceivedAt: r.ReceivedAt, Published: policy(&rep.Policy), Totals: totals(rep.Tally),
 		RowsDropped: rep.Dropped.Rows, Flags: rep.Flags.Names(), Errors: append([]string{}, rep.Errors...), Generator: orNull(rep.Generator),
-		Active: r.Active, Seen: r.Seen, Message: r.MessageID, Part: r.Part, ExtraContact: orNull(rep.Reporter.ExtraContact),
+		Active: r.Active, Chosen: r.Chosen, Seen: r.Seen, Message: r.MessageID, Part: r.Part, ExtraContact: orNull(rep.Reporter.ExtraContact),
 	}
 }
 
@@ -52,10 +53,11 @@ func (a *API) reports(ctx context.Context, in *struct {
 	Page
 	Domain   string `query:"domain" maxLength:"255" doc:"policy domain"`
 	Reporter string `query:"reporter" maxLength:"512" doc:"org_name"`
+	Inactive bool   `query:"inactive" doc:"only those that do not count, since another content of the same identity does"`
 }) (*List[ReportItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Reports(ctx, dmarc.ReportQuery{Domain: aLabel(in.Domain), Reporter: in.Reporter, Period: in.period(a.opts.Now()), Page: in.page()})
+	list, next, err := a.store.Reports(ctx, dmarc.ReportQuery{Domain: aLabel(in.Domain), Reporter: in.Reporter, Inactive: in.Inactive, Period: in.period(a.opts.Now()), Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing reports")
 	}
@@ -138,7 +140,14 @@ func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamRespons
 	if err != nil {
 		return nil, a.problem(err, "reading a report")
 	}
-	head, err := json.Marshal(reportItem(&rep))
+	others, _, err := a.store.Alternatives(ctx, in.ID.ID, dmarc.Page{Limit: alternativesShown})
+	if err != nil {
+		return nil, a.problem(err, "reading the alternatives of a report")
+	}
+	head, err := json.Marshal(struct {
+		ReportItem
+		Alternatives []ReportItem `json:"alternatives"`
+	}{reportItem(&rep), listOf(others, "", reportItem).Body.Items})
 	if err != nil {
 		return nil, a.problem(err, "writing a report")
 	}
@@ -170,6 +179,41 @@ func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamRespons
 		w.WriteString("]}\n")
 		w.Flush()
 	}}, nil
+}
+
+// alternativesShown is how many alternatives stand with a report itself.
+const alternativesShown = 100
+
+func (a *API) alternatives(ctx context.Context, in *struct {
+	ID
+	Page
+}) (*List[ReportItem], error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	if _, err := a.store.Report(ctx, in.ID.ID); err != nil {
+		return nil, a.problem(err, "reading a report")
+	}
+	list, next, err := a.store.Alternatives(ctx, in.ID.ID, in.page())
+	if err != nil {
+		return nil, a.problem(err, "reading the alternatives of a report")
+	}
+	return listOf(list, next, reportItem), nil
+}
+
+// Activated is a report that was chosen to count.
+type Activated struct {
+	Body ReportItem
+}
+
+func (a *API) activate(ctx context.Context, in *struct{ ID }) (*Activated, error) {
+	if err := a.intake.Activate(ctx, in.ID.ID); err != nil {
+		return nil, a.problem(err, "letting a report count")
+	}
+	rep, err := a.store.Report(ctx, in.ID.ID)
+	if err != nil {
+		return nil, a.problem(err, "reading a report")
+	}
+	return &Activated{reportItem(&rep)}, nil
 }
 
 // raw streams the message that a report came in.

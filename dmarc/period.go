@@ -18,6 +18,9 @@ func (p Period) EffectiveEnd() time.Time {
 	return p.End
 }
 
+// Contains reports whether a moment lies in the half-open period.
+func (p Period) Contains(t time.Time) bool { return !t.Before(p.Begin) && t.Before(p.End) }
+
 // Spans of reporting periods that are treated alike.
 const (
 	longestDay  = 26 * time.Hour      // a day of 25 hours, and some slack

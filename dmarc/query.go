@@ -12,6 +12,11 @@ var ErrNotFound = errors.New("not found")
 // ErrBadCursor is returned for a cursor that the store did not make.
 var ErrBadCursor = errors.New("the cursor is not one of this list")
 
+// A Refusal says why something that was asked for cannot be done as things are.
+type Refusal string
+
+func (r Refusal) Error() string { return string(r) }
+
 // A Cursor is where a page of a list ends and the next begins; opaque, empty
 // for the first page.
 type Cursor string
@@ -109,6 +114,9 @@ type ReporterTraffic struct {
 type ReportQuery struct {
 	Domain   string // "" for all
 	Reporter string // org_name; "" for all
+	// Inactive asks for those alone that do not count, since another content
+	// of the same identity does.
+	Inactive bool
 	Period   Period
 	Page
 }
@@ -119,6 +127,7 @@ type ReportSummary struct {
 	Report     AggregateReport
 	ReceivedAt time.Time
 	Active     bool  // false: another report of the same identity counts instead
+	Chosen     bool  // active since an operator chose it
 	Seen       int64 // how often it came
 	MessageID  int64 // in the ledger
 	Part       string

@@ -21,17 +21,26 @@ func (s *Store) Add(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, err
 	if len(ds) == 0 {
 		return nil, nil
 	}
-	select {
-	case s.writers <- struct{}{}:
-		defer func() { <-s.writers }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	done, err := s.write(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	fates, err := s.addAll(ctx, ds)
 	if err == nil {
 		s.noteChange()
 	}
 	return fates, err
+}
+
+// write waits until one more may write, and returns what to call at the end.
+func (s *Store) write(ctx context.Context) (done func(), err error) {
+	select {
+	case s.writers <- struct{}{}:
+		return func() { <-s.writers }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (s *Store) addAll(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error) {
@@ -66,15 +75,24 @@ func (s *Store) addAll(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, 
 // tries is how often a transaction that lost against another one is tried.
 const tries = 5
 
-func (s *Store) addRetrying(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error) {
-	for try := 1; ; try++ {
+func (s *Store) addRetrying(ctx context.Context, ds []dmarc.Delivery) (fates []dmarc.Fate, err error) {
+	err = s.retry(func() error {
 		b := newBatch(s, ds)
-		err := b.add(ctx)
-		if err == nil {
-			return b.fates, nil
-		}
-		if try == tries || !isRace(err) {
-			return nil, err
+		fates = b.fates
+		return b.add(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return fates, nil
+}
+
+// retry does something again that lost a race.
+func (s *Store) retry(do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		if err == nil || try == tries || !isRace(err) {
+			return err
 		}
 		s.log.Debug("a transaction lost a race and is tried again", "error", err)
 	}

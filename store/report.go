@@ -271,34 +271,58 @@ func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate,
 	return nil
 }
 
-// stored is another content of the same identity.
+// stored is a report in the database, as far as deciding needs it.
 type stored struct {
-	id       int64
-	hash     []byte
-	active   bool
-	messages int64
-	day      time.Time
-	received time.Time
-	period   dmarc.Period
+	id, reporter int64
+	name         string // report_id
+	hash         []byte
+	active       bool
+	chosen       bool // by an operator
+	tally        dmarc.Tally
+	day          time.Time
+	received     time.Time
+	period       dmarc.Period
+	seen         int64
+}
+
+func (o *stored) identity(domain int64) identity {
+	return identity{domain, o.reporter, o.name, o.period.Begin.Unix(), o.period.End.Unix()}
+}
+
+// lockReports returns reports of a domain that meet a condition, by number,
+// and locks them.
+func lockReports(ctx context.Context, tx pgx.Tx, where string, args ...any) ([]stored, error) {
+	sql := `
+		SELECT id, reporter_id, report_id, hash, active, chosen, day, received_at, begins_at, ends_at, seen, ` + strings.Join(tallyNames, ", ") + `
+		FROM reports
+		WHERE domain_id = $1 AND ` + where + `
+		ORDER BY id
+		FOR UPDATE`
+	rows, _ := tx.Query(ctx, sql, args...)
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o stored, err error) {
+		into := []any{&o.id, &o.reporter, &o.name, &o.hash, &o.active, &o.chosen, &o.day, &o.received, &o.period.Begin, &o.period.End, &o.seen}
+		err = row.Scan(append(into, scanTally(&o.tally)...)...)
+		return o, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading reports of the same identity: %w", err)
+	}
+	return all, nil
+}
+
+// lockIdentity returns all contents of one identity, by number, and locks them.
+func lockIdentity(ctx context.Context, tx pgx.Tx, k identity) ([]stored, error) {
+	return lockReports(ctx, tx, "reporter_id = $2 AND report_id = $3 AND begins_at = $4 AND ends_at = $5",
+		k.domain, k.reporter, k.id, time.Unix(k.begin, 0), time.Unix(k.end, 0))
 }
 
 // settle decides about a report whose identity is taken. The same content is a
 // duplicate. Of different contents the one with more messages counts, on a tie
 // the later one; the other is kept without its rows.
 func (b *batch) settle(ctx context.Context, tx pgx.Tx, a *aggregate, w *rowWriter) error {
-	const sql = `
-		SELECT id, hash, active, messages, day, received_at, begins_at, ends_at
-		FROM reports
-		WHERE domain_id = $1 AND reporter_id = $2 AND report_id = $3 AND begins_at = $4 AND ends_at = $5
-		ORDER BY id
-		FOR UPDATE`
-	rows, _ := tx.Query(ctx, sql, a.domain, a.reporter, clean(a.rep.ID), a.rep.Period.Begin, a.rep.Period.End)
-	others, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o stored, err error) {
-		err = row.Scan(&o.id, &o.hash, &o.active, &o.messages, &o.day, &o.received, &o.period.Begin, &o.period.End)
-		return o, err
-	})
+	others, err := lockIdentity(ctx, tx, a.identity())
 	if err != nil {
-		return fmt.Errorf("reading reports of the same identity: %w", err)
+		return err
 	}
 	var active *stored
 	for i := range others {
@@ -319,12 +343,16 @@ func (b *batch) settle(ctx context.Context, tx pgx.Tx, a *aggregate, w *rowWrite
 	}
 
 	a.outcome = dmarc.OutcomeConflict
-	if a.rep.Tally.Messages < active.messages {
-		a.reason = fmt.Sprintf("another report of the same identity has more messages (%d, this one %d) and counts", active.messages, a.rep.Tally.Messages)
+	switch {
+	case active.chosen:
+		a.reason = fmt.Sprintf("another report of the same identity was chosen to count (%d messages, this one %d)", active.tally.Messages, a.rep.Tally.Messages)
+		return b.insertReports(ctx, tx, []*aggregate{a}, false)
+	case a.rep.Tally.Messages < active.tally.Messages:
+		a.reason = fmt.Sprintf("another report of the same identity has more messages (%d, this one %d) and counts", active.tally.Messages, a.rep.Tally.Messages)
 		return b.insertReports(ctx, tx, []*aggregate{a}, false)
 	}
-	a.reason = fmt.Sprintf("replaces another report of the same identity (%d messages, this one %d)", active.messages, a.rep.Tally.Messages)
-	if err := b.retire(ctx, tx, a, active); err != nil {
+	a.reason = fmt.Sprintf("replaces another report of the same identity (%d messages, this one %d)", active.tally.Messages, a.rep.Tally.Messages)
+	if err := b.retire(ctx, tx, a.domain, active); err != nil {
 		return err
 	}
 	if err := b.insertReports(ctx, tx, []*aggregate{a}, true); err != nil {
@@ -334,28 +362,19 @@ func (b *batch) settle(ctx context.Context, tx pgx.Tx, a *aggregate, w *rowWrite
 }
 
 // retire takes a report and its rows out of what counts.
-func (b *batch) retire(ctx context.Context, tx pgx.Tx, a *aggregate, old *stored) error {
+func (b *batch) retire(ctx context.Context, tx pgx.Tx, domain int64, old *stored) error {
 	days, _ := old.period.Attribute(old.received)
-	const count = `
-		SELECT verdict, messages, count(*)
-		FROM rows
-		WHERE domain_id = $1 AND day = $2 AND report = $3
-		GROUP BY verdict, messages`
-	rows, _ := tx.Query(ctx, count, a.domain, old.day, old.id)
-	var verdict int16
-	var messages, n int64
-	_, err := pgx.ForEachRow(rows, []any{&verdict, &messages, &n}, func() error {
-		b.rollup.addRow(a.domain, a.reporter, days, dmarc.Verdict(verdict&verdictMask), messages, -n)
-		return nil
+	err := eachVerdict(ctx, tx, domain, old.day, old.id, func(verdict dmarc.Verdict, messages, n int64) {
+		b.rollup.addRow(domain, old.reporter, days, verdict, messages, -n)
 	})
 	if err != nil {
-		return fmt.Errorf("counting the rows of a replaced report: %w", err)
+		return err
 	}
-	b.rollup.addReport(a.domain, a.reporter, days, -1)
-	if _, err := tx.Exec(ctx, "DELETE FROM rows WHERE domain_id = $1 AND day = $2 AND report = $3", a.domain, old.day, old.id); err != nil {
+	b.rollup.addReport(domain, old.reporter, days, -1)
+	if _, err := tx.Exec(ctx, "DELETE FROM rows WHERE domain_id = $1 AND day = $2 AND report = $3", domain, old.day, old.id); err != nil {
 		return fmt.Errorf("removing the rows of a replaced report: %w", err)
 	}
-	if _, err := tx.Exec(ctx, "UPDATE reports SET active = false WHERE domain_id = $1 AND id = $2", a.domain, old.id); err != nil {
+	if _, err := tx.Exec(ctx, "UPDATE reports SET active = false, chosen = false WHERE domain_id = $1 AND id = $2", domain, old.id); err != nil {
 		return fmt.Errorf("retiring a replaced report: %w", err)
 	}
 	return nil

@@ -105,20 +105,26 @@ func (r *rollup) write(ctx context.Context, tx pgx.Tx) error {
 	if _, err := tx.Exec(ctx, byReporter, domains, days, reporters, dated, verdicts, rows, messages, estimated, reports); err != nil {
 		return fmt.Errorf("adding to reporter_days: %w", err)
 	}
-	return r.writeDomains(ctx, tx, keys)
+	return r.writeDomains(ctx, tx)
 }
 
-// writeDomains sums the sorted cells up by domain and day.
-func (r *rollup) writeDomains(ctx context.Context, tx pgx.Tx, keys []cell) error {
-	type total struct {
-		cell
-		dmarc.Tally
-		estimated, reports int64
-	}
+// A total is what domain_days holds of a domain and day.
+type total struct {
+	cell
+	dmarc.Tally
+	estimated, reports int64
+}
+
+func (t *total) columns() [12]int64 {
+	return [...]int64{t.Rows, t.Messages, t.DMARCPass, t.DKIMAligned, t.SPFAligned, t.None, t.Quarantine,
+		t.Reject, t.Pass, t.Unstated, t.estimated, t.reports}
+}
+
+// totals sums cells up by domain and day.
+func (r *rollup) totals() []*total {
 	sums := make(map[cell]*total)
 	var order []*total
-	for _, k := range keys {
-		c := r.cells[k]
+	for k, c := range r.cells {
 		at := cell{domain: k.domain, day: k.day, dated: k.dated}
 		t := sums[at]
 		if t == nil {
@@ -131,7 +137,12 @@ func (r *rollup) writeDomains(ctx context.Context, tx pgx.Tx, keys []cell) error
 		t.reports += c.reports
 	}
 	slices.SortFunc(order, func(a, b *total) int { return compareCells(a.cell, b.cell) })
+	return order
+}
 
+// writeDomains adds the sums by domain and day.
+func (r *rollup) writeDomains(ctx context.Context, tx pgx.Tx) error {
+	order := r.totals()
 	n := len(order)
 	days, domains, dated := make([]time.Time, n), make([]int64, n), make([]bool, n)
 	columns := make([][]int64, 12)
@@ -140,8 +151,7 @@ func (r *rollup) writeDomains(ctx context.Context, tx pgx.Tx, keys []cell) error
 	}
 	for i, t := range order {
 		days[i], domains[i], dated[i] = t.day, t.domain, t.dated
-		for c, v := range [...]int64{t.Rows, t.Messages, t.DMARCPass, t.DKIMAligned, t.SPFAligned, t.None, t.Quarantine,
-			t.Reject, t.Pass, t.Unstated, t.estimated, t.reports} {
+		for c, v := range t.columns() {
 			columns[c][i] = v
 		}
 	}

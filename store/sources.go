@@ -2,12 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -18,38 +19,23 @@ const topSources = 250
 
 // A changedDay is a day of a domain whose sources have to be summarised again.
 type changedDay struct {
-	Domain  int64
-	Day     time.Time
-	Dated   bool
-	Changes int64
+	Domain int64
+	Day    time.Time
+	Dated  bool
 }
 
 // SummariseSources brings source_days up to date with the days that changed
-// since the last pass. One process does it at a time; for the others the pass is
-// empty. It may be cut short and run again.
+// since the last pass. Several may run at once: each day is summarised by one of
+// them at a time. It may be cut short and run again.
 func (s *Store) SummariseSources(ctx context.Context) error {
-	conn, err := s.db.Acquire(ctx)
-	if err != nil {
-		return fmt.Errorf("summarising sources: %w", err)
-	}
-	defer conn.Release()
-	var mine bool
-	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtext('dmarcd sources'))").Scan(&mine); err != nil {
-		return fmt.Errorf("summarising sources: %w", err)
-	}
-	if !mine {
-		return nil
-	}
-	defer conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock(hashtext('dmarcd sources'))")
-
 	for {
 		const sql = `
-			SELECT domain_id, day, dated, changes
+			SELECT domain_id, day, dated
 			FROM domain_days
 			WHERE changes <> summarised
 			ORDER BY domain_id, day
 			LIMIT 500`
-		rows, _ := conn.Query(ctx, sql)
+		rows, _ := s.db.Query(ctx, sql)
 		days, err := pgx.CollectRows(rows, pgx.RowToStructByPos[changedDay])
 		if err != nil {
 			return fmt.Errorf("finding days that changed: %w", err)
@@ -58,147 +44,198 @@ func (s *Store) SummariseSources(ctx context.Context) error {
 			return nil
 		}
 		for _, d := range days {
-			if err := s.summariseDay(ctx, conn, d); err != nil {
+			if err := s.summariseDay(ctx, d); err != nil {
 				return fmt.Errorf("summarising the sources of a day: %w", err)
 			}
 		}
 	}
 }
 
-func (s *Store) summariseDay(ctx context.Context, conn *pgxpool.Conn, d changedDay) error {
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		shared, err := s.shareDay(ctx, tx, d)
+func (s *Store) summariseDay(ctx context.Context, d changedDay) error {
+	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		// The lock ends with the transaction, so that it holds behind a pooler,
+		// too. What is read after it is what the one before has left.
+		const lock = "SELECT pg_advisory_xact_lock(hashtextextended(format('dmarcd sources %s %s', $1::bigint, $2::date), 0))"
+		if _, err := tx.Exec(ctx, lock, d.Domain, d.Day); err != nil {
+			return err
+		}
+		const find = `
+			SELECT changes
+			FROM domain_days
+			WHERE domain_id = $1 AND day = $2 AND dated = $3 AND changes <> summarised`
+		var changes int64
+		err := tx.QueryRow(ctx, find, d.Domain, d.Day, d.Dated).Scan(&changes)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil // another pass did it
+		}
 		if err != nil {
 			return err
+		}
+		period := dmarc.Period{Begin: d.Day, End: d.Day.AddDate(0, 0, 1)}
+		shared := false
+		if d.Dated {
+			if shared, err = shareDays(ctx, tx, d.Domain, period); err != nil {
+				return err
+			}
 		}
 		if _, err := tx.Exec(ctx, "DELETE FROM source_days WHERE domain_id = $1 AND day = $2 AND dated = $3", d.Domain, d.Day, d.Dated); err != nil {
 			return err
 		}
-		shares := ""
-		if shared {
-			shares = " UNION ALL SELECT source, verdict, rows, messages FROM shares"
-		}
-		undated := verdictUndated
-		if d.Dated {
-			undated = 0
-		}
 		sql := `
-			WITH parts AS (
-				SELECT source, verdict & @mask AS verdict, count(*) AS rows, sum(messages) AS messages
-				FROM rows
-				WHERE domain_id = @domain AND day = @day AND verdict & @undated_bit = @undated AND verdict & @estimated_bit = 0
-				GROUP BY 1, 2` + shares + `
-			), sums AS (
-				SELECT source,` + tallyColumns + `
-				FROM parts
-				GROUP BY source
-			), ranked AS (
-				SELECT *, CASE
-					WHEN source IS NULL THEN 1
-					WHEN row_number() OVER (ORDER BY source IS NULL, messages DESC, source) <= @top THEN 0
-					ELSE 2
-				END AS kind
-				FROM sums
-			)
 			INSERT INTO source_days (domain_id, day, dated, kind, source, rows, messages, dmarc_pass, dkim_aligned, spf_aligned,
 				none, quarantine, reject, pass, unstated)
-			SELECT @domain, @day, @dated, kind, CASE kind WHEN 0 THEN source ELSE '::' END,` + tally + `
-			FROM ranked
-			GROUP BY 4, 5`
-		_, err = tx.Exec(ctx, sql, pgx.NamedArgs{
-			"domain": d.Domain, "day": d.Day, "dated": d.Dated, "top": topSources, "mask": verdictMask,
-			"undated_bit": verdictUndated, "undated": undated, "estimated_bit": verdictEstimated,
-		})
-		if err != nil {
+			SELECT @domain, lines.*
+			FROM (` + sourceLines(shared) + `) AS lines`
+		if _, err = tx.Exec(ctx, sql, sourceArgs(d.Domain, period, d.Dated)); err != nil {
 			return err
 		}
 		const done = `
 			UPDATE domain_days
 			SET summarised = $4
 			WHERE day = $2 AND domain_id = $1 AND dated = $3`
-		_, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, d.Changes)
+		_, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes)
 		return err
 	})
 }
 
-// shareDay puts what the reports of longer periods have for this day into a
-// temporary table, and tells whether there is any. Such reports are rare.
-func (s *Store) shareDay(ctx context.Context, tx pgx.Tx, d changedDay) (bool, error) {
-	if !d.Dated {
-		return false, nil
+// sourceLines is a query for what source_days has to hold about days of a
+// domain. With shared, the table of shareDays is there.
+func sourceLines(shared bool) string {
+	shares := ""
+	if shared {
+		shares = `
+			UNION ALL
+			SELECT day, true, source, verdict, rows, messages
+			FROM shares`
 	}
+	return `
+		WITH parts AS (
+			SELECT day, verdict & @undated_bit = 0 AS dated, source, verdict & @mask AS verdict, count(*) AS rows, sum(messages) AS messages
+			FROM rows
+			WHERE domain_id = @domain AND day >= @begin AND day < @end
+				AND verdict & @estimated_bit = 0 AND (verdict & @undated_bit = 0) = ANY (@dated)
+			GROUP BY 1, 2, 3, 4` + shares + `
+		), sums AS (
+			SELECT day, dated, source,` + tallyColumns + `
+			FROM parts
+			GROUP BY day, dated, source
+			HAVING sum(rows) > 0 OR sum(messages) > 0 -- a share may be nothing
+		), ranked AS (
+			SELECT *, CASE
+				WHEN source IS NULL THEN 1
+				WHEN row_number() OVER (PARTITION BY day, dated ORDER BY source IS NULL, messages DESC, source) <= @top THEN 0
+				ELSE 2
+			END::smallint AS kind
+			FROM sums
+		)
+		SELECT day, dated, kind, CASE kind WHEN 0 THEN source ELSE '::' END AS source,` + tally + `
+		FROM ranked
+		GROUP BY 1, 2, 3, 4`
+}
+
+func sourceArgs(domain int64, period dmarc.Period, dated ...bool) pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"domain": domain, "begin": period.Begin, "end": period.End, "dated": dated, "top": topSources,
+		"mask": verdictMask, "undated_bit": verdictUndated, "estimated_bit": verdictEstimated,
+	}
+}
+
+// longReports returns the reports of a domain that are shared among days, and
+// have a share in a period.
+func longReports(ctx context.Context, tx pgx.Tx, domain int64, period dmarc.Period) ([]longReport, error) {
 	const sql = `
-		SELECT id, day, begins_at, ends_at, received_at
+		SELECT id, reporter_id, day, begins_at, ends_at, received_at
 		FROM reports
 		WHERE domain_id = $1 AND active AND dated
-			AND begins_at > $2::date - 32 AND begins_at < $2::date + 1
-			AND ends_at - begins_at > interval '25 hours'`
-	rows, _ := tx.Query(ctx, sql, d.Domain, d.Day)
-	reports, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o stored, err error) {
-		err = row.Scan(&o.id, &o.day, &o.period.Begin, &o.period.End, &o.received)
+			AND begins_at > $2::date - 32 AND begins_at < $3::date
+			AND ends_at - begins_at > interval '25 hours'
+		ORDER BY id`
+	rows, _ := tx.Query(ctx, sql, domain, period.Begin, period.End)
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o longReport, err error) {
+		var sent dmarc.Period
+		var received time.Time
+		err = row.Scan(&o.id, &o.reporter, &o.day, &sent.Begin, &sent.End, &received)
+		o.days, _ = sent.Attribute(received)
 		return o, err
 	})
 	if err != nil {
-		return false, err
+		return nil, fmt.Errorf("looking for reports of several days: %w", err)
 	}
-	made := false
-	for _, o := range reports {
-		days, _ := o.period.Attribute(o.received)
-		at := -1
-		for i, day := range days.Days {
-			if days.Estimated && day.Equal(d.Day) {
-				at = i
-			}
-		}
-		if at < 0 {
-			continue
-		}
-		if !made {
-			const table = `
-				CREATE TEMPORARY TABLE shares (source inet, verdict smallint, rows bigint, messages bigint)
-				ON COMMIT DROP`
-			if _, err := tx.Exec(ctx, table); err != nil {
-				return false, err
-			}
-			made = true
-		}
-		if err := s.copyShares(ctx, tx, d, o, days, at); err != nil {
-			return false, err
-		}
-	}
-	return made, nil
+	return slices.DeleteFunc(all, func(o longReport) bool {
+		return !o.days.Estimated || !slices.ContainsFunc(o.days.Days, period.Contains)
+	}), nil
 }
 
-// copyShares streams the shares of one report, read over another connection,
-// into the temporary table.
-func (s *Store) copyShares(ctx context.Context, tx pgx.Tx, d changedDay, o stored, days dmarc.Attribution, at int) error {
-	const sql = `
-		SELECT source, verdict, messages
+// A longReport is a report whose counts are shared among days.
+type longReport struct {
+	id, reporter int64
+	day          time.Time // that its rows are kept under
+	days         dmarc.Attribution
+}
+
+// shareDays puts what the reports of longer periods have for the days of a
+// period into a temporary table, and tells whether there is any. Such reports are
+// rare.
+func shareDays(ctx context.Context, tx pgx.Tx, domain int64, period dmarc.Period) (bool, error) {
+	reports, err := longReports(ctx, tx, domain, period)
+	if err != nil || len(reports) == 0 {
+		return false, err
+	}
+	const table = `
+		CREATE TEMPORARY TABLE shares (day date, source inet, verdict smallint, rows bigint, messages bigint)
+		ON COMMIT DROP`
+	if _, err := tx.Exec(ctx, table); err != nil {
+		return false, err
+	}
+	for _, o := range reports {
+		if err := copyShares(ctx, tx, domain, o, period); err != nil {
+			return false, fmt.Errorf("sharing report %s among days: %w", reportKey(domain, o.id), err)
+		}
+	}
+	return true, nil
+}
+
+// copyShares copies the shares of one report into the temporary table, some
+// thousands of rows at a time.
+func copyShares(ctx context.Context, tx pgx.Tx, domain int64, o longReport, period dmarc.Period) error {
+	const declare = `
+		DECLARE shared NO SCROLL CURSOR FOR
+		SELECT source, verdict & %d, messages
 		FROM rows
-		WHERE domain_id = $1 AND day = $2 AND report = $3`
-	rows, err := s.db.Query(ctx, sql, d.Domain, o.day, o.id)
-	if err != nil {
+		WHERE domain_id = %d AND day = '%s' AND report = %d`
+	if _, err := tx.Exec(ctx, fmt.Sprintf(declare, verdictMask, domain, o.day.Format(time.DateOnly), o.id)); err != nil {
 		return err
 	}
-	defer rows.Close()
 	var parts []int64
-	_, err = tx.CopyFrom(ctx, pgx.Identifier{"shares"}, []string{"source", "verdict", "rows", "messages"},
-		pgx.CopyFromFunc(func() ([]any, error) {
-			if !rows.Next() {
-				return nil, rows.Err()
+	for {
+		rows, _ := tx.Query(ctx, fmt.Sprintf("FETCH %d FROM shared", rowsAtOnce))
+		var lines [][]any
+		var source *netip.Addr
+		var verdict int16
+		var messages int64
+		tag, err := pgx.ForEachRow(rows, []any{&source, &verdict, &messages}, func() error {
+			parts = o.days.Share(messages, parts)
+			for i, day := range o.days.Days {
+				if !period.Contains(day) {
+					continue
+				}
+				var n int64 // rows count for the main day
+				if day.Equal(o.days.Main) {
+					n = 1
+				}
+				lines = append(lines, []any{day, source, verdict, n, parts[i]})
 			}
-			var source *netip.Addr
-			var verdict int16
-			var messages int64
-			if err := rows.Scan(&source, &verdict, &messages); err != nil {
-				return nil, err
-			}
-			parts = days.Share(messages, parts)
-			var n int64 // rows count for the main day
-			if days.Days[at].Equal(days.Main) {
-				n = 1
-			}
-			return []any{source, verdict & verdictMask, n, parts[at]}, nil
-		}))
-	return err
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"shares"}, []string{"day", "source", "verdict", "rows", "messages"}, pgx.CopyFromRows(lines)); err != nil {
+			return err
+		}
+		if tag.RowsAffected() < rowsAtOnce {
+			_, err := tx.Exec(ctx, "CLOSE shared")
+			return err
+		}
+	}
 }

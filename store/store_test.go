@@ -617,3 +617,36 @@ func TestCursorsOfStrangersAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAChosenReportStaysWhateverComesLater(t *testing.T) {
+	s, _ := open(t)
+	small := daily("1", row("192.0.2.1", 5, pass, pass, dmarc.DispositionNone))
+	large := daily("1", row("192.0.2.1", 9, fail, fail, dmarc.DispositionNone))
+	larger := daily("1", row("192.0.2.1", 50, fail, fail, dmarc.DispositionNone))
+	add(t, s, mail(1, small), mail(2, large))
+	ctx := context.Background()
+	list, _, err := s.Reports(ctx, dmarc.ReportQuery{Inactive: true, Period: february, Page: dmarc.Page{Limit: 10}})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d reports, %v", len(list), err)
+	}
+	var refusal dmarc.Refusal
+	if err := s.Activate(ctx, list[0].ID, large.aggregate(), true); !errors.As(err, &refusal) {
+		t.Errorf("with other content: %v", err)
+	}
+	if err := s.Activate(ctx, list[0].ID, small.aggregate(), true); err != nil {
+		t.Fatal(err)
+	}
+	if fates := add(t, s, mail(3, larger)); fates[0].Outcome != dmarc.OutcomeConflict {
+		t.Errorf("%+v", fates)
+	}
+	if sum := summary(t, s, "example.com"); sum.Tally.Messages != 5 || sum.Reports != 1 {
+		t.Errorf("%+v", sum)
+	}
+	others, _, err := s.Alternatives(ctx, list[0].ID, dmarc.Page{Limit: 10})
+	if err != nil || len(others) != 2 || others[0].Active || others[1].Active || others[0].Report.Tally.Messages != 50 {
+		t.Errorf("alternatives: %+v, %v", others, err)
+	}
+	if _, found := verify(t, s, false); len(found) > 0 {
+		t.Errorf("%q", found)
+	}
+}

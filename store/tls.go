@@ -26,7 +26,7 @@ func (b *batch) addTLS(ctx context.Context, tx pgx.Tx, i int, p *dmarc.Part) (le
 		FOR UPDATE`
 	rows, _ := tx.Query(ctx, others, domain, reporter, clean(rep.ID), rep.Period.Begin, rep.Period.End)
 	have, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o stored, err error) {
-		err = row.Scan(&o.id, &o.hash, &o.active, &o.messages)
+		err = row.Scan(&o.id, &o.hash, &o.active, &o.tally.Messages)
 		return o, err
 	})
 	if err != nil {
@@ -39,7 +39,7 @@ func (b *batch) addTLS(ctx context.Context, tx pgx.Tx, i int, p *dmarc.Part) (le
 			_, err := tx.Exec(ctx, "UPDATE tls_reports SET seen = seen + 1 WHERE domain_id = $1 AND id = $2", domain, o.id)
 			return ledgerPart{Kind: "tls", Report: reportKey(domain, o.id), Outcome: dmarc.OutcomeDuplicate, Reason: "this report was stored before"}, err
 		}
-		if o.active && o.messages > successful+failed {
+		if o.active && o.tally.Messages > successful+failed {
 			active = false
 		}
 	}

@@ -52,6 +52,8 @@ func commands() []command {
 		{"import", "PATH...", "stores reports from files", runImport},
 		{"parse", "PATH...", "prints what files hold; needs no database", runParse},
 		{"migrate", "", "brings the database schema up to date, or shows it", runMigrate},
+		{"reparse", "", "reads the archived messages again and repairs history", runReparse},
+		{"verify", "[DOMAIN]", "computes all totals anew and compares", runVerify},
 		{"config", "", "prints the effective configuration, secrets hidden", runConfig},
 		{"healthcheck", "", "asks a running dmarcd whether it is ready", runHealthcheck},
 		{"version", "", "prints version and commit", runVersion},

@@ -92,7 +92,7 @@ func (p *ndjsonPrinter) report(ctx context.Context, source string, part dmarc.Pa
 		t := r.Tally
 		return p.line(aggregateLine{
 			source, part.Path, "aggregate", r.Reporter.OrgName, r.ID, r.Policy.Domain, moment(r.Period.Begin), moment(r.Period.End), t.Rows,
-			totals{t.Messages, t.DMARCPass, t.DKIMAligned, t.SPFAligned, t.None, t.Quarantine, t.Reject}, r.Flags.Names(),
+			totalsOf(t), r.Flags.Names(),
 		}, func() error { return p.aggregate(ctx, r) })
 	case part.Failure != nil:
 		r := part.Failure
@@ -253,4 +253,8 @@ func list(items []string) []string {
 		return []string{}
 	}
 	return items
+}
+
+func totalsOf(t dmarc.Tally) totals {
+	return totals{t.Messages, t.DMARCPass, t.DKIMAligned, t.SPFAligned, t.None, t.Quarantine, t.Reject}
 }

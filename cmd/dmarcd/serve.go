@@ -113,7 +113,7 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 func (s *service) handler() http.Handler {
 	r := chi.NewRouter()
 	r.Mount("/", web.New(s.store, web.Options{Log: s.log, Version: version}))
-	h := api.New(s.store, s.ingester, api.Options{Log: s.log, Version: version, Metrics: s.metrics})
+	h := api.New(s.store, &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, api.Options{Log: s.log, Version: version, Metrics: s.metrics})
 	for _, path := range []string{"/api", "/healthz", "/readyz", "/metrics"} {
 		r.Handle(path, h)
 		r.Handle(path+"/*", h)

@@ -1,0 +1,159 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/store"
+)
+
+// verify returns how much was compared, and the differences, a line each.
+func verify(t *testing.T, s *store.Store, rebuild bool) (store.Verification, []string) {
+	t.Helper()
+	var found []string
+	v, err := s.Verify(context.Background(), store.VerifyOptions{Rebuild: rebuild, Found: func(d store.Difference) {
+		found = append(found, fmt.Sprintf("%s %s %s: %s -> %s", d.Table, d.Domain, d.Line, d.Stored, d.Computed))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v, found
+}
+
+func change(t *testing.T, db *pgxpool.Pool, sql string) {
+	t.Helper()
+	tag, err := db.Exec(context.Background(), sql)
+	if err != nil || tag.RowsAffected() == 0 {
+		t.Fatalf("%s: %v, %d lines", sql, err, tag.RowsAffected())
+	}
+}
+
+func TestVerifyFindsNothingInWhatWasStored(t *testing.T) {
+	s, _ := open(t)
+	reports := random(rand.New(rand.NewPCG(5, 6)), 300)
+	for i := 0; i < len(reports); i += 10 {
+		var ds []dmarc.Delivery
+		for j, r := range reports[i : i+10] {
+			ds = append(ds, mail(uint32(i+j+1), r))
+		}
+		add(t, s, ds...)
+		if i == 100 {
+			if err := s.SummariseSources(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if v, found := verify(t, s, false); len(found) > 0 || v.Pending != 0 {
+				t.Errorf("after the pass: %+v %q", v, found)
+			}
+		}
+	}
+	v, found := verify(t, s, false)
+	if len(found) > 0 || v.Domains != 4 || v.Pending == 0 {
+		t.Errorf("%+v %q", v, found)
+	}
+	for table, n := range v.Lines {
+		if n == 0 {
+			t.Errorf("nothing of %s was compared", table)
+		}
+	}
+}
+
+func TestVerifyNamesWhatIsWrongAndRebuildsIt(t *testing.T) {
+	s, db := open(t)
+	for i, r := range random(rand.New(rand.NewPCG(7, 8)), 60) {
+		add(t, s, mail(uint32(i+1), r))
+	}
+	weekly := daily("week", row("192.0.2.1", 70, pass, fail, dmarc.DispositionNone))
+	weekly.length = 7 * 24 * 3600e9
+	add(t, s, mail(100, daily("1", row("192.0.2.1", 5, pass, fail, dmarc.DispositionNone), row("192.0.2.2", 3, fail, fail, dmarc.DispositionReject)), weekly))
+	if err := s.SummariseSources(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	const of = " WHERE domain_id = (SELECT id FROM domains WHERE name = 'example.com')"
+	for _, step := range []struct {
+		sql  string
+		want []string
+	}{
+		{"UPDATE reporter_days SET messages = messages + 1" + of + " AND day = '2026-02-05' AND verdict <> 0",
+			[]string{"reporter_days example.com 2026-02-05, reporter R, verdict 17: messages=11 -> messages=10"}},
+		{"DELETE FROM reporter_days" + of + " AND day = '2026-02-05' AND verdict <> 0",
+			[]string{"reporter_days example.com 2026-02-05, reporter R, verdict 17:  -> rows=0 messages=10 estimated=10 reports=0"}},
+		{"INSERT INTO reporter_days SELECT domain_id, day + 100, reporter_id, dated, verdict, 1, 2, 0, 0 FROM reporter_days" + of + " AND day = '2026-02-05' AND verdict = 17",
+			[]string{"reporter_days example.com 2026-05-16, reporter R, verdict 17: rows=1 messages=2 -> rows=0 messages=0"}},
+		{"UPDATE domain_days SET reject = 0, dmarc_pass = 9" + of + " AND day = '2026-02-03'",
+			[]string{"domain_days example.com 2026-02-03: dmarc_pass=9 reject=0 -> dmarc_pass=15 reject=3"}},
+		{"DELETE FROM domain_days" + of + " AND day = '2026-02-04'",
+			[]string{"domain_days example.com 2026-02-04:  -> rows=0 messages=10 dmarc_pass=10 dkim_aligned=10 spf_aligned=0 none=10 quarantine=0 reject=0 pass=0 unstated=0 estimated=10 reports=0"}},
+		{"UPDATE source_days SET none = 4" + of + " AND day = '2026-02-03' AND source = '192.0.2.1'",
+			[]string{"source_days example.com 2026-02-03, 192.0.2.1: none=4 -> none=15"}},
+		{"UPDATE source_days SET source = '192.0.2.9'" + of + " AND day = '2026-02-03' AND source = '192.0.2.2'",
+			[]string{
+				"source_days example.com 2026-02-03, 192.0.2.2:  -> rows=1 messages=3 dmarc_pass=0 dkim_aligned=0 spf_aligned=0 none=0 quarantine=0 reject=3 pass=0 unstated=0",
+				"source_days example.com 2026-02-03, 192.0.2.9: rows=1 messages=3 dmarc_pass=0 dkim_aligned=0 spf_aligned=0 none=0 quarantine=0 reject=3 pass=0 unstated=0 -> ",
+			}},
+	} {
+		change(t, db, step.sql)
+		var id string
+		if err := db.QueryRow(context.Background(), "SELECT id::text FROM reporters"+of).Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		for i := range step.want {
+			step.want[i] = strings.ReplaceAll(step.want[i], "reporter R", "reporter "+id)
+		}
+		if v, found := verify(t, s, true); !reflect.DeepEqual(found, step.want) || v.Rebuilt != v.Differences {
+			t.Errorf("%s:\n%+v\n%q, want\n%q", step.sql, v, found, step.want)
+		}
+		if v, found := verify(t, s, false); len(found) > 0 || v.Pending > 0 {
+			t.Errorf("%s: rebuilt, but %+v %q", step.sql, v, found)
+		}
+	}
+	// Rows are the truth: what was said of the report cannot be computed.
+	change(t, db, "DELETE FROM rows"+of+" AND source = '192.0.2.2'")
+	v, found := verify(t, s, true)
+	if len(found) < 3 || v.Rebuilt != v.Differences-1 || !strings.Contains(strings.Join(found, "\n"), `("1"): rows=2 messages=8 reject=3 -> rows=1 messages=5 reject=0`) {
+		t.Errorf("%+v %q", v, found)
+	}
+}
+
+func TestVerifyRunsBesideWriters(t *testing.T) {
+	s, db := open(t)
+	reports := random(rand.New(rand.NewPCG(9, 9)), 200)
+	done := make(chan error)
+	go func() {
+		defer close(done)
+		for i, r := range reports {
+			if _, err := s.Add(context.Background(), []dmarc.Delivery{mail(uint32(i+1), r)}); err != nil {
+				done <- err
+				return
+			}
+			if i%20 == 19 {
+				// Something to put right while others write.
+				if _, err := db.Exec(context.Background(), "UPDATE reporter_days SET messages = messages + 7 WHERE random() < 0.1"); err != nil {
+					done <- err
+					return
+				}
+			}
+		}
+	}()
+	for running := true; running; {
+		select {
+		case err, open := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			running = open
+		default:
+			verify(t, s, true)
+		}
+	}
+	verify(t, s, true)
+	if v, found := verify(t, s, false); len(found) > 0 {
+		t.Errorf("%+v %q", v, found)
+	}
+}
