@@ -152,6 +152,9 @@ type MessageItem struct {
 	Outcome    string            `json:"outcome"`
 	Reason     *string           `json:"reason"`
 	Parts      []MessagePartItem `json:"parts" nullable:"false"`
+
+	TransportAuth   string  `json:"transport_auth" enum:"pass,fail,unknown" doc:"whether the mail is authentic: pass, fail or unknown"`
+	TransportReason *string `json:"transport_reason" doc:"why; null if it was not, or not yet, looked into"`
 }
 
 // MessagePartItem is what was found in a part of a message.
@@ -176,7 +179,8 @@ func (a *API) messages(ctx context.Context, in *struct {
 	}
 	return listOf(list, next, func(e *dmarc.LedgerEntry) MessageItem {
 		item := MessageItem{ID: e.ID, Mailbox: e.Mailbox, File: orNull(e.Source), SHA256: e.Digest.String(), Size: e.Size, MessageID: orNull(e.MessageID),
-			From: orNull(e.From), Subject: orNull(e.Subject), ReceivedAt: e.ReceivedAt, Outcome: string(e.Outcome), Reason: orNull(e.Reason), Parts: []MessagePartItem{}}
+			From: orNull(e.From), Subject: orNull(e.Subject), ReceivedAt: e.ReceivedAt, Outcome: string(e.Outcome), Reason: orNull(e.Reason), Parts: []MessagePartItem{},
+			TransportAuth: e.Transport.Auth.String(), TransportReason: orNull(e.Transport.Reason)}
 		if e.Place.UID != 0 {
 			item.UID = &e.Place.UID
 		}

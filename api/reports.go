@@ -35,6 +35,7 @@ type ReportItem struct {
 	Seen         int64     `json:"seen" doc:"how often it came"`
 	Message      int64     `json:"message" doc:"number of the message in the ledger"`
 	Part         string    `json:"part" doc:"where in the message it stood"`
+	Transport    string    `json:"transport_auth" enum:"pass,fail,unknown" doc:"whether the mail that carried it is authentic"`
 	ExtraContact *string   `json:"extra_contact_info"`
 }
 
@@ -44,7 +45,7 @@ func reportItem(r *dmarc.ReportSummary) ReportItem {
 		ID: r.ID, Domain: rep.Policy.Domain, OrgName: rep.Reporter.OrgName, Email: orNull(rep.Reporter.Email), ReportID: rep.ID,
 		Begin: rep.Period.Begin, End: rep.Period.End, ReceivedAt: r.ReceivedAt, Published: policy(&rep.Policy), Totals: totals(rep.Tally),
 		RowsDropped: rep.Dropped.Rows, Flags: rep.Flags.Names(), Errors: append([]string{}, rep.Errors...), Generator: orNull(rep.Generator),
-		Active: r.Active, Chosen: r.Chosen, Seen: r.Seen, Message: r.MessageID, Part: r.Part, ExtraContact: orNull(rep.Reporter.ExtraContact),
+		Active: r.Active, Chosen: r.Chosen, Seen: r.Seen, Message: r.MessageID, Part: r.Part, Transport: r.Transport.String(), ExtraContact: orNull(rep.Reporter.ExtraContact),
 	}
 }
 

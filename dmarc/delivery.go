@@ -39,6 +39,9 @@ type Delivery struct {
 
 	Parts []Part
 
+	// Authentic is set once the mail has been found to be so.
+	Authentic bool
+
 	// Outcome and Reason are for a message in which no part was of
 	// interest: without parts they are its fate.
 	Outcome Outcome

@@ -26,6 +26,8 @@ const (
 	OutcomeTimeout        Outcome = "timeout"
 	OutcomeUnreadable     Outcome = "unreadable"
 	OutcomeNotStored      Outcome = "not_stored"
+
+	OutcomeUnauthenticated Outcome = "unauthenticated"
 )
 
 // OutcomeDocs says what each outcome means, in the order of a table.
@@ -42,6 +44,7 @@ var OutcomeDocs = []struct {
 	{OutcomeEmptyReport, "a container with nothing in it"},
 	{OutcomeComplaint, "feedback of another kind than DMARC, such as an abuse complaint"},
 	{OutcomeUnknownDomain, "a report for a domain that is not configured; parked"},
+	{OutcomeUnauthenticated, "a report in a mail that has not been found authentic; parked, and read as soon as it is"},
 	{OutcomeUnsupported, "a container that is not opened: .msg, TNEF, opaque S/MIME, encrypted archives"},
 	{OutcomeCorruptArchive, "compressed data that cannot be unpacked"},
 	{OutcomeBadXML, "XML that breaks off or cannot be understood"},

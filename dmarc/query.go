@@ -131,6 +131,7 @@ type ReportSummary struct {
 	Seen       int64 // how often it came
 	MessageID  int64 // in the ledger
 	Part       string
+	Transport  TransportAuth // of the mails that it came in: pass if one of them does
 }
 
 // A FailureQuery asks for failure reports, newest first.
@@ -187,6 +188,8 @@ type LedgerEntry struct {
 	Outcome    Outcome
 	Reason     string
 	Reports    []LedgerPart
+	Transport  TransportVerdict // about the mail; unknown while it is Unverified
+	Unverified bool             // it is to be checked
 }
 
 // A LedgerPart is what was found in one part of a message.

@@ -70,11 +70,14 @@ type Ingester struct {
 	Limits parse.Limits
 	// Accepts tells whether reports about a policy domain are wanted; nil
 	// accepts all. The others are parked.
-	Accepts         func(domain string) bool
-	KeepFailures    bool // store failure reports
-	FailureSubjects bool // with the subjects of the samples
-	Workers         int  // messages that are parsed side by side; 0: one for each processor
-	BatchRows       int  // rows after which a batch is committed; 0: 5,000
+	Accepts func(domain string) bool
+	// RequireAuthentic parks the reports in mails until these have been found
+	// authentic. Files and uploads come from the operator, and count at once.
+	RequireAuthentic bool
+	KeepFailures     bool // store failure reports
+	FailureSubjects  bool // with the subjects of the samples
+	Workers          int  // messages that are parsed side by side; 0: one for each processor
+	BatchRows        int  // rows after which a batch is committed; 0: 5,000
 	// OnFate is told of every message after its commit, one at a time for each
 	// mailbox.
 	OnFate func(d *dmarc.Delivery, f dmarc.Fate)
@@ -365,9 +368,13 @@ func (in *Ingester) judge(d *dmarc.Delivery) {
 			private = private || p.Outcome == dmarc.OutcomeComplaint
 			continue
 		}
-		if in.Accepts != nil && !in.Accepts(domain) {
+		switch {
+		case in.Accepts != nil && !in.Accepts(domain):
 			*p = dmarc.Part{Path: p.Path, Outcome: dmarc.OutcomeUnknownDomain,
 				Reason: fmt.Sprintf("a report about %q, which is not among the configured domains; the message is kept", domain)}
+		case in.RequireAuthentic && !d.Authentic && d.Mailbox != dmarc.MailboxImport && d.Mailbox != dmarc.MailboxUpload:
+			*p = dmarc.Part{Path: p.Path, Outcome: dmarc.OutcomeUnauthenticated,
+				Reason: "the mail that carried it has not been found authentic (transport.require); it is read as soon as it is"}
 		}
 	}
 	if private {

@@ -105,6 +105,18 @@ func (r *Rereader) Reread(ctx context.Context, o RereadOptions) (RereadSummary, 
 	return sum, r.Archive.Forget(ctx, o.Pass)
 }
 
+// Release reads a message whose reports were parked until it was found
+// authentic, which it is now.
+func (r *Rereader) Release(ctx context.Context, e dmarc.LedgerEntry) error {
+	run := &rereading{r: r, sum: &RereadSummary{Changes: map[dmarc.ChangeKind]int64{}}}
+	defer run.drop()
+	e.Transport.Auth = dmarc.TransportPass
+	if err := run.add(ctx, e); err != nil {
+		return err
+	}
+	return run.store(ctx)
+}
+
 // A rereading is a run that is going on.
 type rereading struct {
 	r   *Rereader
@@ -140,7 +152,7 @@ func (run *rereading) add(ctx context.Context, e dmarc.LedgerEntry) error {
 		return err
 	}
 	run.close = append(run.close, found.Close, raw.Close)
-	d := dmarc.Delivery{Mailbox: e.Mailbox, Digest: e.Digest, ReceivedAt: e.ReceivedAt, Source: e.Source,
+	d := dmarc.Delivery{Mailbox: e.Mailbox, Authentic: e.Transport.Auth == dmarc.TransportPass, Digest: e.Digest, ReceivedAt: e.ReceivedAt, Source: e.Source,
 		Parts: found.Parts, Outcome: found.Outcome, Reason: found.Reason}
 	run.r.judge(&d)
 	one := dmarc.Reread{MessageID: e.ID, Delivery: d}

@@ -97,6 +97,7 @@ func (b *batch) addLedger(ctx context.Context, tx pgx.Tx) error {
 		outcomes, reasons, parts                []string
 		sent                                    []*time.Time
 		received                                []time.Time
+		due                                     []*time.Time
 	)
 	for i := range b.ds {
 		d, f := &b.ds[i], &b.fates[i]
@@ -126,20 +127,23 @@ func (b *batch) addLedger(ctx context.Context, tx pgx.Tx) error {
 		parts = append(parts, clean(string(text)))
 		sent = append(sent, sensible(d.Date))
 		received = append(received, d.ReceivedAt)
+		if due = append(due, nil); b.verifiable(i) {
+			due[len(due)-1] = &d.ReceivedAt
+		}
 	}
 	if len(ids) == 0 {
 		return nil
 	}
 	const sql = `
 		INSERT INTO messages (id, mailbox_id, uid_validity, uid, digest, size, message_id, sender, subject, source,
-			sent_at, received_at, outcome, reason, parts)
+			sent_at, received_at, outcome, reason, parts, verify_at)
 		OVERRIDING SYSTEM VALUE
-		SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, n, o::jsonb
+		SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, n, o::jsonb, p
 		FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::text[], $8::text[],
-			$9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::text[])
-			AS new (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)`
+			$9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::timestamptz[])
+			AS new (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)`
 	_, err := tx.Exec(ctx, sql, ids, mailboxes, validities, uids, digests, sizes, messageIDs, senders, subjects, sources,
-		sent, received, outcomes, reasons, parts)
+		sent, received, outcomes, reasons, parts, due)
 	if err != nil {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
@@ -222,7 +226,8 @@ func (s *Store) message(ctx context.Context, id int64) (dmarc.LedgerEntry, error
 
 const selectLedger = `
 	SELECT m.id, b.name, m.uid_validity, m.uid, m.digest, m.size, m.message_id, m.sender, m.subject, m.source,
-		m.sent_at, m.received_at, m.outcome, m.reason, m.parts
+		m.sent_at, m.received_at, m.outcome, m.reason, m.parts, m.transport_auth, m.transport_domain, m.transport_reason,
+		m.verify_at IS NOT NULL
 	FROM messages m
 	JOIN mailboxes b ON b.id = m.mailbox_id`
 
@@ -232,7 +237,8 @@ func scanLedger(row pgx.CollectableRow) (e dmarc.LedgerEntry, err error) {
 	var parts []ledgerPart
 	var outcome string
 	err = row.Scan(&e.ID, &e.Mailbox, &e.Place.UIDValidity, &e.Place.UID, &digest, &e.Size, &e.MessageID, &e.From, &e.Subject,
-		&e.Source, &sent, &e.ReceivedAt, &outcome, &e.Reason, &parts)
+		&e.Source, &sent, &e.ReceivedAt, &outcome, &e.Reason, &parts, &e.Transport.Auth, &e.Transport.Domain, &e.Transport.Reason,
+		&e.Unverified)
 	if err != nil {
 		return e, err
 	}

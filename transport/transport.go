@@ -38,6 +38,9 @@ type Resolver interface {
 type Verifier struct {
 	Store    Store
 	Resolver Resolver
+	// Release reads a message anew whose reports were parked until it was
+	// found authentic.
+	Release func(ctx context.Context, m dmarc.LedgerEntry) error
 	// Trusted are the names of servers whose Authentication-Results are
 	// believed (authserv-id, RFC 8601, section 2.5).
 	Trusted []string
@@ -89,8 +92,24 @@ func (v *Verifier) verify(ctx context.Context, m *dmarc.LedgerEntry) error {
 	case err != nil:
 		return fmt.Errorf("message %d: %w", m.ID, err)
 	}
+	// First this, so that an interruption between the two loses nothing.
+	if verdict.Auth == dmarc.TransportPass && parked(m) {
+		if err := v.Release(ctx, *m); err != nil {
+			return fmt.Errorf("reading message %d, which was parked: %w", m.ID, err)
+		}
+	}
 	if verdict.Auth == dmarc.TransportFail {
 		v.Log.Warn("a report came by a mail that is not authentic", "message", m.ID, "mailbox", m.Mailbox, "from", m.From, "reason", verdict.Reason)
 	}
 	return v.Store.Verified(ctx, m.ID, verdict)
+}
+
+// parked tells whether a report of a message waits for its check.
+func parked(m *dmarc.LedgerEntry) bool {
+	for _, p := range m.Reports {
+		if p.Outcome == dmarc.OutcomeUnauthenticated {
+			return true
+		}
+	}
+	return false
 }

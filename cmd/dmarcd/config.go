@@ -26,6 +26,11 @@ type config struct {
 		Store    bool // failure reports are kept
 		Subjects bool // with the subjects of the samples
 	}
+	Transport struct {
+		Trusted []string // lower-case names of servers
+		Check   bool
+		Require bool
+	}
 	Ingest struct {
 		Workers   int // that parse; 0: one for each processor
 		BatchRows int // that are stored in one transaction
@@ -49,6 +54,7 @@ func defaultConfig(env *environ) *config {
 		Limits:    parse.DefaultLimits,
 	}
 	c.Ingest.BatchRows = 5_000
+	c.Transport.Trusted, c.Transport.Check = []string{}, true
 	c.settings = c.table()
 	return c
 }

@@ -70,6 +70,9 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 		})
 	}
 	wg.Go(func() { s.summarise(ctx) })
+	if s.verifier != nil {
+		wg.Go(func() { s.every(ctx, 10*time.Second, "transport", s.verifier.Pass) })
+	}
 	if s.private != nil {
 		wg.Go(func() {
 			select {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/dmarcd/dmarcd/migrations"
 	"github.com/dmarcd/dmarcd/postgres"
 	"github.com/dmarcd/dmarcd/store"
+	"github.com/dmarcd/dmarcd/transport"
 )
 
 // A service is what the commands that store reports have in common: a database
@@ -26,6 +28,7 @@ type service struct {
 	db       *pgxpool.Pool
 	store    *store.Store
 	ingester *ingest.Ingester
+	verifier *transport.Verifier  // of the mails that carry reports; nil for none
 	metrics  *prometheus.Registry // of what the ingester takes in
 }
 
@@ -79,7 +82,11 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	s.store = store.New(s.db, log)
 	s.ingester = &ingest.Ingester{
 		Store: s.store, Log: log, Limits: cfg.Limits, Workers: cfg.Ingest.Workers, BatchRows: cfg.Ingest.BatchRows,
-		KeepFailures: cfg.Failure.Store, FailureSubjects: cfg.Failure.Subjects,
+		KeepFailures: cfg.Failure.Store, FailureSubjects: cfg.Failure.Subjects, RequireAuthentic: cfg.Transport.Require,
+	}
+	if cfg.Transport.Check || cfg.Transport.Require {
+		rereader := &ingest.Rereader{Ingester: s.ingester, Archive: s.store}
+		s.verifier = &transport.Verifier{Store: s.store, Resolver: net.DefaultResolver, Trusted: cfg.Transport.Trusted, Release: rereader.Release, Log: log}
 	}
 	s.metrics = count(s.ingester)
 	if len(cfg.Domains) > 0 {
@@ -121,6 +128,19 @@ func (s *service) summarise(ctx context.Context) {
 		case <-s.store.Changed():
 		case <-time.After(idle):
 		case <-ctx.Done():
+		}
+	}
+}
+
+// every makes passes, one at once and then one in each interval, until ctx
+// ends. A pass that fails is tried again with the next.
+func (s *service) every(ctx context.Context, interval time.Duration, what string, pass func(context.Context) error) {
+	for {
+		if err := pass(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("a pass failed; it will be tried again", "pass", what, "error", err)
+		}
+		if !sleep(ctx, interval) {
+			return
 		}
 	}
 }

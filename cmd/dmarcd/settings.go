@@ -67,6 +67,10 @@ func (c *config) table() []*setting {
 		{key: "failure.store", doc: "keep failure reports (RFC 9991); they hold personal data", value: boolValue(&c.Failure.Store)},
 		{key: "failure.subjects", doc: "keep the subjects of the messages that failed, too", value: boolValue(&c.Failure.Subjects)},
 
+		{key: "transport.trusted", doc: "servers whose Authentication-Results in report mails are believed: the names that your own mail servers write there", example: `["mx.example.com"]`, value: listValue(&c.Transport.Trusted, readDomain)},
+		{key: "transport.check", doc: "find out whether the mails that carry reports are authentic: by DKIM, and by what the trusted servers found", value: boolValue(&c.Transport.Check)},
+		{key: "transport.require", doc: "park the reports in mails until these have been found authentic; files and uploads count at once", value: boolValue(&c.Transport.Require)},
+
 		{key: "ingest.workers", doc: "messages that are parsed side by side; 0: one for each processor", value: intValue(&c.Ingest.Workers, 0)},
 		{key: "ingest.batch_rows", doc: "rows of reports that are stored in one transaction", value: intValue(&c.Ingest.BatchRows, 1)},
 	}
@@ -106,6 +110,7 @@ func (c *config) table() []*setting {
 // documentation.
 var tables = []struct{ name, doc string }{
 	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
+	{"transport", "Whether the mails that carry reports are authentic. It is found out after they are stored."},
 	{"ingest", "How reports are taken in."},
 	{"limits", "What a stranger's message may cost. A refusal names the limit that was met."},
 }
