@@ -50,7 +50,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	}
 	c.settings, c.File = nil, ""
 	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, Limits: parse.DefaultLimits}
-	want.Ingest.BatchRows = 5000
+	want.Ingest.BatchRows, want.Transport.Trusted, want.Transport.Check = 5000, []string{}, true
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf(" got %+v\nwant %+v", c, want)
 	}
