@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -34,12 +35,13 @@ func checkSPF(p *Published) []Finding {
 	case f.Root.Answer.State == Failed:
 		j.unknown(&f.Root.Answer)
 		return j.findings
-	case len(f.Root.Texts) == 0:
-		j.missing()
 	case len(f.Root.Texts) > 1:
 		j.multiple()
 	}
-	j.nearMisses()
+	meant := j.nearMisses()
+	if len(f.Root.Texts) == 0 {
+		j.missing(meant)
+	}
 	if len(f.Root.Texts) != 1 {
 		return j.findings
 	}
@@ -113,6 +115,9 @@ func spfFacts(answers ...*Answer) []Fact {
 			}
 			text = strings.Join(texts, "\n")
 		}
+		if len(text) > maxRewritten {
+			text = strings.ToValidUTF8(text[:maxRewritten], "") + "…"
+		}
 		facts = append(facts, Fact{a.Name, dns.TypeToString[a.Type], text})
 	}
 	return facts
@@ -180,8 +185,13 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-func (j *spfJudge) missing() {
-	text := suggestedSPF(j.p)
+// missing says that there is no record. What was meant to be one is the best
+// suggestion.
+func (j *spfJudge) missing(meant string) {
+	text := meant
+	if text == "" {
+		text = suggestedSPF(j.p)
+	}
 	j.usual("spf.missing", j.p.Domain, spfFacts(&j.f.Root.Answer), "suggested", text, "publish", zoneTXT(j.p.Domain, text))
 }
 
@@ -194,11 +204,13 @@ func (j *spfJudge) multiple() {
 	j.usual("spf.multiple", j.p.Domain, spfFacts(&j.f.Root.Answer), "n", itoa(len(records)), "merged", text, "publish", zoneTXT(j.p.Domain, text))
 }
 
-// nearMisses finds texts that were meant to be SPF records.
-func (j *spfJudge) nearMisses() {
+// nearMisses finds texts that were meant to be SPF records, and returns what
+// the first of them says.
+func (j *spfJudge) nearMisses() (first string) {
 	for _, strs := range txtStrings(&j.f.Root.Answer) {
 		text := strings.Join(strs, "")
 		if reason, meant := nearMiss(strs); reason != "" {
+			first = cmp.Or(first, meant)
 			if len(strs) > 1 && isSPF(strs[0]) {
 				_, second := seam(strs, 0)
 				j.usual("spf.strings_glued", j.p.Domain, spfFacts(&j.f.Root.Answer), "term", shown(text[:len(strs[0])]+firstWord(strs[1])),
@@ -211,11 +223,13 @@ func (j *spfJudge) nearMisses() {
 	for i := range j.f.Elsewhere {
 		a := &j.f.Elsewhere[i]
 		for _, strs := range spfRecords(a) {
-			text := strings.Join(strs, "")
-			j.usual("spf.near_miss", j.p.Domain, spfFacts(a), "text", shown(text),
-				"reason", "it stands at "+a.Name+", where no receiver looks for it", "publish", zoneTXT(j.p.Domain, parseSPF(strs).rewritten(unchanged)))
+			meant := parseSPF(strs).rewritten(unchanged)
+			first = cmp.Or(first, meant)
+			j.usual("spf.near_miss", j.p.Domain, spfFacts(a), "text", shown(strings.Join(strs, "")),
+				"reason", "it stands at "+a.Name+", where no receiver looks for it", "publish", zoneTXT(j.p.Domain, meant))
 		}
 	}
+	return first
 }
 
 // nearMiss says why a text that looks like an SPF record is none, and what was
@@ -227,6 +241,9 @@ func nearMiss(strs []string) (reason, meant string) {
 	}
 	rest := plainer.Replace(text)
 	rest = strings.TrimLeft(rest, " \"'`\\(")
+	if !strings.Contains(rest, " ") {
+		rest = strings.NewReplacer(",", " ", ";", " ").Replace(rest)
+	}
 	body, ok := cutVersion(rest)
 	if !ok {
 		return "", ""
@@ -469,6 +486,9 @@ func (r *SPFRecord) allLast() string {
 		}
 		return t.Text
 	})
+	if text == "" {
+		return ""
+	}
 	return text + " " + end
 }
 
@@ -561,8 +581,10 @@ func (j *spfJudge) end() {
 	facts := spfFacts(&n.Answer)
 	all := n.Record.term("all")
 	if all == nil {
-		if n.Record.term("redirect") == nil {
-			j.usual("spf.no_all", n.Domain, facts, "publish", j.publish(n, n.Record.rewritten(unchanged)+" ~all"))
+		// Not so where the end is there, with an error in it.
+		text := n.Record.rewritten(unchanged)
+		if r := parseSPF([]string{text}); text != "" && r.term("all") == nil && r.term("redirect") == nil {
+			j.usual("spf.no_all", n.Domain, facts, "publish", j.publish(n, text+" ~all"))
 		}
 		return
 	}

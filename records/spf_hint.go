@@ -39,8 +39,8 @@ func spfHint(tokens []spfToken) (string, int) {
 		return "", 1
 	}
 	// A blank too many: "include: spf.example.net", "- all".
-	if len(tokens) > 1 && len(tokens[1].text) < 256 && (strings.HasSuffix(text, ":") || strings.HasSuffix(text, "=") || len(text) == 1) {
-		if both := text + tokens[1].text; validSPF(both) {
+	if plain := plainer.Replace(text); len(tokens) > 1 && len(tokens[1].text) < 256 && (strings.HasSuffix(plain, ":") || strings.HasSuffix(plain, "=") || len(plain) == 1) {
+		if both := plain + tokens[1].text; validSPF(both) {
 			return both, 2
 		}
 	}

@@ -48,11 +48,11 @@ func (j *spfJudge) limits() {
 	n := itoa(f.Lookups)
 	switch {
 	case f.Lookups > spfLookups:
-		j.usual("spf.lookup_limit", domain, facts, "n", n, "top", top, "crossing", crossing, "provider", provider)
+		j.usual("spf.lookup_limit", domain, facts, "n", n, "top", top, "crossing", crossing, "provider", provider, "publish", j.slimmer())
 	case f.Lookups > 8:
-		j.usual("spf.lookup_near", domain, facts, "n", n, "top", top, "provider", provider)
+		j.usual("spf.lookup_near", domain, facts, "n", n, "top", top, "provider", provider, "publish", j.slimmer())
 	case f.Lookups == 8:
-		j.add("spf.lookup_near", Info, domain, facts, "n", n, "top", top, "provider", provider)
+		j.add("spf.lookup_near", Info, domain, facts, "n", n, "top", top, "provider", provider, "publish", j.slimmer())
 	}
 	voids4 := append(slices.Clone(voids), hopeless...)
 	switch {
@@ -64,6 +64,14 @@ func (j *spfJudge) limits() {
 		// Hosts without IPv6 are common, and matter to senders with IPv6 only.
 		j.add("spf.void_limit", Warning, domain, facts, "n", itoa(f.Voids6), "terms", someOf(voids6), "senders", "senders with IPv6")
 	}
+}
+
+// slimmer is the domain's own record with fewer lookups, if it can have fewer.
+func (j *spfJudge) slimmer() string {
+	if text := j.f.Root.slimmer(j.own); text != "" {
+		return zoneTXT(j.p.Domain, text)
+	}
+	return ""
 }
 
 // costliest tells the terms of the domain's own record that cost most, and
@@ -131,25 +139,29 @@ func (j *spfJudge) branch(n *SPFNode, b *SPFBranch, way []spfStep) {
 	case len(b.Hosts) > spfHosts:
 		j.usual("spf.mx_over_10", domain, facts, "term", text, "n", itoa(len(b.Hosts)), "where", n.Domain, "owner", j.owner(n.Domain))
 	case b.Node == nil && (b.Void4 && b.Void6 && j.f.Voids <= spfVoids || b.Void4 && !b.Void6):
-		senders, state := "any sender", "has no records"
+		senders, state, advice := "any sender", "has no addresses", "Remove it, or correct the name."
+		if b.Term.Name == "mx" {
+			state = "has no mail hosts"
+		}
 		if !b.Void6 {
-			senders = "senders with IPv4"
+			senders, state, advice, removed = "senders with IPv4", "has no address of IPv4", "Write ip6 and the addresses in its place.", ""
 		}
 		if b.Answers[0].State == NXDomain {
 			state = "does not exist"
 		}
 		j.usual("spf.void", domain, facts, "term", text, "where", n.Domain, "senders", senders, "target", shown(b.Target), "state", state,
-			"owner", j.owner(n.Domain), "publish", removed)
+			"advice", advice, "owner", j.owner(n.Domain), "publish", removed)
 	}
-	j.width(n, b, way, facts, removed)
+	j.width(n, b, way, facts)
 }
 
 // width finds terms that let very many addresses pass.
-func (j *spfJudge) width(n *SPFNode, b *SPFBranch, way []spfStep, facts []Fact, removed string) {
+func (j *spfJudge) width(n *SPFNode, b *SPFBranch, way []spfStep, facts []Fact) {
 	if !passes(way, b) {
 		return
 	}
 	domain, text := j.p.Domain, shown(b.Term.Text)
+	removed := j.publish(n, n.Record.without(b.Term.Text))
 	inRedirects := true
 	for _, s := range way {
 		inRedirects = inRedirects && s.branch.Term.Name == "redirect"
@@ -247,9 +259,9 @@ func (j *spfJudge) includes() {
 
 // leadsNowhere says that an own include or redirect finds no record.
 func (j *spfJudge) leadsNowhere(n *SPFNode, last spfStep) {
-	id, end := "spf.include_missing", ""
+	id := "spf.include_missing"
 	if last.branch.Term.Name == "redirect" {
-		id, end = "spf.redirect_missing", " ~all"
+		id = "spf.redirect_missing"
 	}
 	state := "has no SPF record"
 	if n.Answer.State == NXDomain {
@@ -257,7 +269,7 @@ func (j *spfJudge) leadsNowhere(n *SPFNode, last spfStep) {
 	}
 	r := last.holder.Record
 	j.usual(id, j.p.Domain, spfFacts(&n.Answer), "term", shown(last.branch.Term.Text), "where", last.holder.Domain, "target", n.Domain, "state", state,
-		"publish", j.publish(last.holder, r.without(last.branch.Term.Text)+end))
+		"publish", j.publish(last.holder, r.without(last.branch.Term.Text)))
 }
 
 // sources says which own senders do not pass.

@@ -7,8 +7,12 @@ import (
 )
 
 // zoneTXT writes a TXT record as a line of a zone file. A long text becomes
-// several strings, parted before a blank where there is one.
+// several strings, parted before a blank where there is one. Of a text that is
+// far too long for a record it returns "".
 func zoneTXT(name, text string) string {
+	if len(text) > maxRewritten || text == "" {
+		return ""
+	}
 	var b strings.Builder
 	b.WriteString(name + ". IN TXT")
 	for first := true; first || text != ""; first = false {
@@ -31,10 +35,17 @@ func zoneTXT(name, text string) string {
 	return b.String()
 }
 
+// maxRewritten is how long a record can be to be mended; no receiver reads longer ones.
+const maxRewritten = 4096
+
 // rewritten returns the text of a record with its errors corrected as their
 // hints say, and terms changed: change returns what stands for a term, "" for
-// nothing. An error without a hint is left out.
+// nothing. An error without a hint is left out. It returns "" for a record
+// that is far too long to be published.
 func (r *SPFRecord) rewritten(change func(t *SPFTerm) string) string {
+	if len(r.Text) > maxRewritten {
+		return ""
+	}
 	out := []string{"v=spf1"}
 	next, problem, skip := 0, 0, 0
 	for i, tok := range spfTokens(r.Text) {
@@ -65,14 +76,62 @@ func (r *SPFRecord) rewritten(change func(t *SPFTerm) string) string {
 
 func unchanged(t *SPFTerm) string { return t.Text }
 
-// without leaves out terms of the given texts.
+// without leaves out terms of the given texts. A record that loses its redirect ends in
+// ~all.
 func (r *SPFRecord) without(texts ...string) string {
-	return r.rewritten(func(t *SPFTerm) string {
+	ends := false
+	text := r.rewritten(func(t *SPFTerm) string {
 		if slices.Contains(texts, t.Text) {
 			return ""
 		}
+		ends = ends || t.Name == "all" || t.Name == "redirect"
 		return t.Text
 	})
+	if t := r.term("redirect"); t != nil && !ends && text != "" {
+		text += " ~all"
+	}
+	return text
+}
+
+// slimmer is the record of a node with what can be had for fewer lookups: the addresses in
+// place of own names, and nothing in place of ptr and of terms that find
+// nothing or stand twice. It returns "" if nothing can be saved.
+func (n *SPFNode) slimmer(own func(name string) bool) string {
+	instead := map[int]string{} // by position
+	seen := map[string]bool{}
+	for i := range n.Branches {
+		b := &n.Branches[i]
+		key := strings.ToLower(strings.TrimPrefix(b.Term.Text, "+"))
+		switch {
+		case b.Own == 0 || b.Loop:
+		case b.Void4 && b.Void6, b.Term.Name == "ptr", seen[key]:
+			instead[b.Term.Pos] = ""
+		case (b.Term.Name == "a" || b.Term.Name == "mx") && own(b.Target) && len(b.Nets) > 0 && len(b.Nets) <= 4 && !b.failed():
+			var terms []string
+			for _, net := range b.Nets {
+				name := "ip4:"
+				if net.Addr().Is6() {
+					name = "ip6:"
+				}
+				terms = append(terms, strings.TrimPrefix(string(b.Term.Qualifier), "+")+name+netText(net))
+			}
+			instead[b.Term.Pos] = strings.Join(terms, " ")
+		}
+		seen[key] = true
+	}
+	if len(instead) == 0 {
+		return ""
+	}
+	return n.Record.rewritten(func(t *SPFTerm) string {
+		if text, ok := instead[t.Pos]; ok {
+			return text
+		}
+		return t.Text
+	})
+}
+
+func (b *SPFBranch) failed() bool {
+	return slices.ContainsFunc(b.Answers, func(a Answer) bool { return a.State == Failed })
 }
 
 // with puts terms in front of all or redirect.
@@ -85,7 +144,7 @@ func (r *SPFRecord) with(terms ...string) string {
 		}
 		return t.Text
 	})
-	if !done {
+	if !done && text != "" {
 		text += " " + strings.Join(terms, " ")
 	}
 	return text
@@ -99,7 +158,10 @@ func mergedSPF(records []*SPFRecord) string {
 	end := ""
 	for _, r := range records {
 		own := "~all"
-		tidy := parseSPF([]string{r.rewritten(unchanged)})
+		tidy := r
+		if text := r.rewritten(unchanged); text != "" {
+			tidy = parseSPF([]string{text})
+		}
 		for i := range tidy.Terms {
 			t := &tidy.Terms[i]
 			text := strings.TrimPrefix(t.Text, "+")
@@ -142,11 +204,13 @@ var hosted = []struct{ hosts, include string }{
 }
 
 // suggestedSPF returns a first record for a domain without one: from its mail
-// hosts, and from the addresses that are known to send for it.
+// hosts, and from the addresses that are known to send for it. A domain that
+// has neither gets a record that nobody passes.
 func suggestedSPF(p *Published) string {
 	f := &p.SPF
 	hosts := mxHosts(&f.MX)
-	if p.Sends == SendingNo || f.MX.State == Found && len(hosts) == 0 && p.Sends == SendingUnknown && len(f.Senders) == 0 { // a null MX
+	known := len(hosts) > 0 || len(f.Senders) > 0 || f.MX.State == Failed
+	if p.Sends == SendingNo || p.Sends == SendingUnknown && !known {
 		return "v=spf1 -all"
 	}
 	var terms []string
@@ -171,9 +235,6 @@ func suggestedSPF(p *Published) string {
 	}
 	if own {
 		terms = append([]string{"mx"}, terms...)
-	}
-	if len(terms) == 0 {
-		terms = append(terms, "a")
 	}
 	for _, s := range f.Senders {
 		add(addressTerm(s.Sender.Addr))

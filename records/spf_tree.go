@@ -216,7 +216,7 @@ func (f *SPFFound) Tree() string {
 
 // columns are the term, and what is said about it.
 func (l *SPFLine) columns(rest string) []string {
-	cost := strings.Repeat(" ", len("+1      total 10"))
+	cost := strings.Repeat(" ", len("+1  =2   total 10"))
 	switch {
 	case l.Cost > l.Own:
 		cost = fmt.Sprintf("+%-2d =%-3d total %-2d", l.Own, l.Cost, l.Total)
