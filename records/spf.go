@@ -157,8 +157,10 @@ func (t *spfTree) grow(ctx context.Context) {
 	}
 }
 
+const errUnasked = "not asked: the record leads to too many names"
+
 func unasked(q spfQuestion) Answer {
-	return Answer{Name: q.name, Type: q.qtype, Err: "not asked: the record leads to too many names"}
+	return Answer{Name: q.name, Type: q.qtype, Err: errUnasked}
 }
 
 // Lookup is that of Resolver: it remembers what the tree has asked.
@@ -188,7 +190,7 @@ func (t *spfTree) open(domain, number string, path []string) *SPFNode {
 	t.nodes++
 	t.after(func(answers []Answer) {
 		n.Answer = answers[0]
-		t.gone(domain, &n.Answer)
+		t.gone(&n.Answer)
 		n.Texts = spfRecords(&n.Answer)
 		if len(n.Texts) != 1 {
 			return
@@ -257,21 +259,21 @@ func (t *spfTree) follow(b *SPFBranch, domain string, path []string) {
 			b.Answers = answers
 			b.Void4 = answers[0].Absent()
 			b.Void6 = b.Void4
-			t.gone(b.Target, &answers[0])
+			t.gone(&answers[0])
 		}, spfQuestion{b.Target, dns.TypeA})
 	case "a":
 		t.after(func(answers []Answer) {
 			b.Answers = answers
 			b.Void4, b.Void6 = answers[0].Absent(), answers[1].Absent()
 			b.addNets(answers)
-			t.gone(b.Target, &answers[0])
+			t.gone(&answers[0])
 		}, spfQuestion{b.Target, dns.TypeA}, spfQuestion{b.Target, dns.TypeAAAA})
 	case "mx":
 		t.after(func(answers []Answer) {
 			b.Answers = answers
 			b.Void4 = answers[0].Absent()
 			b.Void6 = b.Void4
-			t.gone(b.Target, &answers[0])
+			t.gone(&answers[0])
 			b.Hosts = mxHosts(&answers[0])
 			var questions []spfQuestion
 			for _, host := range b.Hosts[:min(len(b.Hosts), spfHosts)] {
@@ -280,6 +282,9 @@ func (t *spfTree) follow(b *SPFBranch, domain string, path []string) {
 			t.after(func(answers []Answer) {
 				b.Answers = append(b.Answers, answers...)
 				b.addNets(answers)
+				for i := range answers {
+					t.gone(&answers[i])
+				}
 			}, questions...)
 		}, spfQuestion{b.Target, dns.TypeMX})
 	case "include", "redirect":
@@ -318,19 +323,33 @@ func (b *SPFBranch) addNets(answers []Answer) {
 }
 
 // gone asks whether a name that does not exist can be registered.
-func (t *spfTree) gone(name string, a *Answer) {
-	if a.State != NXDomain || len(a.Chain) > 0 {
+func (t *spfTree) gone(a *Answer) {
+	org := goneDomain(a)
+	if org == "" || org == t.org {
 		return
 	}
-	org := dmarc.OrganizationalDomain(name)
-	if org == t.org || !strings.Contains(org, ".") {
+	if _, known := t.found.Registrable[org]; known {
 		return
 	}
-	if org == name {
-		t.found.Registrable[org] = *a
-		return
-	}
+	t.found.Registrable[org] = Answer{}
 	t.after(func(answers []Answer) { t.found.Registrable[org] = answers[0] }, spfQuestion{org, dns.TypeSOA})
+}
+
+// goneDomain returns the registrable domain of the name that an answer says
+// does not exist: the one asked for, or the last of its aliases.
+func goneDomain(a *Answer) string {
+	if a.State != NXDomain {
+		return ""
+	}
+	name := a.Name
+	if len(a.Chain) > 0 {
+		name = a.Chain[len(a.Chain)-1]
+	}
+	org := dmarc.OrganizationalDomain(strings.ToLower(strings.TrimSuffix(name, ".")))
+	if !strings.Contains(org, ".") {
+		return ""
+	}
+	return org
 }
 
 func gatherSPF(ctx context.Context, g *gatherer) {

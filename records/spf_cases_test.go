@@ -124,6 +124,9 @@ out AAAA 2001:db8::2
 	with(spfCase("unregistered below", "v=spf1 include:spf-provider-old.test -all", "", ids("spf.unregistered spf.void"), nil), func(c *zoneCase) {
 		c.others = map[string]string{"spf-provider-old.test": txt("@", "v=spf1 a:mail.spf-nobody-has-that.test -all")}
 	}),
+	spfCase("unregistered alias", "v=spf1 a:mail.spf-unregistered-alias.test -all", "mail CNAME x.spf-nobody-has-the-alias.test.\n", ids("spf.unregistered spf.void"), nil),
+	spfCase("unregistered mail host", "v=spf1 mx -all", "@ MX 10 x.spf-nobody-has-the-host.test.\n", ids("spf.unregistered"), ids("spf.void")),
+	spfCase("near miss beside", "v=spf1 mx -all", txt("@", " v=spf1 mx -all"), ids("spf.near_miss"), ids("spf.missing spf.multiple")),
 	spfCase("plus all", "v=spf1 +all", "", ids("spf.plus_all"), ids("spf.ok spf.too_wide")),
 	spfCase("bare all", "v=spf1 mx all", "", ids("spf.plus_all"), ids("spf.ok")),
 	with(spfCase("plus all below", "v=spf1 include:spf-provider-open.test -all", "", ids("spf.plus_all"), ids("spf.ok")), func(c *zoneCase) {

@@ -31,7 +31,7 @@ type SPFOptions struct {
 type SPFVerdict struct {
 	Result      dmarc.Result
 	Term        string // that matched, "" if none did
-	Path        string // the domain whose record holds Term
+	Holder      string // the domain whose record holds Term
 	Reason      string // of a temperror or permerror, and of none
 	Explanation string // of a fail, if the domain publishes one
 	Lookups     int    // terms that were looked up
@@ -117,7 +117,11 @@ func tempError(a *Answer) error {
 // why says why there is no answer.
 func (a *Answer) why() string {
 	why := a.Err
-	if why == "" {
+	switch {
+	case why != "":
+	case a.Loop:
+		why = "the chain of aliases does not end"
+	default:
 		why = dns.RcodeToString[a.Rcode]
 	}
 	if a.EDE != "" {
@@ -172,7 +176,7 @@ func (e *spfEvaluation) check(domain string, explain bool) (v SPFVerdict) {
 		if !matches {
 			continue
 		}
-		v.Term, v.Path, v.Result = t.Text, domain, qualified(t.Qualifier)
+		v.Term, v.Holder, v.Result = t.Text, domain, qualified(t.Qualifier)
 		if v.Result == dmarc.ResultFail && explain {
 			v.Explanation = e.explanation(domain, record)
 		}

@@ -123,9 +123,14 @@ func (j *spfJudge) branch(n *SPFNode, b *SPFBranch, way []spfStep) {
 		}
 	}
 	removed := j.publish(n, n.Record.without(b.Term.Text))
-	if org := dmarc.OrganizationalDomain(b.Target); b.Void4 && b.Target != "" {
+	answers := b.Answers
+	if b.Node != nil {
+		answers = append(answers[:len(answers):len(answers)], b.Node.Answer)
+	}
+	for i := range answers {
+		org := goneDomain(&answers[i])
 		if a, ok := j.f.Registrable[org]; ok && a.State == NXDomain {
-			j.usual("spf.unregistered", domain, append(facts, spfFacts(&a)...), "domain", org, "term", text, "where", n.Domain, "owner", j.owner(n.Domain), "publish", removed)
+			j.usual("spf.unregistered", domain, spfFacts(&answers[i], &a), "domain", org, "term", text, "where", n.Domain, "owner", j.owner(n.Domain), "publish", removed)
 		}
 	}
 	switch {

@@ -12,7 +12,7 @@ var _ = register(
 	Rule{ID: "spf.near_miss", Record: "TXT", Severity: Error, Condition: "text that looks like SPF and is not read as such", Reference: "RFC 7208 section 4.5",
 		What: "`{text}` looks like an SPF record, but {reason}.",
 		Why:  "Receivers pass over it as if it were not there.",
-		Fix:  "Replace it at {subject}."},
+		Fix:  "{advice}"},
 	Rule{ID: "spf.obsolete", Record: "TXT, SPF", Severity: Info, Condition: "record of type SPF, or Sender ID", Reference: "RFC 7208 section 3.1, RFC 4406",
 		What: "{subject} still publishes `{rr}`, which has no use today.",
 		Why:  "Receivers read only the TXT record that begins with v=spf1; two versions of the truth drift apart.",

@@ -243,7 +243,7 @@ func TestSPFVerdictTellsWhichTermMatched(t *testing.T) {
 		{"2001:db8::7", "pass by a of acme.test, 1 lookups, 0 void"},
 	} {
 		v := CheckHost(t.Context(), r, netip.MustParseAddr(c.ip), "x.test", "a@acme.test", SPFOptions{})
-		if got := fmt.Sprintf("%s by %s of %s, %d lookups, %d void", v.Result, v.Term, v.Path, v.Lookups, v.Voids); got != c.want {
+		if got := fmt.Sprintf("%s by %s of %s, %d lookups, %d void", v.Result, v.Term, v.Holder, v.Lookups, v.Voids); got != c.want {
 			t.Errorf("%s: %s; want %s", c.ip, got, c.want)
 		}
 	}
