@@ -2,7 +2,6 @@ package records
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -67,72 +66,6 @@ type Direct interface {
 	Ask(ctx context.Context, server netip.AddrPort, name string, qtype uint16) Answer
 }
 
-// why says why a lookup failed: the RCODE or what went wrong, and the extended
-// error.
-func (a *Answer) why() string {
-	text := a.Err
-	switch {
-	case a.Loop:
-		text = "the chain of aliases does not end"
-	case text == "":
-		text = rcodeName(a.Rcode)
-	}
-	if a.EDE != "" {
-		text += ", " + a.EDE
-	}
-	return text
-}
-
-func rcodeName(rcode int) string {
-	if name := dns.RcodeToString[rcode]; name != "" {
-		return name
-	}
-	return fmt.Sprintf("RCODE %d", rcode)
-}
-
-// maxFact bounds the text of a Fact.
-const maxFact = 4096
-
-// fact is what an answer says, for a Finding.
-func (a *Answer) fact() Fact {
-	f := Fact{Name: a.Name, Type: typeName(a.Type)}
-	var parts []string
-	if a.Chain != nil {
-		parts = append(parts, "alias: "+strings.Join(a.Chain, " -> "))
-	}
-	switch a.State {
-	case Found:
-		size := 0
-		for _, rr := range a.RRs {
-			text := rr.String()
-			if size += len(text); size > maxFact {
-				parts = append(parts, fmt.Sprintf("and more, %d in all", len(a.RRs)))
-				break
-			}
-			// Owner, TTL, class and type are known.
-			if fields := strings.SplitN(text, "\t", 5); len(fields) == 5 {
-				text = fields[4]
-			}
-			parts = append(parts, text)
-		}
-	case NXDomain:
-		parts = append(parts, "NXDOMAIN")
-	case NoData:
-		parts = append(parts, "no records")
-	default:
-		parts = append(parts, "failed: "+a.why())
-	}
-	f.Answer = strings.Join(parts, "\n")
-	return f
-}
-
-func typeName(qtype uint16) string {
-	if name := dns.TypeToString[qtype]; name != "" {
-		return name
-	}
-	return fmt.Sprintf("TYPE%d", qtype)
-}
-
 // bareName is a name as Answer has it: in lower case, without the final dot.
 func bareName(name string) string {
 	if dns.IsFqdn(name) {
@@ -146,67 +79,7 @@ func bareName(name string) string {
 func characterStrings(rr *dns.TXT) []string {
 	strs := make([]string, len(rr.Txt))
 	for i, s := range rr.Txt {
-		strs[i] = unescape(s)
+		strs[i] = unescapeText(s)
 	}
 	return strs
-}
-
-// texts returns the TXT records of an answer, the strings of each joined
-// without a separator.
-func (a *Answer) texts() []string {
-	var all []string
-	for _, rr := range a.RRs {
-		if rr, ok := rr.(*dns.TXT); ok {
-			all = append(all, strings.Join(characterStrings(rr), ""))
-		}
-	}
-	return all
-}
-
-// unescape undoes the escapes of a zone file: \DDD and \X.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	digit := func(c byte) bool { return '0' <= c && c <= '9' }
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c == '\\' && i+1 < len(s) {
-			if i+3 < len(s) && digit(s[i+1]) && digit(s[i+2]) && digit(s[i+3]) {
-				c = (s[i+1]-'0')*100 + (s[i+2]-'0')*10 + (s[i+3] - '0')
-				i += 3
-			} else {
-				i++
-				c = s[i]
-			}
-		}
-		b = append(b, c)
-	}
-	return string(b)
-}
-
-// zoneText writes a text as the data of a TXT record in a zone file: quoted,
-// in strings of at most 255 octets.
-func zoneText(text string) string {
-	var b strings.Builder
-	for i := 0; i == 0 || i < len(text); i += 255 {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteByte('"')
-		for _, c := range []byte(text[i:min(i+255, len(text))]) {
-			switch {
-			case c == '"' || c == '\\':
-				b.WriteByte('\\')
-				b.WriteByte(c)
-			case c < ' ' || c > '~':
-				fmt.Fprintf(&b, `\%03d`, c)
-			default:
-				b.WriteByte(c)
-			}
-		}
-		b.WriteByte('"')
-	}
-	return b.String()
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/miekg/dns"
 )
 
 // A zoneCase is a domain with its zones, and what Check must find in them. All
@@ -23,6 +25,17 @@ type zoneCase struct {
 	o        Options // what Lookup is told; the resolver is filled in
 	want     []string
 	not      []string
+
+	// What in-memory zones cannot show is shown by real servers only.
+	live    bool
+	signing string // how zone is signed, in lines of a policy of Knot
+	noDS    bool   // zone is signed, and its parent has no DS
+	badDS   bool   // the parent has a DS of another key
+	// fails are names for which, with all below them, there is no answer.
+	fails []string
+	// servers are what single name servers answer, by their addresses; all
+	// others serve the zones.
+	servers map[string]dns.HandlerFunc
 }
 
 // cases are those of all kinds; each file with cases adds its own.
@@ -89,11 +102,17 @@ func (c *zoneCase) holdAgainst(t *testing.T, findings []Finding) {
 
 func TestCasesInMemory(t *testing.T) {
 	for _, c := range cases {
+		if c.live {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			r := newZoneResolver(t, c.zones())
 			r.unsigned[c.domain] = c.unsigned
+			for _, name := range c.fails {
+				r.broken[name] = Answer{Rcode: dns.RcodeServerFailure}
+			}
 			o := c.o
-			o.Resolver = r
+			o.Resolver, o.Documentation = r, true
 			p, err := Lookup(t.Context(), c.domain, o)
 			if err != nil {
 				t.Fatal(err)
