@@ -29,6 +29,12 @@ type Options struct {
 	// LowTTLSince is since when history shows TTLs under five minutes; zero
 	// where there is no history.
 	LowTTLSince time.Time
+	// SerialsDifferSince is since when history shows name servers with
+	// different serials; zero where there is no history.
+	SerialsDifferSince time.Time
+	// RandomLabel is a label that nobody publishes, to find wildcards with;
+	// "": one is made up.
+	RandomLabel string
 	// Documentation addresses (RFC 5737, RFC 3849) are taken for public ones:
 	// for tests.
 	Documentation bool
@@ -92,8 +98,18 @@ func Check(p *Published) []Finding {
 		return checkName(p)
 	}
 	var all []Finding
+	failed := map[string]bool{} // a lookup that failed is told of once, whoever wanted it
 	for _, kind := range kinds {
-		all = append(all, kind.check(p)...)
+		for _, f := range kind.check(p) {
+			if f.ID == "dns.lookup_failed" {
+				key := f.Subject + " " + f.Value("type")
+				if failed[key] {
+					continue
+				}
+				failed[key] = true
+			}
+			all = append(all, f)
+		}
 	}
 	return all
 }

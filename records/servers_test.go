@@ -409,6 +409,10 @@ func (d directTo) Ask(ctx context.Context, server netip.AddrPort, name string, q
 	return a
 }
 
+func (d directTo) Recurses(ctx context.Context, server netip.AddrPort, name string) bool {
+	return d.client.Recurses(ctx, d.to(server), name)
+}
+
 // A world is zones that can be served together, and the cases that they are of.
 type world struct {
 	zones map[string]*servedZone
@@ -485,6 +489,7 @@ func TestCasesThroughRealServers(t *testing.T) {
 			}
 			for _, c := range w.cases {
 				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
 					direct := directTo{client, s.knot, map[netip.Addr]netip.AddrPort{}}
 					for addr, handler := range c.servers {
 						direct.other[netip.MustParseAddr(addr)] = netip.MustParseAddrPort(serve(t, handler))
