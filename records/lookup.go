@@ -102,7 +102,7 @@ func Check(p *Published) []Finding {
 	for _, kind := range kinds {
 		for _, f := range kind.check(p) {
 			if f.ID == "dns.lookup_failed" {
-				key := f.Subject + " " + f.Value("type")
+				key := f.Subject + " " + f.Value("type") + " " + f.Value("rcode")
 				if failed[key] {
 					continue
 				}

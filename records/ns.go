@@ -184,6 +184,27 @@ func (a *AskedServer) silent() bool {
 	return a.SOA.State == Failed && a.SOA.Rcode == 0 && a.SOA.Referral == nil
 }
 
+// deafFamilies returns the families of addresses over which no server answers
+// us, which says more about our network than about theirs.
+func (n *NameFound) deafFamilies() map[string]bool {
+	deaf := map[string]bool{}
+	for i := range n.Servers {
+		for j := range n.Servers[i].Addresses {
+			a := &n.Servers[i].Addresses[j]
+			silent, known := deaf[familyOf(a.Addr)]
+			deaf[familyOf(a.Addr)] = a.silent() && (silent || !known)
+		}
+	}
+	return deaf
+}
+
+func familyOf(addr netip.Addr) string {
+	if addr.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
 func (n *NameFound) checkServers(p *Published, v *verdicts) {
 	if n.NS.State != Found {
 		return
@@ -197,12 +218,20 @@ func (n *NameFound) checkServers(p *Published, v *verdicts) {
 	if !n.asked {
 		return
 	}
+	deaf := n.deafFamilies()
+	for _, family := range []string{"IPv4", "IPv6"} {
+		if deaf[family] {
+			f := v.add("dns.lookup_failed", n.Zone, "type", "SOA", "rcode", "none of its name servers answers us over "+family, "ede", "")
+			f.Severity = Unknown
+		}
+	}
 	for i := range n.Servers {
 		s := &n.Servers[i]
 		for j := range s.Addresses {
 			a := &s.Addresses[j]
 			at := fmt.Sprintf("%s (%s)", s.Name, a.Addr)
 			switch {
+			case a.silent() && deaf[familyOf(a.Addr)]:
 			case a.silent():
 				v.add("ns.no_answer", s.Name, "zone", n.Zone, "ip", a.Addr.String(), "why", whyFailed(a.SOA)).on(a.SOA)
 			case !a.authoritative():

@@ -113,7 +113,7 @@ type question struct {
 // or asks. What is asked for one caller goes on when that caller leaves, as
 // others may wait for it.
 func (c *Client) once(ctx context.Context, q question, ask func(context.Context) Answer) Answer {
-	if _, ok := dns.IsDomainName(q.name); !ok {
+	if _, ok := dns.IsDomainName(dns.Fqdn(q.name)); !ok {
 		return Answer{Name: q.name, Type: q.qtype, At: time.Now().UTC(), Err: "not a name that DNS can hold"}
 	}
 	if a, ok := c.cache.get(q, time.Now()); ok {

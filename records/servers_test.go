@@ -307,6 +307,7 @@ func (s *servers) startUnbound(t testing.TB, ctx context.Context, unbound string
     do-not-query-localhost: no
     module-config: "validator iterator"
     ede: yes
+    aggressive-nsec: no
     outbound-msg-retry: 2
     trust-anchor-file: "%[1]s/anchor"
     local-zone: "test." nodefault
