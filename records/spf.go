@@ -32,6 +32,8 @@ type SPFFound struct {
 	// Where the domain has no record:
 	Elsewhere []Answer // TXT of names at which one is published by mistake
 	MX        Answer   // of the domain
+
+	documentation bool // addresses of documentation are public
 }
 
 // An SPFNode is a domain whose record is in the tree.
@@ -74,7 +76,7 @@ type SPFSender struct {
 
 // Bounds on the tree. What goes beyond any of them is a permerror many times over.
 const (
-	maxSPFQuestions = 400
+	maxSPFQuestions = 150
 	maxSPFInFlight  = 64
 	maxSPFDepth     = 16
 	maxSPFNodes     = 100
@@ -311,14 +313,12 @@ func staticName(spec, domain string) (string, bool) {
 }
 
 func (b *SPFBranch) addNets(answers []Answer) {
-	for i := range answers {
-		for _, addr := range addresses(&answers[i]) {
-			bits := b.Term.Bits4
-			if addr.Is6() {
-				bits = b.Term.Bits6
-			}
-			b.Nets = append(b.Nets, netip.PrefixFrom(addr, bits).Masked())
+	for _, addr := range addresses(answers...) {
+		bits := b.Term.Bits4
+		if addr.Is6() {
+			bits = b.Term.Bits6
 		}
+		b.Nets = append(b.Nets, netip.PrefixFrom(addr, bits).Masked())
 	}
 }
 
@@ -354,7 +354,7 @@ func goneDomain(a *Answer) string {
 
 func gatherSPF(ctx context.Context, g *gatherer) {
 	f := &g.p.SPF
-	f.Registrable = map[string]Answer{}
+	f.Registrable, f.documentation = map[string]Answer{}, g.o.Documentation
 	domain := g.p.Domain
 	t := &spfTree{
 		ask: g.ask, found: f, org: dmarc.OrganizationalDomain(domain),

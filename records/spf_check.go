@@ -3,6 +3,7 @@ package records
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -21,6 +22,8 @@ type spfJudge struct {
 	findings []Finding
 	number   map[string]int
 	seen     map[string]bool
+	// incomplete is set where something could not be looked up.
+	incomplete bool
 }
 
 func checkSPF(p *Published) []Finding {
@@ -77,53 +80,21 @@ func (j *spfJudge) usual(id, subject string, facts []Fact, values ...string) {
 	j.add(id, catalogue[id].Severity, subject, facts, values...)
 }
 
-// unknown says that a question had no answer for now.
+// unknown says that a question had no answer for now. Failures that have a
+// finding of their own are told with the name.
 func (j *spfJudge) unknown(a *Answer) {
-	if a.Err == errUnasked { // told by the limits
+	j.incomplete = true
+	if a.Err == errUnasked || a.Loop || a.Bogus || a.TCPFailed {
 		return
 	}
-	rcode := dns.RcodeToString[a.Rcode]
-	if a.Err != "" {
-		rcode = a.Err
-	}
-	if a.Loop {
-		rcode = a.why()
-	}
-	j.add("dns.lookup_failed", Unknown, a.Name, spfFacts(a), "name", a.Name, "type", dns.TypeToString[a.Type], "rcode", rcode, "ede", a.EDE)
+	j.add("dns.lookup_failed", Unknown, a.Name, spfFacts(a), "type", dns.TypeToString[a.Type], "rcode", whyFailed(*a), "ede", a.EDE)
 }
 
-// spfFacts tells an answer as a fact.
+// spfFacts tells answers as facts.
 func spfFacts(answers ...*Answer) []Fact {
 	var facts []Fact
 	for _, a := range answers {
-		text := ""
-		switch {
-		case a.State == Failed:
-			text = a.why()
-		case a.State == NXDomain:
-			text = "NXDOMAIN"
-		case len(a.RRs) == 0:
-			text = "no records"
-		case a.Type == dns.TypeTXT:
-			var texts []string
-			for _, strs := range txtStrings(a) {
-				for i, s := range strs {
-					strs[i] = `"` + shown(s) + `"`
-				}
-				texts = append(texts, strings.Join(strs, " "))
-			}
-			text = strings.Join(texts, "\n")
-		default:
-			var texts []string
-			for _, rr := range a.RRs {
-				texts = append(texts, strings.TrimPrefix(rr.String(), rr.Header().String()))
-			}
-			text = strings.Join(texts, "\n")
-		}
-		if len(text) > maxRewritten {
-			text = strings.ToValidUTF8(text[:maxRewritten], "") + "…"
-		}
-		facts = append(facts, Fact{a.Name, dns.TypeToString[a.Type], text})
+		facts = append(facts, factOf(*a))
 	}
 	return facts
 }
@@ -172,7 +143,7 @@ func (j *spfJudge) publish(n *SPFNode, text string) string {
 	if !j.own(n.Domain) {
 		return ""
 	}
-	return zoneTXT(n.Domain, text)
+	return zoneSPF(n.Domain, text)
 }
 
 func (j *spfJudge) obsolete() {
@@ -197,7 +168,7 @@ func (j *spfJudge) missing(meant string) {
 	if text == "" {
 		text = suggestedSPF(j.p)
 	}
-	j.usual("spf.missing", j.p.Domain, spfFacts(&j.f.Root.Answer), "suggested", text, "publish", zoneTXT(j.p.Domain, text))
+	j.usual("spf.missing", j.p.Domain, spfFacts(&j.f.Root.Answer), "suggested", text, "publish", zoneSPF(j.p.Domain, text))
 }
 
 func (j *spfJudge) multiple() {
@@ -206,7 +177,7 @@ func (j *spfJudge) multiple() {
 		records = append(records, parseSPF(strs))
 	}
 	text := mergedSPF(records)
-	j.usual("spf.multiple", j.p.Domain, spfFacts(&j.f.Root.Answer), "n", itoa(len(records)), "merged", text, "publish", zoneTXT(j.p.Domain, text))
+	j.usual("spf.multiple", j.p.Domain, spfFacts(&j.f.Root.Answer), "n", itoa(len(records)), "merged", text, "publish", zoneSPF(j.p.Domain, text))
 }
 
 // seam returns the parts of a term on both sides of the end of a string.
@@ -384,7 +355,7 @@ func (r *SPFRecord) allLast() string {
 // net judges an ip4 or ip6 term.
 func (j *spfJudge) net(n *SPFNode, t *SPFTerm, nets map[netip.Prefix]string, facts []Fact) {
 	text, masked := shown(t.Text), t.Net.Masked()
-	if unused, ok := neverSends(masked); ok {
+	if unused, ok := neverSends(masked, j.f.documentation); ok {
 		j.usual("spf.private_address", n.Domain, facts, "term", text, "net", unused.String(), "publish", j.publish(n, n.Record.without(t.Text)))
 		return
 	}
@@ -410,29 +381,20 @@ func (j *spfJudge) net(n *SPFNode, t *SPFTerm, nets map[netip.Prefix]string, fac
 	}
 }
 
-// notSending are networks that no mail on the Internet comes from (RFC 6890).
-// Those for documentation are not among them: they stand in examples and tests
-// for networks that are used.
-var notSending = func() []netip.Prefix {
-	var nets []netip.Prefix
-	for _, s := range []string{
-		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16",
-		"198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
-		"::/128", "::1/128", "::ffff:0:0/96", "64:ff9b:1::/48", "100::/64", "fc00::/7", "fe80::/10", "ff00::/8",
-	} {
-		nets = append(nets, netip.MustParsePrefix(s))
+// neverSends returns the part of the address space that a network lies in, if
+// no mail on the Internet comes from there (RFC 6890).
+func neverSends(n netip.Prefix, documented bool) (netip.Prefix, bool) {
+	inside := func(r netip.Prefix) bool { return r.Bits() <= n.Bits() && r.Contains(n.Addr()) }
+	if documented && slices.ContainsFunc(documentation, inside) {
+		return netip.Prefix{}, false
 	}
-	return nets
-}()
-
-// neverSends returns the unused network that a network lies in.
-func neverSends(n netip.Prefix) (netip.Prefix, bool) {
-	for _, unused := range notSending {
-		if unused.Bits() <= n.Bits() && unused.Contains(n.Addr()) {
-			return unused, true
+	for _, ranges := range [][]netip.Prefix{documentation, notPublic} {
+		if i := slices.IndexFunc(ranges, inside); i >= 0 {
+			return ranges[i], true
 		}
 	}
-	return netip.Prefix{}, false
+	// Of IPv6, all outside of what is handed out.
+	return n, n.Addr().Is6() && n.Bits() >= public6[0].Bits() && !within(n.Addr(), public6)
 }
 
 // size judges the length of the record and of the whole answer, as it is

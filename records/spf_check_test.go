@@ -213,7 +213,7 @@ func TestSPFNearMisses(t *testing.T) {
 		{"spf1 mx -all", `it begins with "spf1" in place of v=spf1 and a blank`, "v=spf1 mx -all"},
 		{"=spf1 mx -all", `it begins with "=spf1" in place of v=spf1 and a blank`, "v=spf1 mx -all"},
 	} {
-		if reason, meant := nearMiss([]string{c.text}); reason != c.reason || meant != c.meant {
+		if reason, meant := spfNearMiss([]string{c.text}); reason != c.reason || meant != c.meant {
 			t.Errorf("%q: %q %q, want %q %q", c.text, reason, meant, c.reason, c.meant)
 		}
 	}

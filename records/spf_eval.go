@@ -115,20 +115,7 @@ func tempError(a *Answer) error {
 }
 
 // why says why there is no answer.
-func (a *Answer) why() string {
-	why := a.Err
-	switch {
-	case why != "":
-	case a.Loop:
-		why = "the chain of aliases does not end"
-	default:
-		why = dns.RcodeToString[a.Rcode]
-	}
-	if a.EDE != "" {
-		why += " (" + a.EDE + ")"
-	}
-	return why
-}
+func (a *Answer) why() string { return strings.TrimSpace(whyFailed(*a) + " " + a.EDE) }
 
 func (v *SPFVerdict) set(err error) SPFVerdict {
 	e := err.(*spfError)
@@ -239,36 +226,11 @@ func txtStrings(a *Answer) [][]string {
 		}
 		plain := make([]string, len(strs))
 		for i, s := range strs {
-			plain[i] = unescaped(s)
+			plain[i] = unescapeText(s)
 		}
 		all = append(all, plain)
 	}
 	return all
-}
-
-// unescaped undoes the escapes of the presentation format (RFC 1035, section
-// 5.1), in which the library keeps character-strings.
-func unescaped(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
-			b = append(b, s[i])
-			continue
-		}
-		if i+3 < len(s) && isDigit(s[i+1]) && isDigit(s[i+2]) && isDigit(s[i+3]) {
-			if n, _ := strconv.Atoi(s[i+1 : i+4]); n < 256 {
-				b = append(b, byte(n))
-				i += 3
-				continue
-			}
-		}
-		i++
-		b = append(b, s[i])
-	}
-	return string(b)
 }
 
 // count counts a term that is looked up.
@@ -411,30 +373,12 @@ func (e *spfEvaluation) matchHost(host string, t *SPFTerm, counted bool) (bool, 
 			return false, err
 		}
 	}
-	for _, addr := range addresses(&a) {
+	for _, addr := range addresses(a) {
 		if netip.PrefixFrom(addr, bits).Masked().Contains(e.ip) {
 			return true, nil
 		}
 	}
 	return false, nil
-}
-
-// addresses returns the addresses of an answer.
-func addresses(a *Answer) []netip.Addr {
-	var addrs []netip.Addr
-	for _, rr := range a.RRs {
-		switch rr := rr.(type) {
-		case *dns.A:
-			if addr, ok := netip.AddrFromSlice(rr.A); ok {
-				addrs = append(addrs, addr.Unmap())
-			}
-		case *dns.AAAA:
-			if addr, ok := netip.AddrFromSlice(rr.AAAA); ok {
-				addrs = append(addrs, addr)
-			}
-		}
-	}
-	return addrs
 }
 
 // confirmed returns the names of the address that lead back to it (RFC 7208,
@@ -463,7 +407,7 @@ func (e *spfEvaluation) confirmed() []string {
 			continue
 		}
 		forward := e.r.Lookup(e.ctx, name, qtype)
-		for _, addr := range addresses(&forward) {
+		for _, addr := range addresses(forward) {
 			if addr == e.ip {
 				e.names = append(e.names, name)
 				break

@@ -69,7 +69,7 @@ func (j *spfJudge) limits() {
 // slimmer is the domain's own record with fewer lookups, if it can have fewer.
 func (j *spfJudge) slimmer() string {
 	if text := j.f.Root.slimmer(j.own); text != "" {
-		return zoneTXT(j.p.Domain, text)
+		return zoneSPF(j.p.Domain, text)
 	}
 	return ""
 }
@@ -292,20 +292,20 @@ func (j *spfJudge) sources() {
 		}
 		term := addressTerm(s.Sender.Addr)
 		j.usual("spf.source_missing", j.p.Domain, spfFacts(&root.Answer), "ip", s.Sender.Addr.Unmap().String(), "host", shown(host),
-			"result", s.Verdict.Result.String(), "term", term, "publish", zoneTXT(j.p.Domain, root.Record.with(term)))
+			"result", s.Verdict.Result.String(), "term", term, "publish", zoneSPF(j.p.Domain, root.Record.with(term)))
 	}
 }
 
 // ok says that all is well, if nothing contradicts.
 func (j *spfJudge) ok() {
 	for i := range j.findings {
-		if s := j.findings[i].Severity; s == Error || s == Unknown {
+		if j.findings[i].Severity == Error {
 			return
 		}
 	}
 	r := j.f.Root.Record
 	all, redirect := r.term("all"), r.term("redirect")
-	if j.f.Cut || all == nil && redirect == nil || all != nil && all.Qualifier != '-' && all.Qualifier != '~' {
+	if j.f.Cut || j.incomplete || all == nil && redirect == nil || all != nil && all.Qualifier != '-' && all.Qualifier != '~' {
 		return
 	}
 	j.usual("spf.ok", j.p.Domain, spfFacts(&j.f.Root.Answer), "n", itoa(j.f.Lookups), "v", itoa(j.f.Voids))

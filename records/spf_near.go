@@ -11,12 +11,12 @@ import (
 func (j *spfJudge) nearMisses() (first string) {
 	for _, strs := range txtStrings(&j.f.Root.Answer) {
 		text := strings.Join(strs, "")
-		if reason, meant := nearMiss(strs); reason != "" {
+		if reason, meant := spfNearMiss(strs); reason != "" {
 			first = cmp.Or(first, meant)
 			if len(strs) > 1 && isSPF(strs[0]) {
 				_, second := seam(strs, 0)
 				j.usual("spf.strings_glued", j.p.Domain, spfFacts(&j.f.Root.Answer), "term", shown(text[:len(strs[0])]+firstWord(strs[1])),
-					"first", shown(lastWord(strs[0])), "second", shown(second), "publish", zoneTXT(j.p.Domain, meant))
+					"first", shown(lastWord(strs[0])), "second", shown(second), "publish", zoneSPF(j.p.Domain, meant))
 				continue
 			}
 			if len(j.f.Root.Texts) > 0 {
@@ -25,7 +25,7 @@ func (j *spfJudge) nearMisses() (first string) {
 				continue
 			}
 			j.usual("spf.near_miss", j.p.Domain, spfFacts(&j.f.Root.Answer), "text", shown(text), "reason", reason,
-				"advice", "Put the right text in its place.", "publish", zoneTXT(j.p.Domain, meant))
+				"advice", "Put the right text in its place.", "publish", zoneSPF(j.p.Domain, meant))
 		}
 	}
 	for i := range j.f.Elsewhere {
@@ -35,15 +35,15 @@ func (j *spfJudge) nearMisses() (first string) {
 			first = cmp.Or(first, meant)
 			j.usual("spf.near_miss", j.p.Domain, spfFacts(a), "text", shown(strings.Join(strs, "")),
 				"reason", "it stands at "+a.Name+", where no receiver looks for it",
-				"advice", "Publish it at "+j.p.Domain+".", "publish", zoneTXT(j.p.Domain, meant))
+				"advice", "Publish it at "+j.p.Domain+".", "publish", zoneSPF(j.p.Domain, meant))
 		}
 	}
 	return first
 }
 
-// nearMiss says why a text that looks like an SPF record is none, and what was
+// spfNearMiss says why a text that looks like an SPF record is none, and what was
 // meant; "" if it does not look like one, or is one.
-func nearMiss(strs []string) (reason, meant string) {
+func spfNearMiss(strs []string) (reason, meant string) {
 	text := strings.Join(strs, "")
 	if isSPF(text) || len(text) > 64<<10 {
 		return "", ""

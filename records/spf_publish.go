@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// zoneTXT writes a TXT record as a line of a zone file. A long text becomes
+// zoneSPF writes a TXT record as a line of a zone file. A long text becomes
 // several strings, parted before a blank where there is one. Of a text that is
 // far too long for a record it returns "".
-func zoneTXT(name, text string) string {
+func zoneSPF(name, text string) string {
 	if len(text) > maxRewritten || text == "" {
 		return ""
 	}
