@@ -49,6 +49,12 @@ have_fonts() {
 		\( -name '*.ttf' -o -name '*.otf' \) 2>/dev/null | grep -q .
 }
 
+have_dns() {
+	for program in knotd knotc unbound; do
+		have $program || [ -x /usr/sbin/$program ] || return 1
+	done
+}
+
 have_c() { have cc || have gcc || have clang; } # the race detector needs it
 
 missing() {
@@ -57,6 +63,7 @@ missing() {
 	have_dovecot || echo dovecot
 	have_chromium || echo chromium
 	have_fonts || echo fonts
+	have_dns || echo dns
 	have_c || echo c
 }
 
@@ -70,6 +77,8 @@ packages() {
 		debian:dovecot) echo dovecot-imapd ;;
 		debian:chromium) if [ "$id" = ubuntu ]; then echo chromium-browser; else echo chromium; fi ;;
 		debian:fonts) echo fonts-dejavu-core ;;
+		alpine:dns) echo knot knot-utils unbound ;;
+		*:dns) echo knot unbound ;;
 		debian:c) echo gcc libc6-dev ;;
 		fedora:postgresql) echo postgresql-server ;;
 		fedora:fonts) echo dejavu-sans-fonts ;;
