@@ -51,6 +51,7 @@ func commands() []command {
 		{"serve", "", "polls the mailboxes, serves dashboard and API", runServe},
 		{"import", "PATH...", "stores reports from files", runImport},
 		{"parse", "PATH...", "prints what files hold; needs no database", runParse},
+		{"check", "DOMAIN...", "checks what domains publish in DNS; needs no database", runCheck},
 		{"migrate", "", "brings the database schema up to date, or shows it", runMigrate},
 		{"reparse", "", "reads the archived messages again and repairs history", runReparse},
 		{"verify", "[DOMAIN]", "computes all totals anew and compares", runVerify},
