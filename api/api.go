@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/records"
 )
 
 // A Store answers what the API asks. Lists return the cursor of the next page,
@@ -37,6 +38,10 @@ type Store interface {
 	Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.StoredFailure, dmarc.Cursor, error)
 	TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cursor, error)
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
+	// Look returns what the last look at the records of a domain found, and
+	// RecordChanges how they changed; dmarc.ErrNotFound if there was no look.
+	Look(ctx context.Context, domain string) (*records.Result, error)
+	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
 	// Ready returns nil if the database answers and has today's schema.
 	Ready(ctx context.Context) error
 }
@@ -119,6 +124,8 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	get(h, "/domains/{domain}/summary", "get-summary", "Summary of a domain", "Totals of a period, and a series by day, week (by its Monday) or month (by its first day).", a.summary)
 	get(h, "/domains/{domain}/sources", "list-sources", "Sources of a domain", "The addresses that sent mail as the domain, busiest first. Only the busiest of each day are kept by name; others is the exact sum of the rest.", a.sources)
 	get(h, "/domains/{domain}/reporters", "list-reporters", "Reporters of a domain", "Who sent reports about the domain, busiest first.", a.reporters)
+	get(h, "/domains/{domain}/checks", "get-checks", "Checks of what a domain publishes", "What the last look at the DNS records of the domain found: the records, what is wrong with them, why it matters and what to publish. Domains are looked at again and again, at least once a day. 404 before the first look.", a.checks)
+	get(h, "/domains/{domain}/checks/history", "list-record-changes", "How the records of a domain changed", "Sets of DNS records that were seen to have changed, latest first.", a.recordChanges)
 	get(h, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
 	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
 	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/api"
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/records"
 )
 
 var update = flag.Bool("update", false, "rewrite openapi.json")
@@ -49,6 +50,15 @@ func (f *fake) Sources(_ context.Context, q dmarc.TrafficQuery) (dmarc.SourceLis
 	return dmarc.SourceList{Items: []dmarc.SourceTraffic{{Source: netip.MustParseAddr("2001:db8::1"), Tally: sum, FirstDay: day, LastDay: day}}, Total: 1}, "", f.err
 }
 
+func (f *fake) Look(_ context.Context, domain string) (*records.Result, error) {
+	if domain != "a.example" {
+		return nil, dmarc.ErrNotFound
+	}
+	return &records.Result{Domain: domain, Findings: []records.ResultFinding{{ID: "spf.missing", Severity: "error"}}}, nil
+}
+func (f *fake) RecordChanges(context.Context, string, dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error) {
+	return []dmarc.RecordChange{{Name: "a.example", Type: "TXT", Before: []string{"x"}, After: []string{}}}, "", nil
+}
 func (f *fake) Reporters(context.Context, dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error) {
 	return nil, "", f.err
 }
@@ -204,6 +214,7 @@ func TestErrorsAreProblems(t *testing.T) {
 	}{
 		{dmarc.ErrNotFound, "/api/v1/reports/1-1", 404},
 		{dmarc.ErrNotFound, "/api/v1/domains/a.example/sources", 404},
+		{nil, "/api/v1/domains/b.example/checks", 404},
 		{dmarc.ErrBadCursor, "/api/v1/messages?after=x", 400},
 		{context.DeadlineExceeded, "/api/v1/tls", 503},
 		{secret, "/api/v1/failures", 500},
@@ -219,17 +230,19 @@ func TestErrorsAreProblems(t *testing.T) {
 
 func TestListsAnswerEveryEndpoint(t *testing.T) {
 	for path, want := range map[string]string{
-		"/api/v1/domains":                     `"next":"more"`,
-		"/api/v1/domains/a.example/sources":   `"source":"2001:db8::1"`,
-		"/api/v1/domains/a.example/reporters": `{"items":[],"next":null}`,
-		"/api/v1/reports":                     `"id":"1-1"`,
-		"/api/v1/failures":                    `"mail_from":"…@example.com"`,
-		"/api/v1/tls":                         `{"items":[],"next":null}`,
-		"/api/v1/messages":                    `{"items":[],"next":null}`,
-		"/healthz":                            "alive",
-		"/readyz":                             "ready",
-		"/metrics":                            "go_goroutines",
-		"/api/docs":                           "curl",
+		"/api/v1/domains":                          `"next":"more"`,
+		"/api/v1/domains/a.example/sources":        `"source":"2001:db8::1"`,
+		"/api/v1/domains/a.example/reporters":      `{"items":[],"next":null}`,
+		"/api/v1/reports":                          `"id":"1-1"`,
+		"/api/v1/domains/a.example/checks":         `"id":"spf.missing"`,
+		"/api/v1/domains/a.example/checks/history": `"before":["x"],"after":[]`,
+		"/api/v1/failures":                         `"mail_from":"…@example.com"`,
+		"/api/v1/tls":                              `{"items":[],"next":null}`,
+		"/api/v1/messages":                         `{"items":[],"next":null}`,
+		"/healthz":                                 "alive",
+		"/readyz":                                  "ready",
+		"/metrics":                                 "go_goroutines",
+		"/api/docs":                                "curl",
 	} {
 		w := ask(t, &fake{}, "GET", path, "")
 		if w.Code != 200 || !strings.Contains(w.Body.String(), want) || w.Header().Get("X-Content-Type-Options") != "nosniff" {

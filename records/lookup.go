@@ -70,7 +70,8 @@ type Published struct {
 	BIMI   BIMIFound
 	CAA    CAAFound
 
-	Failed []Answer // lookups that failed for now
+	Failed  []Answer    // lookups that failed for now
+	Records []RecordSet // all that was answered, by name and type
 }
 
 // Lookup looks up what a domain publishes. Lookups run side by side, and the
@@ -87,7 +88,7 @@ func Lookup(ctx context.Context, domain string, o Options) (*Published, error) {
 		wg.Go(func() { kind.gather(ctx, g) })
 	}
 	wg.Wait()
-	g.p.Failed = g.failed()
+	g.p.Failed, g.p.Records = g.failed(), g.snapshot()
 	return g.p, ctx.Err()
 }
 

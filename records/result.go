@@ -1,0 +1,224 @@
+package records
+
+import (
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A Result is what was found for a domain, in the form in which it is kept and
+// shown: that of dmarcd check --format json.
+type Result struct {
+	Domain       string          `json:"domain"`
+	CheckedAt    time.Time       `json:"checked_at"`
+	Records      ResultRecords   `json:"records"`
+	Findings     []ResultFinding `json:"findings"`
+	LookupFailed []string        `json:"lookup_failed"` // name and type of each lookup that failed
+}
+
+// ResultFinding is a finding. Message is What, under the name that checks of
+// other programs use.
+type ResultFinding struct {
+	ID        string            `json:"id"`
+	Severity  string            `json:"severity"`
+	Subject   string            `json:"subject"`
+	Value     string            `json:"value"` // the first of Values
+	Message   string            `json:"message"`
+	What      string            `json:"what"`
+	Why       string            `json:"why"`
+	Fix       string            `json:"fix"`
+	Publish   string            `json:"publish"`
+	Reference string            `json:"reference"`
+	Values    map[string]string `json:"values"`
+	Facts     []ResultFact      `json:"facts"`
+}
+
+type ResultFact struct {
+	Name   string `json:"name"`
+	Type   string `json:"type"`
+	Answer string `json:"answer"`
+}
+
+// ResultRecords is what a domain publishes, by kind.
+type ResultRecords struct {
+	Name  *ResultName  `json:"name"`  // null where the domain is no name
+	DMARC *ResultDMARC `json:"dmarc"` // null where a lookup failed
+	SPF   *ResultSPF   `json:"spf"`   // null where a lookup failed, or there is no record
+	Sets  []ResultSet  `json:"sets"`  // everything that was answered, by name and type
+}
+
+// ResultSPF is the SPF record of the domain with all that it leads to.
+type ResultSPF struct {
+	Record  string          `json:"record"`
+	Lookups int             `json:"lookups"` // of ten
+	Voids   int             `json:"voids"`   // of two
+	Tree    []ResultSPFLine `json:"tree"`
+}
+
+// ResultSPFLine is a term.
+type ResultSPFLine struct {
+	Depth  int      `json:"depth"`
+	Number string   `json:"number"`
+	Term   string   `json:"term"`
+	Own    int      `json:"own"`   // lookups of the term itself
+	Cost   int      `json:"cost"`  // with all below it
+	Total  int      `json:"total"` // of the tree up to and with it
+	Result string   `json:"result"`
+	Names  []string `json:"names"`
+	Nets   []string `json:"nets"`
+	Over   bool     `json:"over"` // it crosses the limit of ten
+	Void   int      `json:"void"` // it is the first, second, ... term that finds nothing
+}
+
+// ResultSet is the records of one name and type.
+type ResultSet struct {
+	Name   string   `json:"name"`
+	Type   string   `json:"type"`
+	Values []string `json:"values"`
+	TTL    int64    `json:"ttl"` // seconds
+}
+
+type ResultName struct {
+	Exists      *bool    `json:"exists"` // null where a lookup failed
+	Zone        string   `json:"zone"`
+	NameServers []string `json:"name_servers"`
+	Signed      *bool    `json:"signed"`
+}
+
+type ResultDMARC struct {
+	FoundAt              *string             `json:"found_at"`
+	Record               *string             `json:"record"`
+	Tag                  *string             `json:"tag"`
+	EffectivePolicy      *string             `json:"effective_policy"`
+	OrganizationalDomain string              `json:"organizational_domain"`
+	RFC7489              ResultListed        `json:"rfc7489"` // what receivers of before RFC 9989 find
+	Destinations         []ResultDestination `json:"destinations"`
+}
+
+type ResultListed struct {
+	FoundAt              *string `json:"found_at"`
+	EffectivePolicy      *string `json:"effective_policy"`
+	OrganizationalDomain string  `json:"organizational_domain"`
+}
+
+type ResultDestination struct {
+	Host       string   `json:"host"`
+	URIs       []string `json:"uris"`
+	External   bool     `json:"external"`
+	Authorized *bool    `json:"authorized"`
+}
+
+// NewResult returns what was found, with the texts of the findings.
+func NewResult(p *Published, findings []Finding) *Result {
+	out := &Result{Domain: p.Domain, CheckedAt: p.At.Truncate(time.Second), Findings: []ResultFinding{}, LookupFailed: []string{}}
+	for i := range findings {
+		f := &findings[i]
+		j := ResultFinding{
+			ID: f.ID, Severity: f.Severity.String(), Subject: f.Subject, Message: f.What(), What: f.What(), Why: f.Why(), Fix: f.Fix(),
+			Publish: f.Publish(), Reference: f.Reference(), Values: map[string]string{}, Facts: []ResultFact{},
+		}
+		for i, v := range f.Values {
+			if i == 0 {
+				j.Value = v.Text
+			}
+			j.Values[v.Name] = v.Text
+		}
+		for _, fact := range f.Facts {
+			j.Facts = append(j.Facts, ResultFact(fact))
+		}
+		out.Findings = append(out.Findings, j)
+	}
+	for _, a := range p.Failed {
+		out.LookupFailed = append(out.LookupFailed, a.Name+" "+dns.TypeToString[a.Type])
+	}
+	out.Records = ResultRecords{Name: nameOf(p), DMARC: dmarcOf(p), SPF: spfOf(p), Sets: []ResultSet{}}
+	for _, set := range p.Records {
+		out.Records.Sets = append(out.Records.Sets, ResultSet{set.Name, set.Type, set.Values, int64(set.TTL / time.Second)})
+	}
+	return out
+}
+
+// maxNets bounds how many networks are listed of one term.
+const maxNets = 50
+
+func spfOf(p *Published) *ResultSPF {
+	f := &p.SPF
+	if f.Root == nil || f.Root.Record == nil {
+		return nil
+	}
+	out := &ResultSPF{Record: strings.Join(f.Root.Texts[0], ""), Lookups: f.Lookups, Voids: f.Voids, Tree: []ResultSPFLine{}}
+	for _, l := range f.Lines() {
+		line := ResultSPFLine{Depth: l.Depth, Number: l.Number, Term: l.Text, Own: l.Own, Cost: l.Cost, Total: l.Total, Result: l.Result,
+			Names: append([]string{}, l.Names...), Nets: []string{}, Over: l.Over, Void: l.Void}
+		for i, net := range l.Nets {
+			if i == maxNets {
+				line.Nets = append(line.Nets, "…")
+				break
+			}
+			line.Nets = append(line.Nets, net.String())
+		}
+		out.Tree = append(out.Tree, line)
+	}
+	return out
+}
+
+func nameOf(p *Published) *ResultName {
+	n := &p.Name
+	if n.Invalid != "" {
+		return nil
+	}
+	out := &ResultName{Zone: n.Zone, NameServers: []string{}}
+	if n.SOA.State != Failed {
+		exists := n.SOA.State != NXDomain
+		out.Exists = &exists
+	}
+	for i := range n.Servers {
+		out.NameServers = append(out.NameServers, n.Servers[i].Name)
+	}
+	if n.Zone != "" && n.DS.State != Failed {
+		signed := n.DS.State == Found
+		out.Signed = &signed
+	}
+	return out
+}
+
+func dmarcOf(p *Published) *ResultDMARC {
+	d := &p.DMARC
+	if d.Walk == nil || d.Walk.Failed != nil {
+		return nil
+	}
+	e := &d.Policy
+	out := &ResultDMARC{
+		OrganizationalDomain: e.OrganizationalDomain,
+		RFC7489:              ResultListed{wordOrNull(d.Listed.At), policyOrNull(d.Listed.Policy), d.Listed.OrganizationalDomain},
+		Destinations:         []ResultDestination{},
+	}
+	if e.Record != nil {
+		out.FoundAt, out.Record, out.Tag, out.EffectivePolicy = &e.At, &e.Record.Text, &e.Tag, policyOrNull(e.Policy)
+	}
+	for i := range d.Destinations {
+		to := &d.Destinations[i]
+		j := ResultDestination{Host: to.Host, External: to.External, URIs: []string{}}
+		for _, u := range to.URIs {
+			j.URIs = append(j.URIs, u.Text)
+		}
+		if !to.Unknown && (!to.External || to.TooLong || to.Answer.State != Failed) {
+			authorized := to.Authorized()
+			j.Authorized = &authorized
+		}
+		out.Destinations = append(out.Destinations, j)
+	}
+	return out
+}
+
+func policyOrNull(p dmarc.Policy) *string { return wordOrNull(p.String()) }
+
+func wordOrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
