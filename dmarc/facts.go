@@ -399,6 +399,13 @@ func (f *FactReducer) Days() []SourceDay {
 	return days
 }
 
+// Take returns what was taken in, as Days does, and forgets it.
+func (f *FactReducer) Take() []SourceDay {
+	days := f.Days()
+	clear(f.days)
+	return days
+}
+
 // order sorts cells and marks, and drops the least marks.
 func (s *SourceDay) order() {
 	slices.SortFunc(s.Cells, compareCells)

@@ -101,6 +101,24 @@ type SourceList struct {
 	Pending bool
 }
 
+// SelectorTraffic is the mail that carried signatures with one DKIM key,
+// whether they were valid or not, by the reporters' verdict about it.
+type SelectorTraffic struct {
+	Domain     string // d=
+	Selector   string // s=; "" where reports do not tell
+	Passed     int64  // messages whose signature with the key was valid
+	Tally      Tally
+	LastDay    time.Time
+	LastPassed time.Time // zero if it never was valid
+}
+
+// SelectorList is the keys that sign for a domain, busiest first.
+type SelectorList struct {
+	Items   []SelectorTraffic
+	Others  int64 // messages with signatures of keys beyond the busiest of each day
+	Pending bool  // days are waiting to be summarised again
+}
+
 // ReporterTraffic is what one reporter saw.
 type ReporterTraffic struct {
 	Reporter Reporter
