@@ -49,6 +49,9 @@ func (f *fake) Sources(_ context.Context, q dmarc.TrafficQuery) (dmarc.SourceLis
 	return dmarc.SourceList{Items: []dmarc.SourceTraffic{{Source: netip.MustParseAddr("2001:db8::1"), Tally: sum, FirstDay: day, LastDay: day}}, Total: 1}, "", f.err
 }
 
+func (f *fake) Selectors(context.Context, dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error) {
+	return dmarc.SelectorList{Items: []dmarc.SelectorTraffic{{Domain: "example.com", Selector: "s1", Passed: 2, Tally: dmarc.Tally{Messages: 3}}}, Others: 4}, "", nil
+}
 func (f *fake) Reporters(context.Context, dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error) {
 	return nil, "", f.err
 }

@@ -110,7 +110,7 @@ type selectorKey struct{ signer, selector string }
 type selectorLine struct {
 	selectorKey
 	kind   int16
-	own    bool // a key of the domain's organization that passed, when first seen
+	own    bool // a key of the domain's organization that passed
 	passed int64
 	dmarc.Tally
 }
@@ -292,20 +292,22 @@ func (d *dayReducer) add(r *countedReport, v dmarc.Verdict, each, n, messages in
 		if a.Domain == "" || slices.ContainsFunc(d.row.AuthDKIM[:i], twice) {
 			continue
 		}
+		// Anyone can name keys, and only the domain's owner can make its keys
+		// pass: those are never crowded out.
 		valid := slices.ContainsFunc(d.row.AuthDKIM[i:], func(o dmarc.DKIMResult) bool { return twice(o) && o.Result == dmarc.ResultPass })
+		own := valid && dmarc.OrganizationalDomain(a.Domain) == d.org
 		line := d.selectors[key]
-		if line == nil {
+		switch {
+		case line != nil:
+		case own && d.own < seenSelectors || len(d.selectors)-d.own < seenSelectors:
+			line = &selectorLine{selectorKey: key}
+			d.selectors[key] = line
+		default:
 			line = &d.others
-			// Anyone can name keys, and only the domain's owner can make its keys
-			// pass: those are never crowded out.
-			own := valid && dmarc.OrganizationalDomain(a.Domain) == d.org
-			if own && d.own < seenSelectors || len(d.selectors)-d.own < seenSelectors {
-				line = &selectorLine{selectorKey: key, own: own}
-				d.selectors[key] = line
-				if own {
-					d.own++
-				}
-			}
+		}
+		if own && !line.own && line != &d.others {
+			line.own = true
+			d.own++
 		}
 		line.AddVerdict(v, counted, here)
 		if valid {
@@ -458,6 +460,8 @@ func (s *Store) Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Sele
 	}
 	var next dmarc.Cursor
 	list.Items, next, err = pageOf(lines, q.Limit, func(l dmarc.SelectorTraffic) dmarc.SelectorTraffic { return l },
-		func(l dmarc.SelectorTraffic) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.Domain+" "+l.Selector) })
+		func(l dmarc.SelectorTraffic) dmarc.Cursor {
+			return busiestCursor(l.Tally.Messages, l.Domain+" "+l.Selector)
+		})
 	return list, next, err
 }
