@@ -63,11 +63,19 @@ func freeAddress(t *testing.T) string {
 func serve(t *testing.T, binary, data string, imap *dovecottest.Server) *running {
 	t.Helper()
 	address := freeAddress(t)
-	r := &running{t: t, cmd: exec.Command(binary, "serve"), base: "http://" + address, log: new(bytes.Buffer)}
-	r.cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "DMARCD_DATA_DIR=" + data, "DMARCD_LISTEN=" + address, "DMARCD_LOG_FORMAT=text",
+	return start(t, binary, address, []string{
+		"DMARCD_DATA_DIR=" + data,
 		"DMARCD_IMAP_URL=imap://" + dovecottest.User + "@" + imap.Address + "/INBOX", "DMARCD_IMAP_PASSWORD=" + dovecottest.Password, "DMARCD_IMAP_NAME=reports",
-	}
+	})
+}
+
+// start runs dmarcd serve with further variables.
+func start(t *testing.T, binary, address string, vars []string) *running {
+	t.Helper()
+	r := &running{t: t, cmd: exec.Command(binary, "serve"), base: "http://" + address, log: new(bytes.Buffer)}
+	r.cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "DMARCD_LISTEN=" + address, "DMARCD_LOG_FORMAT=text",
+	}, vars...)
 	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -210,25 +218,23 @@ func (r *running) compare(want truth) {
 	}
 }
 
-// Generated reports are polled from Dovecot while dmarcd is killed again and
-// again, and PostgreSQL once. DMARCD_ACCEPTANCE_REPORTS sets how many there are.
-func TestKilledAtAnyTimeServeEndsWithTheTruth(t *testing.T) {
+// generated makes reports, and returns where they are and what is true of
+// them. DMARCD_ACCEPTANCE_REPORTS sets how many there are.
+func generated(t *testing.T, n string) (dir string, want truth) {
+	t.Helper()
 	generator, _ := filepath.Abs("../../../shared/bin/gencorpus")
 	if _, err := os.Stat(generator); err != nil {
 		t.Skip("SKIPPED: the generator of reports is not there: ../shared/bin/gencorpus beside the repository")
 	}
-	n := "1500"
 	if v := os.Getenv("DMARCD_ACCEPTANCE_REPORTS"); v != "" {
 		n = v
 	}
-	imap := dovecottest.Start(t)
-	dir := t.TempDir()
+	dir = t.TempDir()
 	cmd := exec.Command(generator, "--seed", "11", "--reports", n, "--records-per-report", "15", "--domains", "6", "--days", "40",
 		"--reporters", "12", "--format", "eml", "--out", dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("generating: %v\n%s", err, out)
 	}
-	var want truth
 	text, err := os.ReadFile(filepath.Join(dir, "truth.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -236,19 +242,37 @@ func TestKilledAtAnyTimeServeEndsWithTheTruth(t *testing.T) {
 	if err := json.Unmarshal(text, &want); err != nil {
 		t.Fatal(err)
 	}
-	files := 0
-	err = filepath.WalkDir(filepath.Join(dir, "reports"), func(name string, e fs.DirEntry, err error) error {
+	return dir, want
+}
+
+// eachMail hands over the generated mails.
+func eachMail(t *testing.T, dir string, take func(message []byte)) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(dir, "reports"), func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
 		message, err := os.ReadFile(name)
-		imap.Deliver(t, fmt.Sprintf("%07d.M1P1.host", files), message)
-		files++
+		if err == nil {
+			take(message)
+		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Generated reports are polled from Dovecot while dmarcd is killed again and
+// again, and PostgreSQL once. DMARCD_ACCEPTANCE_REPORTS sets how many there are.
+func TestKilledAtAnyTimeServeEndsWithTheTruth(t *testing.T) {
+	dir, want := generated(t, "1500")
+	imap := dovecottest.Start(t)
+	files := 0
+	eachMail(t, dir, func(message []byte) {
+		imap.Deliver(t, fmt.Sprintf("%07d.M1P1.host", files), message)
+		files++
+	})
 
 	binary, data, all := build(t), filepath.Join(t.TempDir(), "data"), want.Totals["messages"]
 	for i := range int64(10) {

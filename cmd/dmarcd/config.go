@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dmarcd/dmarcd/parse"
+	"github.com/dmarcd/dmarcd/store"
 )
 
 // A config is what dmarcd runs with: defaults, the configuration file and the
@@ -26,7 +27,9 @@ type config struct {
 		Store    bool // failure reports are kept
 		Subjects bool // with the subjects of the samples
 	}
-	Ingest struct {
+	Retention store.Retention
+	Late      string // what happens to reports whose rows would not be kept: count or refuse
+	Ingest    struct {
 		Workers   int // that parse; 0: one for each processor
 		BatchRows int // that are stored in one transaction
 	}
@@ -49,6 +52,10 @@ func defaultConfig(env *environ) *config {
 		Limits:    parse.DefaultLimits,
 	}
 	c.Ingest.BatchRows = 5_000
+	// Rows stay unless that is asked for: who imports the reports of years
+	// wants to see them. Failure reports are about people.
+	c.Retention = store.Retention{Raw: 400 * hoursOfDay, Failures: 90 * hoursOfDay}
+	c.Late = "count"
 	c.settings = c.table()
 	return c
 }

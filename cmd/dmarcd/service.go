@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/migrations"
 	"github.com/dmarcd/dmarcd/postgres"
@@ -27,6 +28,8 @@ type service struct {
 	store    *store.Store
 	ingester *ingest.Ingester
 	metrics  *prometheus.Registry // of what the ingester takes in
+
+	retention store.Retention
 }
 
 // stopTime is how long the private server may take to stop. With drainTime, and
@@ -77,6 +80,8 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 		log.Info("migration applied", "number", step.Number, "name", step.Name)
 	}
 	s.store = store.New(s.db, log)
+	s.store.RefuseLate = cfg.Late == "refuse"
+	s.retention = cfg.Retention
 	s.ingester = &ingest.Ingester{
 		Store: s.store, Log: log, Limits: cfg.Limits, Workers: cfg.Ingest.Workers, BatchRows: cfg.Ingest.BatchRows,
 		KeepFailures: cfg.Failure.Store, FailureSubjects: cfg.Failure.Subjects,
@@ -101,12 +106,26 @@ func (s *service) close() error {
 	return s.private.Stop(ctx)
 }
 
+// alone does something as the only one of all processes on the database,
+// until ctx ends.
+func (s *service) alone(ctx context.Context, what string, do func(context.Context)) {
+	for ctx.Err() == nil {
+		err := s.store.Hold(ctx, what, func(ctx context.Context, _ dmarc.Lease) error {
+			do(ctx)
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("this process does not do it any more", "what", what, "error", err)
+		}
+	}
+}
+
 // summarise follows the store with the passes that are kept off the write
 // path, until ctx ends. Under load it leaves the database most of its time.
 func (s *service) summarise(ctx context.Context) {
 	const (
 		settle = 500 * time.Millisecond // for more of the same batch
-		idle   = time.Minute            // for what other processes committed
+		idle   = 20 * time.Second       // for what other processes committed
 		share  = 4                      // of the time is left to others
 	)
 	for ctx.Err() == nil {
@@ -121,6 +140,24 @@ func (s *service) summarise(ctx context.Context) {
 		case <-s.store.Changed():
 		case <-time.After(idle):
 		case <-ctx.Done():
+		}
+	}
+}
+
+// expire makes the partitions of the months to come and removes what is not to
+// be kept any longer, once an hour, until ctx ends.
+func (s *service) expire(ctx context.Context) {
+	for {
+		now := time.Now()
+		err := s.store.Prepare(ctx, now)
+		if err == nil {
+			err = s.store.Expire(ctx, s.retention, now)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("the pass over what is old failed; it will be tried again", "error", err)
+		}
+		if !sleep(ctx, time.Hour) {
+			return
 		}
 	}
 }
