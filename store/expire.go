@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -323,7 +322,44 @@ func (s *Store) expireTotals(ctx context.Context, before time.Time) error {
 			return fmt.Errorf("removing old totals: %w", err)
 		}
 		if len(days) < deletedAtOnce/10 {
-			return s.expireTLS(ctx, before)
+			break
+		}
+	}
+	if err := s.expireMonths(ctx, before); err != nil {
+		return err
+	}
+	return s.expireTLS(ctx, before)
+}
+
+func (s *Store) expireMonths(ctx context.Context, before time.Time) error {
+	const find = `
+		SELECT DISTINCT domain_id, month
+		FROM domain_months
+		WHERE month < $1
+		ORDER BY month, domain_id
+		LIMIT $2`
+	const remove = `
+		DELETE FROM domain_months m
+		USING unnest($1::bigint[], $2::date[]) AS old (domain_id, month)
+		WHERE m.domain_id = old.domain_id AND m.month = old.month`
+	for {
+		rows, _ := s.db.Query(ctx, find, before, deletedAtOnce)
+		var domains []int64
+		var months []time.Time
+		var domain int64
+		var month time.Time
+		_, err := pgx.ForEachRow(rows, []any{&domain, &month}, func() error {
+			domains, months = append(domains, domain), append(months, month)
+			return nil
+		})
+		if err == nil && len(months) > 0 {
+			_, err = s.db.Exec(ctx, remove, domains, months)
+		}
+		if err != nil {
+			return fmt.Errorf("removing old totals: %w", err)
+		}
+		if len(months) < deletedAtOnce {
+			return nil
 		}
 	}
 }
@@ -360,11 +396,11 @@ func (s *Store) expireTLS(ctx context.Context, before time.Time) error {
 
 // sortedDays returns the days of a period for which something holds.
 func sortedDays(period dmarc.Period, holds func(time.Time) bool) []time.Time {
-	var days []time.Time
+	days := []time.Time{} // as an argument, nil would be NULL
 	for day := period.Begin; day.Before(period.End); day = day.AddDate(0, 0, 1) {
 		if holds(day) {
 			days = append(days, day)
 		}
 	}
-	return slices.Clip(days)
+	return days
 }

@@ -87,7 +87,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Verification, erro
 }
 
 // verified are the tables that are compared.
-var verified = []string{"reporter_days", "domain_days", "source_days", "reports"}
+var verified = []string{"reporter_days", "domain_days", "domain_months", "source_days", "reports"}
 
 type verifier struct {
 	s *Store
@@ -122,6 +122,7 @@ func (v *verifier) verifyDomain(ctx context.Context, id int64, name string) erro
 			SELECT date_trunc('month', day) AS month, count(*) AS cells FROM reporter_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), count(*) FROM reports WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM domain_days WHERE domain_id = $1 GROUP BY 1
+			UNION ALL SELECT month, 0 FROM domain_months WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM rows WHERE domain_id = $1 GROUP BY 1
 		) AS parts
@@ -172,7 +173,10 @@ func (v *verifier) verifyPart(ctx context.Context) error {
 			totals := computed.totals()
 			for _, compare := range []func() error{
 				func() error { return v.compareReporters(ctx, tx, computed) },
-				func() error { return v.compareDomains(ctx, tx, totals) },
+				func() error {
+					return v.compareTotals(ctx, tx, "domain_days", "day", ", changes = t.changes + 1", totals)
+				},
+				func() error { return v.compareTotals(ctx, tx, "domain_months", "month", "", byMonth(totals)) },
 				func() error { return v.compareSources(ctx, tx, &pending) },
 				func() error { return v.compareReports(ctx, tx) },
 			} {
