@@ -125,10 +125,11 @@ func (a *API) sources(ctx context.Context, in *struct {
 	Domain
 	Period
 	Page
+	Exact bool `query:"exact" doc:"list every address, rather than the busiest of each day; this reads the rows of reports and takes longer"`
 }) (*SourceList, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Sources(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(a.opts.Now()), Page: in.page()})
+	list, next, err := a.store.Sources(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Exact: in.Exact, Period: in.period(a.opts.Now()), Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing sources")
 	}

@@ -49,6 +49,9 @@ type DomainTraffic struct {
 type TrafficQuery struct {
 	Domain string
 	Period Period
+	// Exact asks for every source rather than the busiest of each day. It
+	// takes longer: the rows are read.
+	Exact bool
 	Page
 }
 

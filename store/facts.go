@@ -81,7 +81,13 @@ func (s *Store) reduceChanged(ctx context.Context, d changedDay, name string) er
 		if err != nil {
 			return err
 		}
-		if d.Dated { // what counts for no day is no evidence
+		h, err := readHorizons(ctx, tx)
+		if err != nil {
+			return err
+		}
+		// What counts for no day is no evidence. Of a day whose rows are gone,
+		// the facts stay as they were; late reports add nothing to them.
+		if d.Dated && !h.noRows(d.Day) {
 			lines, err := s.reduceDay(ctx, tx, d.Domain, name, d.Day)
 			if err != nil {
 				return err
