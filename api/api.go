@@ -29,6 +29,7 @@ type Store interface {
 	Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error)
 	Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error)
 	Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error)
+	Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error)
 	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
 	Report(ctx context.Context, id string) (dmarc.ReportSummary, error)
 	// Alternatives returns the other contents that came under the identity of
@@ -126,6 +127,7 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	get(h, "/domains/{domain}/reporters", "list-reporters", "Reporters of a domain", "Who sent reports about the domain, busiest first.", a.reporters)
 	get(h, "/domains/{domain}/checks", "get-checks", "Checks of what a domain publishes", "What the last look at the DNS records of the domain found: the records, what is wrong with them, why it matters and what to publish. Domains are looked at again and again, at least once a day. 404 before the first look.", a.checks)
 	get(h, "/domains/{domain}/checks/history", "list-record-changes", "How the records of a domain changed", "Sets of DNS records that were seen to have changed, latest first.", a.recordChanges)
+	get(h, "/domains/{domain}/selectors", "list-selectors", "DKIM keys of a domain", "The DKIM keys that signed mail of the domain, by their domain and selector, busiest first. Only the busiest of each day are kept by name; others counts the messages with the rest.", a.selectors)
 	get(h, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
 	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
 	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)

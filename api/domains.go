@@ -125,10 +125,11 @@ func (a *API) sources(ctx context.Context, in *struct {
 	Domain
 	Period
 	Page
+	Exact bool `query:"exact" doc:"list every address, rather than the busiest of each day; this reads the rows of reports and takes longer"`
 }) (*SourceList, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Sources(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(a.opts.Now()), Page: in.page()})
+	list, next, err := a.store.Sources(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Exact: in.Exact, Period: in.period(a.opts.Now()), Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing sources")
 	}
@@ -164,4 +165,43 @@ func (a *API) reporters(ctx context.Context, in *struct {
 	return listOf(list, next, func(r *dmarc.ReporterTraffic) ReporterItem {
 		return ReporterItem{r.Reporter.OrgName, orNull(r.Reporter.Email), totals(r.Tally), r.Reports, dayOrNull(r.LastDay)}
 	}), nil
+}
+
+// SelectorItem is a DKIM key that signed mail.
+type SelectorItem struct {
+	Domain     string  `json:"domain" doc:"d= of the signatures"`
+	Selector   *string `json:"selector" doc:"s= of the signatures; null where reports do not tell"`
+	Passed     int64   `json:"passed" doc:"messages whose signature with the key was valid, whether aligned or not"`
+	Totals     Totals  `json:"totals" doc:"all messages with such a signature"`
+	LastDay    *string `json:"last_day" format:"date"`
+	LastPassed *string `json:"last_passed" format:"date" doc:"last day with a valid signature"`
+}
+
+// SelectorList is a page of DKIM keys.
+type SelectorList struct {
+	Body struct {
+		Items   []SelectorItem `json:"items" nullable:"false"`
+		Next    *string        `json:"next" doc:"cursor of the next page"`
+		Others  int64          `json:"others" doc:"messages with signatures of keys beyond the busiest of each day"`
+		Pending bool           `json:"pending" doc:"very recent reports may be missing"`
+	}
+}
+
+func (a *API) selectors(ctx context.Context, in *struct {
+	Domain
+	Period
+	Page
+}) (*SelectorList, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	list, next, err := a.store.Selectors(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(a.opts.Now()), Page: in.page()})
+	if err != nil {
+		return nil, a.problem(err, "listing DKIM keys")
+	}
+	var out SelectorList
+	out.Body.Items = listOf(list.Items, "", func(s *dmarc.SelectorTraffic) SelectorItem {
+		return SelectorItem{s.Domain, orNull(s.Selector), s.Passed, totals(s.Tally), dayOrNull(s.LastDay), dayOrNull(s.LastPassed)}
+	}).Body.Items
+	out.Body.Next, out.Body.Others, out.Body.Pending = orNull(string(next)), list.Others, list.Pending
+	return &out, nil
 }

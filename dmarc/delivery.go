@@ -26,6 +26,9 @@ type Delivery struct {
 	// Reached is the place up to which everything has been handed over, this
 	// message included. The store commits it with the message.
 	Reached Place
+	// Lease is what the mailbox is read under; the store commits only while it
+	// holds. Zero: nobody else reads there.
+	Lease Lease
 
 	Digest     Digest // of the bytes as they came
 	Raw        Blob   // nil if there are none to keep

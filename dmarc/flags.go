@@ -40,6 +40,7 @@ const (
 	FlagCountsDiffer                          // TLS: the details and the summary differ
 	FlagPossibleDoubleCount                   // another report of the same reporter and period has the same rows
 	FlagOverlaps                              // the period overlaps another report of the same reporter
+	FlagRowsNotKept                           // came after the rows of its month were given up; in totals only
 )
 
 // RowFlags are the deviations of a row.
@@ -99,6 +100,7 @@ var ReportFlagDocs = [...]FlagDoc{
 	{"counts_differ", "the failure details and the summary of a TLS report differ"},
 	{"possible_double_count", "another report of this reporter and period has the same rows"},
 	{"overlaps", "the period overlaps another report of this reporter"},
+	{"rows_not_kept", "the report came when the rows of its month were no longer kept; it counts in totals, its rows are not stored"},
 }
 
 // RowFlagDocs describes the flags of a row, by bit.

@@ -24,6 +24,7 @@ const (
 	OutcomeTooLarge       Outcome = "too_large"
 	OutcomeBomb           Outcome = "bomb_or_too_large"
 	OutcomeTimeout        Outcome = "timeout"
+	OutcomeTooOld         Outcome = "too_old"
 	OutcomeUnreadable     Outcome = "unreadable"
 	OutcomeNotStored      Outcome = "not_stored"
 
@@ -54,6 +55,7 @@ var OutcomeDocs = []struct {
 	{OutcomeTooLarge, "a message, part or report over a limit"},
 	{OutcomeBomb, "unpacks to more than the limits allow"},
 	{OutcomeTimeout, "took longer than the limit allows"},
+	{OutcomeTooOld, "a report about a time that is no longer kept; retention says which"},
 	{OutcomeUnreadable, "the mailbox or the disk would not hand it out"},
 	{OutcomeNotStored, "read, but the database refused it; the raw message is kept"},
 }

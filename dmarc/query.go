@@ -49,6 +49,9 @@ type DomainTraffic struct {
 type TrafficQuery struct {
 	Domain string
 	Period Period
+	// Exact asks for every source rather than the busiest of each day. It
+	// takes longer: the rows are read.
+	Exact bool
 	Page
 }
 
@@ -99,6 +102,24 @@ type SourceList struct {
 	// Pending is true while days are waiting to be summarised again: very
 	// recent reports may be missing.
 	Pending bool
+}
+
+// SelectorTraffic is the mail that carried signatures with one DKIM key,
+// whether they were valid or not, by the reporters' verdict about it.
+type SelectorTraffic struct {
+	Domain     string // d=
+	Selector   string // s=; "" where reports do not tell
+	Passed     int64  // messages whose signature with the key was valid
+	Tally      Tally
+	LastDay    time.Time
+	LastPassed time.Time // zero if it never was valid
+}
+
+// SelectorList is the keys that sign for a domain, busiest first.
+type SelectorList struct {
+	Items   []SelectorTraffic
+	Others  int64 // messages with signatures of keys beyond the busiest of each day
+	Pending bool  // days are waiting to be summarised again
 }
 
 // ReporterTraffic is what one reporter saw.

@@ -78,6 +78,9 @@ type Ingester struct {
 	FailureSubjects  bool // with the subjects of the samples
 	Workers          int  // messages that are parsed side by side; 0: one for each processor
 	BatchRows        int  // rows after which a batch is committed; 0: 5,000
+	// Leases lets Run share mailboxes with other processes; nil if there are
+	// none.
+	Leases Leases
 	// OnFate is told of every message after its commit, one at a time for each
 	// mailbox.
 	OnFate func(d *dmarc.Delivery, f dmarc.Fate)
@@ -425,8 +428,28 @@ const (
 
 // Run passes over a mailbox whenever something new may be there, until ctx
 // ends. After an error it tries again, at first after a second, and every five
-// minutes at last, unless there is progress.
+// minutes at last, unless there is progress. With Leases, it waits while another
+// process reads the mailbox.
 func (in *Ingester) Run(ctx context.Context, box Mailbox) error {
+	if in.Leases == nil {
+		return in.poll(ctx, box)
+	}
+	for ctx.Err() == nil {
+		err := in.Leases.Hold(ctx, "mailbox "+box.Name(), func(ctx context.Context, l dmarc.Lease) error {
+			leased := *in
+			leased.Store = leasedStore{in.Store, l}
+			defer box.Close()
+			return leased.poll(ctx, box)
+		})
+		if err != nil && ctx.Err() == nil {
+			in.Log.Warn("the mailbox is not read by this process any more", "mailbox", box.Name(), "error", err)
+		}
+	}
+	return nil
+}
+
+// poll is Run for a mailbox that nobody else reads.
+func (in *Ingester) poll(ctx context.Context, box Mailbox) error {
 	pause := firstPause
 	for {
 		sum, err := in.Pass(ctx, box)

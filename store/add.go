@@ -109,6 +109,7 @@ type batch struct {
 	reporters map[inDomain]int64 // numbers of reporters, by key
 	reports   []*aggregate       // in the order of the deliveries
 	parts     [][]ledgerPart     // of each delivery, as written to the ledger
+	horizons  horizons
 	rollup    rollup
 }
 
@@ -150,7 +151,10 @@ func (b *batch) add(ctx context.Context) error {
 	if err := b.number(ctx); err != nil {
 		return err
 	}
-	err := pgx.BeginFunc(ctx, b.s.db, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, b.s.db, func(tx pgx.Tx) (err error) {
+		if b.horizons, err = readHorizons(ctx, tx); err != nil {
+			return err
+		}
 		ids, err := b.messageIDs(ctx, tx)
 		if err != nil {
 			return err
@@ -175,7 +179,10 @@ func (b *batch) add(ctx context.Context) error {
 		if err := b.addLedger(ctx, tx); err != nil {
 			return err
 		}
-		return b.movePlaces(ctx, tx)
+		if err := b.movePlaces(ctx, tx); err != nil {
+			return err
+		}
+		return b.fence(ctx, tx)
 	})
 	if err != nil {
 		return fmt.Errorf("adding %d messages: %w", len(b.ds), err)

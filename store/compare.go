@@ -118,21 +118,23 @@ func (v *verifier) compareReporters(ctx context.Context, tx pgx.Tx, computed *ro
 var totalColumns = []string{"rows", "messages", "dmarc_pass", "dkim_aligned", "spf_aligned", "none", "quarantine", "reject",
 	"pass", "unstated", "estimated", "reports"}
 
-func (v *verifier) compareDomains(ctx context.Context, tx pgx.Tx, computed []*total) error {
+// compareTotals compares domain_days or domain_months.
+func (v *verifier) compareTotals(ctx context.Context, tx pgx.Tx, table, day, more string, computed []*total) error {
 	left := make(map[cell][12]int64, len(computed))
 	for _, t := range computed {
 		left[t.cell] = t.columns()
 	}
 	wrong := map[cell][12]int64{}
 	differ := func(k cell, stored, computed []int64) {
-		d := Difference{Table: "domain_days", Line: k.line()}
+		d := Difference{Table: table, Line: k.line()}
 		d.Stored, d.Computed = differing(totalColumns, stored, computed)
 		v.differ(d)
 	}
+	names := strings.Join(totalColumns, ", ")
 	sql := `
-		SELECT day, dated, ` + strings.Join(totalColumns, ", ") + `
-		FROM domain_days
-		WHERE domain_id = $1 AND day >= $2 AND day < $3`
+		SELECT ` + day + `, dated, ` + names + `
+		FROM ` + table + `
+		WHERE domain_id = $1 AND ` + day + ` >= $2 AND ` + day + ` < $3`
 	rows, _ := tx.Query(ctx, sql, v.domain, v.period.Begin, v.period.End)
 	k := cell{domain: v.domain}
 	var stored [12]int64
@@ -141,7 +143,7 @@ func (v *verifier) compareDomains(ctx context.Context, tx pgx.Tx, computed []*to
 		into = append(into, &stored[i])
 	}
 	_, err := pgx.ForEachRow(rows, into, func() error {
-		v.lines["domain_days"]++
+		v.lines[table]++
 		if want := left[k]; stored != want {
 			wrong[k] = want
 			differ(k, stored[:], want[:])
@@ -150,11 +152,11 @@ func (v *verifier) compareDomains(ctx context.Context, tx pgx.Tx, computed []*to
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("reading domain_days: %w", err)
+		return fmt.Errorf("reading %s: %w", table, err)
 	}
 	for k, want := range left {
 		if !zero(want[:]) {
-			v.lines["domain_days"]++
+			v.lines[table]++
 			wrong[k] = want
 			differ(k, nil, want[:])
 		}
@@ -164,20 +166,18 @@ func (v *verifier) compareDomains(ctx context.Context, tx pgx.Tx, computed []*to
 	}
 	for k, want := range wrong {
 		args := []any{v.domain, k.day, k.dated}
-		for _, n := range want {
+		values := ""
+		for i, n := range want {
 			args = append(args, n)
+			values += fmt.Sprintf(", $%d", i+4)
 		}
-		const set = `
-			INSERT INTO domain_days AS t (domain_id, day, dated, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none,
-				quarantine, reject, pass, unstated, estimated, reports)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-			ON CONFLICT (day, domain_id, dated) DO UPDATE
-			SET (rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated, estimated, reports) =
-					(excluded.rows, excluded.messages, excluded.dmarc_pass, excluded.dkim_aligned, excluded.spf_aligned, excluded.none,
-					excluded.quarantine, excluded.reject, excluded.pass, excluded.unstated, excluded.estimated, excluded.reports),
-				changes = t.changes + 1`
+		set := `
+			INSERT INTO ` + table + ` AS t (domain_id, ` + day + `, dated, ` + names + `)
+			VALUES ($1, $2, $3` + values + `)
+			ON CONFLICT (` + day + `, domain_id, dated) DO UPDATE
+			SET (` + names + `) = (excluded.` + strings.Join(totalColumns, ", excluded.") + `)` + more
 		if _, err := tx.Exec(ctx, set, args...); err != nil {
-			return fmt.Errorf("rebuilding domain_days: %w", err)
+			return fmt.Errorf("rebuilding %s: %w", table, err)
 		}
 	}
 	return nil
@@ -204,23 +204,37 @@ func (v *verifier) compareSources(ctx context.Context, tx pgx.Tx, pending *int64
 	sql := `
 		WITH computed (day, dated, kind, source, ` + strings.Join(tallyNames, ", ") + `) AS (` + sourceLines(shared) + `
 		), stored AS (
-			SELECT * FROM source_days WHERE domain_id = @domain AND day >= @begin AND day < @end
+			SELECT * FROM source_days
+			WHERE domain_id = @domain AND day >= @begin AND day < @end AND day <> ALL (@fixed)
+			UNION ALL
+			SELECT domain_id, day, dated, 3, '::', ` + summed(tallyNames) + `
+			FROM source_days
+			WHERE domain_id = @domain AND day >= @begin AND day < @end AND day = ANY (@fixed)
+			GROUP BY domain_id, day, dated
+		), expected AS (
+			SELECT * FROM computed WHERE day <> ALL (@fixed)
+			UNION ALL
+			SELECT day, dated, 3, '::', ` + strings.Join(tallyNames, ", ") + `
+			FROM domain_days
+			WHERE domain_id = @domain AND day >= @begin AND day < @end AND day = ANY (@fixed) AND (rows <> 0 OR messages <> 0)
 		), pending AS (
 			SELECT day, dated FROM domain_days WHERE domain_id = @domain AND day >= @begin AND day < @end AND changes <> summarised
 		), lines AS (
-			SELECT coalesce(stored.day, computed.day) AS day, coalesce(stored.dated, computed.dated) AS dated,
-				coalesce(stored.kind, computed.kind) AS kind, coalesce(stored.source, computed.source) AS source,
+			SELECT coalesce(stored.day, expected.day) AS day, coalesce(stored.dated, expected.dated) AS dated,
+				coalesce(stored.kind, expected.kind) AS kind, coalesce(stored.source, expected.source) AS source,
 				CASE WHEN stored.day IS NOT NULL THEN ARRAY[` + sums("stored") + `] END AS stored_sums,
-				CASE WHEN computed.day IS NOT NULL THEN ARRAY[` + sums("computed") + `] END AS computed_sums
+				CASE WHEN expected.day IS NOT NULL THEN ARRAY[` + sums("expected") + `] END AS computed_sums
 			FROM stored
-			FULL JOIN computed ON computed.day = stored.day AND computed.dated = stored.dated
-				AND computed.kind = stored.kind AND computed.source = stored.source
+			FULL JOIN expected ON expected.day = stored.day AND expected.dated = stored.dated
+				AND expected.kind = stored.kind AND expected.source = stored.source
 		)
 		SELECT day, dated, kind, host(source), stored_sums, computed_sums
 		FROM lines
 		WHERE NOT EXISTS (SELECT FROM pending WHERE pending.day = lines.day AND pending.dated = lines.dated)
 		ORDER BY day, dated, kind, source`
-	rows, _ := tx.Query(ctx, sql, sourceArgs(v.domain, v.period, true, false))
+	args := sourceArgs(v.domain, v.period, true, false)
+	args["fixed"] = v.fixed
+	rows, _ := tx.Query(ctx, sql, args)
 	k := cell{domain: v.domain}
 	var kind int16
 	var source string
@@ -236,6 +250,8 @@ func (v *verifier) compareSources(ctx context.Context, tx pgx.Tx, pending *int64
 			source = "no address"
 		case dmarc.SourceOthers:
 			source = "all others"
+		case sourceSum:
+			source = "all together"
 		}
 		d := Difference{Table: "source_days", Line: k.line() + ", " + source}
 		d.Stored, d.Computed = differing(tallyNames, was, is)
@@ -268,7 +284,15 @@ func (v *verifier) compareSources(ctx context.Context, tx pgx.Tx, pending *int64
 
 // compareReports compares the sums of each report with its rows.
 func (v *verifier) compareReports(ctx context.Context, tx pgx.Tx) error {
-	args := pgx.NamedArgs{"domain": v.domain, "begin": v.period.Begin, "end": v.period.End, "mask": verdictMask}
+	h, err := readHorizons(ctx, tx)
+	if err != nil {
+		return err
+	}
+	begin := v.period.Begin
+	if kept := h[horizonRows]; begin.Before(kept) {
+		begin = kept
+	}
+	args := pgx.NamedArgs{"domain": v.domain, "begin": begin, "end": v.period.End, "mask": verdictMask}
 	sql := `
 		WITH parts AS (
 			SELECT report, verdict & @mask AS verdict, count(*) AS rows, sum(messages) AS messages
@@ -293,7 +317,7 @@ func (v *verifier) compareReports(ctx context.Context, tx pgx.Tx) error {
 	var id int64
 	var name *string
 	var was, is []int64
-	_, err := pgx.ForEachRow(rows, []any{&id, &name, &was, &is}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &name, &was, &is}, func() error {
 		v.lines["reports"]++
 		if was != nil && slices.Equal(was, is) {
 			return nil
@@ -312,6 +336,17 @@ func (v *verifier) compareReports(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("comparing reports with their rows: %w", err)
 	}
 	return nil
+}
+
+// sourceSum stands for all lines of a day whose rows are no longer kept.
+const sourceSum dmarc.SourceKind = 3
+
+func summed(columns []string) string {
+	parts := make([]string, len(columns))
+	for i, c := range columns {
+		parts[i] = "sum(" + c + ")::bigint AS " + c
+	}
+	return strings.Join(parts, ", ")
 }
 
 func coalesced(table string, columns []string) string {

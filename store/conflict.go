@@ -82,7 +82,13 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, domain, number int64, r
 		}
 	}
 	b := newBatch(s, []dmarc.Delivery{{}})
+	if b.horizons, err = readHorizons(ctx, tx); err != nil {
+		return err
+	}
 	if active != target {
+		if b.horizons.noRows(target.day) || active != nil && b.horizons.noRows(active.day) {
+			return dmarc.Refusal("the rows of its month are no longer kept, so that totals could not follow")
+		}
 		if !bytes.Equal(target.hash, rep.Hash[:]) {
 			return dmarc.Refusal("today's parser reads this report otherwise than it was read when it came: run dmarcd reparse, which stores what it reads now, and try again")
 		}

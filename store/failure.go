@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -63,20 +64,27 @@ func (s *Store) Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.Sto
 	if err != nil {
 		return nil, "", err
 	}
-	const sql = `
+	args := after.args(pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1})
+	one, err := s.ofDomain(ctx, "f", q.Domain, args)
+	if errors.Is(err, dmarc.ErrNotFound) {
+		return []dmarc.StoredFailure{}, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	sql := `
 		SELECT f.domain_id, f.id, f.arrived_at, f.received_at, f.seen, f.flags, f.body
 		FROM failure_reports f
 		JOIN domains d ON d.id = f.domain_id
-		WHERE (@domain = '' OR d.name = @domain)
-			AND f.arrived_at >= @begin AND f.arrived_at < @end
-			AND (f.arrived_at, f.domain_id, f.id) < (@at, @after_domain, @after_id)
+		WHERE f.arrived_at >= @begin AND f.arrived_at < @end
+			AND (f.arrived_at, f.domain_id, f.id) < (@at, @after_domain, @after_id)` + one + `
 		ORDER BY f.arrived_at DESC, f.domain_id DESC, f.id DESC
 		LIMIT @limit`
 	type line struct {
 		position
 		dmarc.StoredFailure
 	}
-	rows, _ := s.db.Query(ctx, sql, after.args(pgx.NamedArgs{"domain": q.Domain, "begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}))
+	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
 		var body []byte
 		var flags int64

@@ -259,13 +259,19 @@ func (s *Store) Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.Led
 	if err != nil {
 		return nil, "", err
 	}
-	const sql = selectLedger + `
-		WHERE m.id < @after
-			AND (@mailbox = '' OR b.name = @mailbox)
-			AND (@outcome = '' OR m.outcome = @outcome)
+	args := pgx.NamedArgs{"after": after, "limit": q.Limit + 1}
+	where := ""
+	if q.Mailbox != "" {
+		where, args["mailbox"] = " AND b.name = @mailbox", clean(q.Mailbox)
+	}
+	if q.Outcome != "" {
+		where, args["outcome"] = where+" AND m.outcome = @outcome", clean(string(q.Outcome))
+	}
+	sql := selectLedger + `
+		WHERE m.id < @after` + where + `
 		ORDER BY m.id DESC
 		LIMIT @limit`
-	rows, _ := s.db.Query(ctx, sql, pgx.NamedArgs{"after": after, "mailbox": q.Mailbox, "outcome": string(q.Outcome), "limit": q.Limit + 1})
+	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, scanLedger)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing messages: %w", err)

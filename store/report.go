@@ -93,6 +93,13 @@ func (b *batch) addReports(ctx context.Context, tx pgx.Tx) error {
 			}
 			domain := b.domains[clean(p.Aggregate.Policy.Domain)]
 			days, _ := p.Aggregate.Period.Attribute(b.ds[i].ReceivedAt.Truncate(time.Microsecond))
+			if reason := b.tooOld(days); reason != "" {
+				b.parts[i][j].Kind, b.parts[i][j].Outcome, b.parts[i][j].Reason = "none", dmarc.OutcomeTooOld, reason
+				continue
+			}
+			if b.horizons.noRows(days.Main) {
+				p.Aggregate.Flags |= dmarc.FlagRowsNotKept
+			}
 			b.reports = append(b.reports, &aggregate{
 				delivery: i, part: j, rep: p.Aggregate,
 				domain: domain, reporter: b.reporters[reporterKey(domain, p.Aggregate.Reporter)],
@@ -344,6 +351,9 @@ func (b *batch) settle(ctx context.Context, tx pgx.Tx, a *aggregate, w *rowWrite
 
 	a.outcome = dmarc.OutcomeConflict
 	switch {
+	case b.horizons.noRows(active.day) && active.tally.Rows > 0:
+		a.reason = fmt.Sprintf("another report of the same identity counts (%d messages, this one %d) and cannot be replaced: its rows are no longer kept", active.tally.Messages, a.rep.Tally.Messages)
+		return b.insertReports(ctx, tx, []*aggregate{a}, false)
 	case active.chosen:
 		a.reason = fmt.Sprintf("another report of the same identity was chosen to count (%d messages, this one %d)", active.tally.Messages, a.rep.Tally.Messages)
 		return b.insertReports(ctx, tx, []*aggregate{a}, false)

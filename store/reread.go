@@ -124,6 +124,10 @@ func (r *reread) run(ctx context.Context, o dmarc.RereadOptions) error {
 		return err
 	}
 	err := pgx.BeginFunc(ctx, r.s.db, func(tx pgx.Tx) error {
+		var err error
+		if r.horizons, err = readHorizons(ctx, tx); err != nil {
+			return err
+		}
 		if err := r.lockLedger(ctx, tx); err != nil {
 			return err
 		}
@@ -155,7 +159,7 @@ func (r *reread) run(ctx context.Context, o dmarc.RereadOptions) error {
 			VALUES ($1, $2)
 			ON CONFLICT (name) DO UPDATE
 			SET position = excluded.position, updated_at = now()`
-		_, err := tx.Exec(ctx, reached, o.Pass, o.Reached)
+		_, err = tx.Exec(ctx, reached, o.Pass, o.Reached)
 		return err
 	})
 	if errors.Is(err, errDry) {
@@ -250,6 +254,15 @@ func (r *reread) aggregate(ctx context.Context, tx pgx.Tx, i, j int, old *ledger
 	a.days, _ = rep.Period.Attribute(r.ds[i].ReceivedAt.Truncate(time.Microsecond))
 	c := dmarc.Change{Name: rep.ID, After: rep.Tally}
 
+	if reason := r.tooOld(a.days); reason != "" {
+		if old != nil && old.Report != "" {
+			return *old, dmarc.Change{Name: rep.ID, Kind: dmarc.ChangeRefused, Report: old.Report, Reason: reason}, nil
+		}
+		return ledgerPart{Kind: "none", Outcome: dmarc.OutcomeTooOld, Reason: reason}, dmarc.Change{Name: rep.ID, Kind: dmarc.ChangeNone}, nil
+	}
+	if r.horizons.noRows(a.days.Main) {
+		rep.Flags |= dmarc.FlagRowsNotKept
+	}
 	prevDomain, prev, err := r.previous(ctx, tx, old)
 	if err != nil {
 		return ledgerPart{}, c, err
@@ -268,7 +281,14 @@ func (r *reread) aggregate(ctx context.Context, tx pgx.Tx, i, j int, old *ledger
 		c.Before = prev.tally
 	}
 	isSame := prev != nil && same != nil && prevDomain == domain && prev.id == same.id
+	gone := prev != nil && prev.active && r.horizons.noRows(prev.day) && prev.tally.Rows > 0
 	switch {
+	case gone && isSame:
+		return *old, dmarc.Change{Name: rep.ID, Kind: dmarc.ChangeNone, Report: old.Report}, nil
+	case gone:
+		c.Report, c.Kind = old.Report, dmarc.ChangeLeft
+		c.Reason = "it is read otherwise now, but the rows that were counted are no longer kept, so that they cannot be taken back"
+		return *old, c, nil
 	case isSame:
 		a.id = same.id
 		changed, err := r.refresh(ctx, tx, a, same)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,7 +12,8 @@ import (
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
-// A rollup is what a batch changes in reporter_days and domain_days.
+// A rollup is what a batch changes in reporter_days, domain_days and
+// domain_months.
 type rollup struct {
 	cells map[cell]counts
 	share []int64
@@ -105,10 +107,15 @@ func (r *rollup) write(ctx context.Context, tx pgx.Tx) error {
 	if _, err := tx.Exec(ctx, byReporter, domains, days, reporters, dated, verdicts, rows, messages, estimated, reports); err != nil {
 		return fmt.Errorf("adding to reporter_days: %w", err)
 	}
-	return r.writeDomains(ctx, tx)
+	totals := r.totals()
+	if err := writeTotals(ctx, tx, "domain_days", "day", ", changes = t.changes + 1", totals); err != nil {
+		return err
+	}
+	return writeTotals(ctx, tx, "domain_months", "month", "", byMonth(totals))
 }
 
-// A total is what domain_days holds of a domain and day.
+// A total is what domain_days holds of a domain and day, and domain_months of a
+// month.
 type total struct {
 	cell
 	dmarc.Tally
@@ -140,12 +147,31 @@ func (r *rollup) totals() []*total {
 	return order
 }
 
-// writeDomains adds the sums by domain and day.
-func (r *rollup) writeDomains(ctx context.Context, tx pgx.Tx) error {
-	order := r.totals()
+// byMonth sums totals up by month.
+func byMonth(days []*total) []*total {
+	sums := make(map[cell]*total)
+	var order []*total
+	for _, d := range days {
+		at := cell{domain: d.domain, day: firstOfMonth(d.day), dated: d.dated}
+		t := sums[at]
+		if t == nil {
+			t = &total{cell: at}
+			sums[at] = t
+			order = append(order, t)
+		}
+		t.Merge(d.Tally)
+		t.estimated += d.estimated
+		t.reports += d.reports
+	}
+	return order // the order of the days is that of their months
+}
+
+// writeTotals adds sums to domain_days or domain_months, in the order of their
+// keys.
+func writeTotals(ctx context.Context, tx pgx.Tx, table, day, more string, order []*total) error {
 	n := len(order)
 	days, domains, dated := make([]time.Time, n), make([]int64, n), make([]bool, n)
-	columns := make([][]int64, 12)
+	columns := make([][]int64, len(totalColumns))
 	for i := range columns {
 		columns[i] = make([]int64, n)
 	}
@@ -156,30 +182,19 @@ func (r *rollup) writeDomains(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	args := []any{days, domains, dated}
-	for _, c := range columns {
-		args = append(args, c)
+	arrays, sets := "", ""
+	for i, c := range totalColumns {
+		args = append(args, columns[i])
+		arrays += fmt.Sprintf(", $%d::bigint[]", i+4)
+		sets += fmt.Sprintf(", %s = t.%[1]s + excluded.%[1]s", c)
 	}
-	const sql = `
-		INSERT INTO domain_days AS t (day, domain_id, dated, rows, messages, dmarc_pass, dkim_aligned, spf_aligned,
-			none, quarantine, reject, pass, unstated, estimated, reports)
-		SELECT * FROM unnest($1::date[], $2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-			$8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
-		ON CONFLICT (day, domain_id, dated) DO UPDATE
-		SET rows = t.rows + excluded.rows,
-			messages = t.messages + excluded.messages,
-			dmarc_pass = t.dmarc_pass + excluded.dmarc_pass,
-			dkim_aligned = t.dkim_aligned + excluded.dkim_aligned,
-			spf_aligned = t.spf_aligned + excluded.spf_aligned,
-			none = t.none + excluded.none,
-			quarantine = t.quarantine + excluded.quarantine,
-			reject = t.reject + excluded.reject,
-			pass = t.pass + excluded.pass,
-			unstated = t.unstated + excluded.unstated,
-			estimated = t.estimated + excluded.estimated,
-			reports = t.reports + excluded.reports,
-			changes = t.changes + 1`
+	sql := `
+		INSERT INTO ` + table + ` AS t (` + day + `, domain_id, dated, ` + strings.Join(totalColumns, ", ") + `)
+		SELECT * FROM unnest($1::date[], $2::bigint[], $3::bool[]` + arrays + `)
+		ON CONFLICT (` + day + `, domain_id, dated) DO UPDATE
+		SET ` + strings.TrimPrefix(sets, ", ") + more
 	if _, err := tx.Exec(ctx, sql, args...); err != nil {
-		return fmt.Errorf("adding to domain_days: %w", err)
+		return fmt.Errorf("adding to %s: %w", table, err)
 	}
 	return nil
 }

@@ -59,8 +59,11 @@ func (w *rowWriter) clear() {
 
 // addReport adds the rows of a report, and counts it and them in the rollup.
 func (w *rowWriter) addReport(ctx context.Context, a *aggregate) error {
-	if err := w.b.s.ensureMonth(ctx, "rows", a.days.Main); err != nil {
-		return err
+	late := w.b.horizons.noRows(a.days.Main)
+	if !late {
+		if err := w.b.s.ensureMonth(ctx, "rows", a.days.Main); err != nil {
+			return err
+		}
 	}
 	w.b.rollup.addReport(a.domain, a.reporter, a.days, 1)
 	var tally dmarc.Tally
@@ -71,6 +74,9 @@ func (w *rowWriter) addReport(ctx context.Context, a *aggregate) error {
 		tally.Add(row)
 		verdict := row.Verdict()
 		w.b.rollup.addRow(a.domain, a.reporter, a.days, verdict, row.Count, 1)
+		if late {
+			continue
+		}
 		auth, err := w.auth(a.domain, row)
 		if err != nil {
 			return err

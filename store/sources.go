@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -72,6 +73,21 @@ func (s *Store) summariseDay(ctx context.Context, d changedDay) error {
 			return err
 		}
 		period := dmarc.Period{Begin: d.Day, End: d.Day.AddDate(0, 0, 1)}
+		settled, err := settledDays(ctx, tx, d.Domain, period)
+		if err != nil {
+			return err
+		}
+		const done = `
+			UPDATE domain_days
+			SET summarised = $4
+			WHERE day = $2 AND domain_id = $1 AND dated = $3`
+		if settled(d.Day) {
+			if err := s.sumOthers(ctx, tx, d); err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes)
+			return err
+		}
 		shared := false
 		if d.Dated {
 			if shared, err = shareDays(ctx, tx, d.Domain, period); err != nil {
@@ -89,13 +105,34 @@ func (s *Store) summariseDay(ctx context.Context, d changedDay) error {
 		if _, err = tx.Exec(ctx, sql, sourceArgs(d.Domain, period, d.Dated)); err != nil {
 			return err
 		}
-		const done = `
-			UPDATE domain_days
-			SET summarised = $4
-			WHERE day = $2 AND domain_id = $1 AND dated = $3`
 		_, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes)
 		return err
 	})
+}
+
+// sumOthers keeps the addresses of a day as they were when its rows were given
+// up, and counts what came later as others.
+func (s *Store) sumOthers(ctx context.Context, tx pgx.Tx, d changedDay) error {
+	if _, err := tx.Exec(ctx, "DELETE FROM source_days WHERE domain_id = $1 AND day = $2 AND dated = $3 AND kind = 2", d.Domain, d.Day, d.Dated); err != nil {
+		return err
+	}
+	var rest, filter []string
+	for _, c := range tallyNames {
+		rest = append(rest, "d."+c+" - coalesce(n."+c+", 0)")
+		filter = append(filter, "sum("+c+")::bigint AS "+c)
+	}
+	sql := `
+		INSERT INTO source_days (domain_id, day, dated, kind, source, ` + strings.Join(tallyNames, ", ") + `)
+		SELECT d.domain_id, d.day, d.dated, 2, '::', ` + strings.Join(rest, ", ") + `
+		FROM domain_days d
+		CROSS JOIN (
+			SELECT ` + strings.Join(filter, ", ") + `
+			FROM source_days
+			WHERE domain_id = $1 AND day = $2 AND dated = $3
+		) AS n
+		WHERE d.domain_id = $1 AND d.day = $2 AND d.dated = $3 AND (d.rows <> coalesce(n.rows, 0) OR d.messages <> coalesce(n.messages, 0))`
+	_, err := tx.Exec(ctx, sql, d.Domain, d.Day, d.Dated)
+	return err
 }
 
 // sourceLines is a query for what source_days has to hold about days of a

@@ -24,6 +24,13 @@ import (
 // A Store keeps reports. It may be used by several goroutines, and several
 // processes may use one database.
 type Store struct {
+	// LeaseTime is how long a lease holds without a sign of life; 0 for 20
+	// seconds. It is set before the store is used.
+	LeaseTime time.Duration
+	// RefuseLate refuses reports about days whose rows are no longer kept.
+	// Otherwise they are counted in totals. It is set before the store is used.
+	RefuseLate bool
+
 	db  *pgxpool.Pool
 	log *slog.Logger
 
@@ -194,6 +201,8 @@ func isRace(err error) bool {
 	switch pg.Code {
 	case "40001", "40P01", "23505", "55P03": // serialization, deadlock, unique, lock not available
 		return true
+	case "23514": // the month of a row was given up just now
+		return pg.ConstraintName == "" && (pg.TableName == "rows" || pg.TableName == "raw_messages")
 	}
 	return false
 }

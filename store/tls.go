@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -120,14 +121,21 @@ func (s *Store) TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, d
 	if err != nil {
 		return nil, "", err
 	}
-	const sql = `
+	args := after.args(pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1})
+	one, err := s.ofDomain(ctx, "t", q.Domain, args)
+	if errors.Is(err, dmarc.ErrNotFound) {
+		return []dmarc.StoredTLS{}, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	sql := `
 		SELECT t.domain_id, t.id, t.begins_at, t.ends_at, t.received_at, t.seen, t.flags, t.report_id, t.contact, t.hash,
 			t.policies, d.name, r.org_name
 		FROM tls_reports t
 		JOIN domains d ON d.id = t.domain_id
 		JOIN reporters r ON r.domain_id = t.domain_id AND r.id = t.reporter_id
-		WHERE t.active
-			AND (@domain = '' OR d.name = @domain)
+		WHERE t.active` + one + `
 			AND t.begins_at >= @begin AND t.begins_at < @end
 			AND (t.begins_at, t.domain_id, t.id) < (@at, @after_domain, @after_id)
 		ORDER BY t.begins_at DESC, t.domain_id DESC, t.id DESC
@@ -136,7 +144,7 @@ func (s *Store) TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, d
 		position
 		dmarc.StoredTLS
 	}
-	rows, _ := s.db.Query(ctx, sql, after.args(pgx.NamedArgs{"domain": q.Domain, "begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}))
+	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
 		var hash, policies []byte
 		var flags int64

@@ -59,6 +59,17 @@ func (s *Store) domainID(ctx context.Context, name string) (int64, error) {
 	return id, nil
 }
 
+// ofDomain is a condition that holds a list to one domain, "" for all, and adds
+// its argument.
+func (s *Store) ofDomain(ctx context.Context, table, domain string, args pgx.NamedArgs) (string, error) {
+	if domain == "" {
+		return "", nil
+	}
+	id, err := s.domainID(ctx, domain)
+	args["domain"] = id
+	return " AND " + table + ".domain_id = @domain", err
+}
+
 // Domains returns the domains that reports were stored for, busiest first.
 // Those without messages in the period come last.
 func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
@@ -66,17 +77,20 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 	if err != nil {
 		return nil, "", err
 	}
-	const sql = `
-		WITH page AS (
-			SELECT d.id, d.name,` + tally + `,
-				coalesce(sum(t.reports), 0)::bigint AS reports,
-				coalesce(sum(t.messages), 0)::bigint AS busy
+	args := pgx.NamedArgs{"search": strings.ToLower(clean(q.Search)), "messages": messages, "name": name, "limit": q.Limit + 1}
+	sql := `
+		WITH sums AS (
+			SELECT domain_id, ` + summed(totalColumns) + `
+			FROM (` + trafficOf(q.Period, args) + `) AS parts
+			GROUP BY domain_id
+		), page AS (
+			SELECT d.id, d.name, ` + coalesced("t", tallyNames) + `,
+				coalesce(t.reports, 0) AS reports,
+				coalesce(t.messages, 0) AS busy
 			FROM domains d
-			LEFT JOIN domain_days t ON t.domain_id = d.id AND t.day >= @begin AND t.day < @end
+			LEFT JOIN sums t ON t.domain_id = d.id
 			WHERE d.name <> '' AND (@search = '' OR strpos(d.name, @search) > 0)
-			GROUP BY d.id, d.name
-			HAVING coalesce(sum(t.messages), 0) < @messages
-				OR coalesce(sum(t.messages), 0) = @messages AND d.name > @name
+				AND (coalesce(t.messages, 0) < @messages OR coalesce(t.messages, 0) = @messages AND d.name > @name)
 			ORDER BY busy DESC, d.name
 			LIMIT @limit
 		)
@@ -84,7 +98,7 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 		FROM page
 		LEFT JOIN LATERAL (
 			SELECT day
-			FROM reporter_days
+			FROM domain_days
 			WHERE domain_id = page.id AND messages > 0
 			ORDER BY day DESC
 			LIMIT 1
@@ -95,10 +109,7 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 		dmarc.DomainTraffic
 		id int64
 	}
-	rows, _ := s.db.Query(ctx, sql, pgx.NamedArgs{
-		"begin": q.Period.Begin, "end": q.Period.End, "search": strings.ToLower(clean(q.Search)),
-		"messages": messages, "name": name, "limit": q.Limit + 1,
-	})
+	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
 		var busy int64
 		var last *time.Time
@@ -153,11 +164,9 @@ func policyOf(domain string, text []byte) (*dmarc.PolicyPublished, error) {
 // days yields the dated traffic of domains, by domain and ascending by day.
 func (s *Store) days(ctx context.Context, ids []int64, period dmarc.Period, take func(int64, dmarc.DayTraffic)) error {
 	const sql = `
-		SELECT domain_id, day, sum(estimated) > 0,` + tallyColumns + `
-		FROM reporter_days
-		WHERE domain_id = ANY (@ids) AND day >= @begin AND day < @end AND dated
-		GROUP BY domain_id, day
-		HAVING sum(messages) > 0 OR sum(reports) > 0
+		SELECT domain_id, day, estimated > 0, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated
+		FROM domain_days
+		WHERE domain_id = ANY (@ids) AND day >= @begin AND day < @end AND dated AND (messages > 0 OR reports > 0)
 		ORDER BY domain_id, day`
 	rows, _ := s.db.Query(ctx, sql, pgx.NamedArgs{"ids": ids, "begin": period.Begin, "end": period.End})
 	var id int64
@@ -187,8 +196,8 @@ func (s *Store) Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Domain
 		return sum, err
 	}
 	const undated = `
-		SELECT coalesce(sum(reports), 0)::bigint,` + tallyColumns + `
-		FROM reporter_days
+		SELECT coalesce(sum(reports), 0)::bigint,` + tally + `
+		FROM domain_days
 		WHERE domain_id = @id AND day >= @begin AND day < @end AND NOT dated`
 	var undatedReports int64
 	args := pgx.NamedArgs{"id": id, "begin": q.Period.Begin, "end": q.Period.End}
@@ -198,8 +207,8 @@ func (s *Store) Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Domain
 	sum.Tally.Merge(sum.Undated)
 	const reports = `
 		SELECT coalesce(sum(reports), 0)::bigint
-		FROM reporter_days
-		WHERE domain_id = @id AND day >= @begin AND day < @end AND verdict = 0`
+		FROM domain_days
+		WHERE domain_id = @id AND day >= @begin AND day < @end`
 	if err := s.db.QueryRow(ctx, reports, args).Scan(&sum.Reports); err != nil {
 		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
 	}
@@ -275,6 +284,19 @@ func (s *Store) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Source
 	} else if messages != math.MaxInt64 {
 		return list, "", dmarc.ErrBadCursor
 	}
+	var next dmarc.Cursor
+	page := func(lines []dmarc.SourceTraffic) (err error) {
+		list.Items, next, err = pageOf(lines, q.Limit, func(l dmarc.SourceTraffic) dmarc.SourceTraffic { return l },
+			func(l dmarc.SourceTraffic) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.Source.String()) })
+		return err
+	}
+	if q.Exact {
+		if list, err = s.exactSources(ctx, id, q.Period, messages, after, q.Limit+1); err != nil {
+			return list, "", err
+		}
+		err = page(list.Items)
+		return list, next, err
+	}
 	args := pgx.NamedArgs{"domain": id, "begin": q.Period.Begin, "end": q.Period.End, "messages": messages, "after": after, "limit": q.Limit + 1}
 
 	const rest = `
@@ -324,8 +346,6 @@ func (s *Store) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Source
 	if err != nil {
 		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
 	}
-	var next dmarc.Cursor
-	list.Items, next, err = pageOf(lines, q.Limit, func(l dmarc.SourceTraffic) dmarc.SourceTraffic { return l },
-		func(l dmarc.SourceTraffic) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.Source.String()) })
+	err = page(lines)
 	return list, next, err
 }

@@ -34,6 +34,7 @@ type Verification struct {
 	Domains     int64
 	Lines       map[string]int64 // compared, by table
 	Pending     int64            // days whose sources wait for the pass and were left out
+	Settled     int64            // of reporter_days: lines of days whose rows are no longer kept, taken as they are
 	Differences int64
 	Rebuilt     int64 // of them
 }
@@ -86,7 +87,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Verification, erro
 }
 
 // verified are the tables that are compared.
-var verified = []string{"reporter_days", "domain_days", "source_days", "reports"}
+var verified = []string{"reporter_days", "domain_days", "domain_months", "source_days", "reports"}
 
 type verifier struct {
 	s *Store
@@ -99,6 +100,8 @@ type verifier struct {
 	period dmarc.Period
 	lines  map[string]int64
 	found  []Difference
+	fixed  []time.Time // days that cannot be computed from rows any more
+	taken  int64
 }
 
 // finish has the pass summarise what was found stale.
@@ -119,6 +122,7 @@ func (v *verifier) verifyDomain(ctx context.Context, id int64, name string) erro
 			SELECT date_trunc('month', day) AS month, count(*) AS cells FROM reporter_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), count(*) FROM reports WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM domain_days WHERE domain_id = $1 GROUP BY 1
+			UNION ALL SELECT month, 0 FROM domain_months WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM rows WHERE domain_id = $1 GROUP BY 1
 		) AS parts
@@ -154,9 +158,14 @@ func (v *verifier) verifyDomain(ctx context.Context, id int64, name string) erro
 // refuses, and the part is tried again.
 func (v *verifier) verifyPart(ctx context.Context) error {
 	for try := 1; ; try++ {
-		v.lines, v.found = map[string]int64{}, nil
+		v.lines, v.found, v.taken = map[string]int64{}, nil, 0
 		var pending int64
 		err := pgx.BeginTxFunc(ctx, v.s.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+			settled, err := settledDays(ctx, tx, v.domain, v.period)
+			if err != nil {
+				return err
+			}
+			v.fixed = sortedDays(v.period, settled)
 			computed, err := v.compute(ctx, tx)
 			if err != nil {
 				return err
@@ -164,7 +173,10 @@ func (v *verifier) verifyPart(ctx context.Context) error {
 			totals := computed.totals()
 			for _, compare := range []func() error{
 				func() error { return v.compareReporters(ctx, tx, computed) },
-				func() error { return v.compareDomains(ctx, tx, totals) },
+				func() error {
+					return v.compareTotals(ctx, tx, "domain_days", "day", ", changes = t.changes + 1", totals)
+				},
+				func() error { return v.compareTotals(ctx, tx, "domain_months", "month", "", byMonth(totals)) },
 				func() error { return v.compareSources(ctx, tx, &pending) },
 				func() error { return v.compareReports(ctx, tx) },
 			} {
@@ -176,6 +188,7 @@ func (v *verifier) verifyPart(ctx context.Context) error {
 		})
 		if err == nil {
 			v.Pending += pending
+			v.Settled += v.taken
 			for table, n := range v.lines {
 				v.Lines[table] += n
 			}
@@ -248,12 +261,42 @@ func (v *verifier) compute(ctx context.Context, tx pgx.Tx) (*rollup, error) {
 			return nil, err
 		}
 	}
+	fixed := make(map[time.Time]bool, len(v.fixed))
+	for _, day := range v.fixed {
+		fixed[day] = true
+	}
 	for k := range r.cells {
-		if !v.period.Contains(k.day) {
+		if !v.period.Contains(k.day) || fixed[k.day] {
 			delete(r.cells, k)
 		}
 	}
-	return r, nil
+	return r, v.take(ctx, tx, r)
+}
+
+// take takes the lines of reporter_days as they are of days that cannot be
+// computed any more: what is made of them can be compared still.
+func (v *verifier) take(ctx context.Context, tx pgx.Tx, r *rollup) error {
+	if len(v.fixed) == 0 {
+		return nil
+	}
+	const sql = `
+		SELECT day, reporter_id, dated, verdict, rows, messages, estimated, reports
+		FROM reporter_days
+		WHERE domain_id = $1 AND day >= $2 AND day < $3 AND day = ANY ($4)`
+	k := cell{domain: v.domain}
+	var c counts
+	var verdict int16
+	rows, _ := tx.Query(ctx, sql, v.domain, v.period.Begin, v.period.End, v.fixed)
+	_, err := pgx.ForEachRow(rows, []any{&k.day, &k.reporter, &k.dated, &verdict, &c.rows, &c.messages, &c.estimated, &c.reports}, func() error {
+		k.verdict = dmarc.Verdict(verdict)
+		r.cells[k] = c
+		v.taken++
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading reporter_days: %w", err)
+	}
+	return nil
 }
 
 // eachVerdict yields how many rows of a report share a verdict and a count.

@@ -90,6 +90,8 @@ func TestVerifyNamesWhatIsWrongAndRebuildsIt(t *testing.T) {
 			[]string{"domain_days example.com 2026-02-03: dmarc_pass=9 reject=0 -> dmarc_pass=15 reject=3"}},
 		{"DELETE FROM domain_days" + of + " AND day = '2026-02-04'",
 			[]string{"domain_days example.com 2026-02-04:  -> rows=0 messages=10 dmarc_pass=10 dkim_aligned=10 spf_aligned=0 none=10 quarantine=0 reject=0 pass=0 unstated=0 estimated=10 reports=0"}},
+		{"UPDATE domain_months SET pass = 1" + of + " AND dated",
+			[]string{"domain_months example.com 2026-02-01: pass=1 -> pass=0"}},
 		{"UPDATE source_days SET none = 4" + of + " AND day = '2026-02-03' AND source = '192.0.2.1'",
 			[]string{"source_days example.com 2026-02-03, 192.0.2.1: none=4 -> none=15"}},
 		{"UPDATE source_days SET source = '192.0.2.9'" + of + " AND day = '2026-02-03' AND source = '192.0.2.2'",

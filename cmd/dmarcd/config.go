@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dmarcd/dmarcd/parse"
+	"github.com/dmarcd/dmarcd/store"
 )
 
 // A config is what dmarcd runs with: defaults, the configuration file and the
@@ -28,6 +29,8 @@ type config struct {
 		Store    bool // failure reports are kept
 		Subjects bool // with the subjects of the samples
 	}
+	Retention store.Retention
+	Late      string // what happens to reports whose rows would not be kept: count or refuse
 	Transport struct {
 		Trusted []string // lower-case names of servers
 		Check   bool
@@ -60,6 +63,10 @@ func defaultConfig(env *environ) *config {
 	}
 	c.Ingest.BatchRows = 5_000
 	c.Transport.Trusted, c.Transport.Check = []string{}, true
+	// Rows stay unless that is asked for: who imports the reports of years
+	// wants to see them. Failure reports are about people.
+	c.Retention = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}
+	c.Late = "count"
 	c.settings = c.table()
 	return c
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/parse"
+	"github.com/dmarcd/dmarcd/store"
 )
 
 // load reads a configuration as a service does.
@@ -51,6 +52,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	c.settings, c.File = nil, ""
 	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, ReportAddresses: []string{}, Limits: parse.DefaultLimits}
 	want.Ingest.BatchRows, want.Transport.Trusted, want.Transport.Check = 5000, []string{}, true
+	want.Retention, want.Late = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}, "count"
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf(" got %+v\nwant %+v", c, want)
 	}
@@ -189,6 +191,8 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 	}{
 		{"listen = \"0.0.0.0:8080\"", nil, `1: listen (DMARCD_LISTEN): "0.0.0.0:8080" can be reached by others, and dmarcd has no login yet: whoever reaches it may read everything; listen on 127.0.0.1 and put a proxy with a login in front, or set insecure = true (DMARCD_INSECURE=true)`},
 		{"listen = \":8080\"\ninsecure = true", nil, ""},
+		{"[retention]\nrows = \"30d\"", nil, `2: retention.rows = "30d": must be 0, or at least 40d`},
+		{"[retention]\nrows = \"0\"\nraw = \"1d\"", nil, ""},
 		{"listen = \"[::1]:0\"", nil, ""},
 		{"listen = \"localhost:8080\"", nil, ""},
 		{"listen = \"http://localhost:8080\"", nil, `1: listen = "http://localhost:8080": must be a host and a port, such as "127.0.0.1:8080" or "[::1]:8080"`},

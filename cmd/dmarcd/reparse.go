@@ -77,7 +77,11 @@ func runReparse(ctx context.Context, env *environ, args []string) error {
 		out.begin(`{"changes":`)
 	}
 	began := time.Now()
-	sum, err := (&ingest.Rereader{Ingester: s.ingester, Archive: s.store}).Reread(ctx, o)
+	var sum ingest.RereadSummary
+	err = s.store.Hold(ctx, "reparse", func(ctx context.Context, _ dmarc.Lease) (err error) {
+		sum, err = (&ingest.Rereader{Ingester: s.ingester, Archive: s.store}).Reread(ctx, o)
+		return err
+	})
 	if err == nil && !*dry {
 		err = s.store.SummariseSources(ctx)
 	}

@@ -62,6 +62,13 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
+	if s.private != nil {
+		// Nobody else polls with this database: a lease is of one that died.
+		if err := s.store.FreeLeases(ctx); err != nil {
+			return err
+		}
+	}
+	s.ingester.Leases = s.store
 	for _, box := range boxes {
 		wg.Go(func() {
 			if err := s.ingester.Run(ctx, box); err != nil && ctx.Err() == nil {
@@ -69,7 +76,8 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 			}
 		})
 	}
-	wg.Go(func() { s.summarise(ctx) })
+	wg.Go(func() { s.alone(ctx, "pass sources", s.summarise) })
+	wg.Go(func() { s.every(ctx, time.Hour, "retention", s.expire) })
 	if s.verifier != nil {
 		wg.Go(func() { s.every(ctx, 10*time.Second, "transport", s.verifier.Pass) })
 	}

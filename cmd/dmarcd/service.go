@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/migrations"
 	"github.com/dmarcd/dmarcd/postgres"
@@ -30,6 +31,8 @@ type service struct {
 	ingester *ingest.Ingester
 	verifier *transport.Verifier  // of the mails that carry reports; nil for none
 	metrics  *prometheus.Registry // of what the ingester takes in
+
+	retention store.Retention
 }
 
 // stopTime is how long the private server may take to stop. With drainTime, and
@@ -80,6 +83,8 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 		log.Info("migration applied", "number", step.Number, "name", step.Name)
 	}
 	s.store = store.New(s.db, log)
+	s.store.RefuseLate = cfg.Late == "refuse"
+	s.retention = cfg.Retention
 	s.ingester = &ingest.Ingester{
 		Store: s.store, Log: log, Limits: cfg.Limits, Workers: cfg.Ingest.Workers, BatchRows: cfg.Ingest.BatchRows,
 		KeepFailures: cfg.Failure.Store, FailureSubjects: cfg.Failure.Subjects, RequireAuthentic: cfg.Transport.Require,
@@ -108,18 +113,35 @@ func (s *service) close() error {
 	return s.private.Stop(ctx)
 }
 
+// alone does something as the only one of all processes on the database,
+// until ctx ends.
+func (s *service) alone(ctx context.Context, what string, do func(context.Context)) {
+	for ctx.Err() == nil {
+		err := s.store.Hold(ctx, what, func(ctx context.Context, _ dmarc.Lease) error {
+			do(ctx)
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("this process does not do it any more", "what", what, "error", err)
+		}
+	}
+}
+
 // summarise follows the store with the passes that are kept off the write
 // path, until ctx ends. Under load it leaves the database most of its time.
 func (s *service) summarise(ctx context.Context) {
 	const (
 		settle = 500 * time.Millisecond // for more of the same batch
-		idle   = time.Minute            // for what other processes committed
+		idle   = 20 * time.Second       // for what other processes committed
 		share  = 4                      // of the time is left to others
 	)
 	for ctx.Err() == nil {
 		began := time.Now()
 		if err := s.store.SummariseSources(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			s.log.Error("the pass over sources failed; it will be tried again", "error", err)
+			s.log.Error("a pass failed; it will be tried again", "pass", "sources", "error", err)
+		}
+		if err := s.store.SummariseFacts(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			s.log.Error("a pass failed; it will be tried again", "pass", "facts", "error", err)
 		}
 		if !sleep(ctx, max(settle, share*time.Since(began))) {
 			return
@@ -132,17 +154,30 @@ func (s *service) summarise(ctx context.Context) {
 	}
 }
 
-// every makes passes, one at once and then one in each interval, until ctx
-// ends. A pass that fails is tried again with the next.
+// every makes passes, as the only one of all processes on the database, until
+// ctx ends: one at once, and then one in each interval. A pass that fails is
+// tried again with the next.
 func (s *service) every(ctx context.Context, interval time.Duration, what string, pass func(context.Context) error) {
-	for {
-		if err := pass(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("a pass failed; it will be tried again", "pass", what, "error", err)
+	s.alone(ctx, "pass "+what, func(ctx context.Context) {
+		for {
+			if err := pass(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("a pass failed; it will be tried again", "pass", what, "error", err)
+			}
+			if !sleep(ctx, interval) {
+				return
+			}
 		}
-		if !sleep(ctx, interval) {
-			return
-		}
+	})
+}
+
+// expire makes the partitions of the months to come and removes what is not to
+// be kept any longer.
+func (s *service) expire(ctx context.Context) error {
+	now := time.Now()
+	if err := s.store.Prepare(ctx, now); err != nil {
+		return err
 	}
+	return s.store.Expire(ctx, s.retention, now)
 }
 
 // sleep waits, and reports false if ctx ended meanwhile.

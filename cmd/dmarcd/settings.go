@@ -71,6 +71,11 @@ func (c *config) table() []*setting {
 		{key: "transport.trusted", doc: "servers whose Authentication-Results in report mails are believed: the names that your own mail servers write there", example: `["mx.example.com"]`, value: listValue(&c.Transport.Trusted, readDomain)},
 		{key: "transport.check", doc: "find out whether the mails that carry reports are authentic: by DKIM, and by what the trusted servers found", value: boolValue(&c.Transport.Check)},
 		{key: "transport.require", doc: "park the reports in mails until these have been found authentic; files and uploads count at once", value: boolValue(&c.Transport.Require)},
+		{key: "retention.rows", doc: "how long the rows of aggregate reports are kept, by whole months; totals and the sources of each day stay; 0: for ever", value: keepValue(&c.Retention.Rows, 40*hoursOfDay)},
+		{key: "retention.raw", doc: "how long messages are kept as they came, by whole months; dmarcd reparse needs them; 0: for ever", value: keepValue(&c.Retention.Raw, hoursOfDay)},
+		{key: "retention.failures", doc: "how long failure reports are kept; 0: for ever", value: keepValue(&c.Retention.Failures, hoursOfDay)},
+		{key: "retention.totals", doc: "how long totals are kept, with the reports they are of, by whole months and never shorter than rows; 0: for ever", value: keepValue(&c.Retention.Totals, 40*hoursOfDay)},
+		{key: "retention.late", doc: "reports about a month whose rows are no longer kept: count them in totals, or refuse them", value: choiceValue(&c.Late, "count", "refuse")},
 
 		{key: "ingest.workers", doc: "messages that are parsed side by side; 0: one for each processor", value: intValue(&c.Ingest.Workers, 0)},
 		{key: "ingest.batch_rows", doc: "rows of reports that are stored in one transaction", value: intValue(&c.Ingest.BatchRows, 1)},
@@ -112,6 +117,7 @@ func (c *config) table() []*setting {
 var tables = []struct{ name, doc string }{
 	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
 	{"transport", "Whether the mails that carry reports are authentic. It is found out after they are stored."},
+	{"retention", "How long things are kept."},
 	{"ingest", "How reports are taken in."},
 	{"limits", "What a stranger's message may cost. A refusal names the limit that was met."},
 }

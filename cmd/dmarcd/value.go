@@ -164,6 +164,25 @@ func formatSize(n int64) string {
 	return strconv.FormatInt(n, 10) + "B"
 }
 
+// keepValue is how long something is kept: 0 for ever, or at least some time.
+func keepValue(p *time.Duration, least time.Duration) value {
+	var d time.Duration
+	v := durationValue(&d, 0)
+	set, toml := v.set, durationValue(p, 0).toml
+	v.toml = toml
+	v.set = func(text string) error {
+		if err := set(text); err != nil {
+			return err
+		}
+		if d != 0 && d < least {
+			return fmt.Errorf("must be 0, or at least %s", formatDuration(least))
+		}
+		*p = d
+		return nil
+	}
+	return v
+}
+
 // durationValue is a time of at least least: "90s", "1h30m", "30d".
 func durationValue(p *time.Duration, least time.Duration) value {
 	return value{

@@ -71,13 +71,16 @@ func runVerify(ctx context.Context, env *environ, args []string) error {
 		return err
 	}
 	if format.word == "json" {
-		out.end(verifyResult{v.Domains, v.Lines, v.Pending, v.Rebuilt, left, time.Since(began).Seconds()})
+		out.end(verifyResult{v.Domains, v.Lines, v.Pending, v.Settled, v.Rebuilt, left, time.Since(began).Seconds()})
 	} else {
 		var parts []string
 		for _, table := range slices.Sorted(maps.Keys(v.Lines)) {
 			parts = append(parts, grouped(v.Lines[table])+" of "+table)
 		}
 		out.line("%s compared in %.1f s, lines: %s", counted(v.Domains, "domain", "domains"), time.Since(began).Seconds(), strings.Join(parts, ", "))
+		if v.Settled > 0 {
+			out.line("%s of reporter_days taken as they are: their rows are no longer kept; what is summed from them was compared", counted(v.Settled, "line", "lines"))
+		}
 		if v.Pending > 0 {
 			out.line("%s left out: the pass over sources has not come to them yet", counted(v.Pending, "day", "days"))
 		}
@@ -117,6 +120,7 @@ type verifyResult struct {
 	Domains  int64            `json:"domains"`
 	Compared map[string]int64 `json:"compared"`
 	Pending  int64            `json:"pending_days"`
+	Settled  int64            `json:"taken_as_they_are"`
 	Rebuilt  int64            `json:"rebuilt"`
 	Left     int64            `json:"left"`
 	Seconds  float64          `json:"seconds"`

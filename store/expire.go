@@ -1,0 +1,409 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// Retention says how long things are kept; 0 is for ever. Rows, raw messages
+// and totals go by whole months.
+type Retention struct {
+	Rows     time.Duration // of aggregate reports
+	Raw      time.Duration // messages as they came
+	Failures time.Duration // failure reports
+	Totals   time.Duration // and the reports that they are of; never shorter than Rows
+}
+
+// Names of horizons.
+const (
+	horizonRows   = "rows"
+	horizonRaw    = "raw_messages"
+	horizonTotals = "totals"
+)
+
+// horizons are the first days that are kept, by name. What has none is kept
+// from the beginning.
+type horizons map[string]time.Time
+
+func readHorizons(ctx context.Context, db querier) (horizons, error) {
+	h := horizons{}
+	rows, _ := db.Query(ctx, "SELECT name, day FROM horizons")
+	var name string
+	var day time.Time
+	_, err := pgx.ForEachRow(rows, []any{&name, &day}, func() error {
+		h[name] = day
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading what is kept: %w", err)
+	}
+	return h, nil
+}
+
+// noRows tells whether the rows of a day are no longer kept.
+func (h horizons) noRows(day time.Time) bool { return day.Before(h[horizonRows]) }
+
+// tooOld says why a report is refused for its age, or "".
+func (b *batch) tooOld(days dmarc.Attribution) string {
+	const text = "a report about %s: %s before %s are no longer kept (%s)"
+	day := days.Main.Format(time.DateOnly)
+	if h := b.horizons[horizonTotals]; days.Days[0].Before(h) {
+		return fmt.Sprintf(text, day, "totals", h.Format(time.DateOnly), "retention.totals")
+	}
+	if b.s.RefuseLate && b.horizons.noRows(days.Main) {
+		return fmt.Sprintf(text, day, "rows", b.horizons[horizonRows].Format(time.DateOnly), "retention.rows, retention.late")
+	}
+	return ""
+}
+
+// settledDays tells which days of a period cannot be computed from rows any
+// more: those of which rows are no longer kept, and those on which a report of
+// several days has a share whose rows are not.
+func settledDays(ctx context.Context, tx pgx.Tx, domain int64, period dmarc.Period) (func(time.Time) bool, error) {
+	h, err := readHorizons(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	horizon := h[horizonRows]
+	shared := map[time.Time]bool{}
+	if period.Begin.Before(horizon.AddDate(0, 0, 32)) && period.End.After(horizon) {
+		long, err := longReports(ctx, tx, domain, period)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range long {
+			if o.day.Before(horizon) {
+				for _, day := range o.days.Days {
+					shared[day] = true
+				}
+			}
+		}
+	}
+	return func(day time.Time) bool { return day.Before(horizon) || shared[day] }, nil
+}
+
+// monthsAhead is how many months have their partitions before they begin.
+const monthsAhead = 2
+
+// Prepare makes the partitions of this month and the next ones.
+func (s *Store) Prepare(ctx context.Context, now time.Time) error {
+	for i := range monthsAhead + 1 {
+		month := firstOfMonth(now).AddDate(0, i, 0)
+		for _, table := range []string{"rows", "raw_messages"} {
+			if err := s.ensureMonth(ctx, table, month); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func firstOfMonth(t time.Time) time.Time {
+	t = t.UTC()
+	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
+}
+
+// Expire removes what is not to be kept any longer. Others can go on reading
+// and writing meanwhile; it may be cut short and run again.
+func (s *Store) Expire(ctx context.Context, r Retention, now time.Time) error {
+	if r.Rows > 0 {
+		// What sources are known of the days that go is kept: it has to be
+		// complete.
+		if err := s.SummariseSources(ctx); err != nil {
+			return err
+		}
+		if err := s.SummariseFacts(ctx); err != nil {
+			return err
+		}
+		if err := s.dropMonths(ctx, horizonRows, "rows", firstOfMonth(now.Add(-r.Rows))); err != nil {
+			return err
+		}
+	}
+	if r.Raw > 0 {
+		if err := s.dropMonths(ctx, horizonRaw, "raw_messages", firstOfMonth(now.Add(-r.Raw))); err != nil {
+			return err
+		}
+	}
+	if r.Failures > 0 {
+		if err := s.expireFailures(ctx, now.Add(-r.Failures)); err != nil {
+			return err
+		}
+	}
+	if r.Totals > 0 && r.Rows > 0 {
+		return s.expireTotals(ctx, firstOfMonth(now.Add(-max(r.Totals, r.Rows))))
+	}
+	return nil
+}
+
+// moveHorizon says from which day on something is kept. It never moves back.
+func (s *Store) moveHorizon(ctx context.Context, name string, day time.Time) error {
+	const sql = `
+		INSERT INTO horizons AS h (name, day)
+		VALUES ($1, $2)
+		ON CONFLICT (name) DO UPDATE
+		SET day = greatest(h.day, excluded.day)`
+	if _, err := s.db.Exec(ctx, sql, name, day); err != nil {
+		return fmt.Errorf("moving the horizon of %s: %w", name, err)
+	}
+	return nil
+}
+
+// A partition of a table, by month.
+type partition struct {
+	Name    string
+	Pending bool // its detaching was begun
+}
+
+// dropMonths drops the partitions of a table that lie before a month.
+func (s *Store) dropMonths(ctx context.Context, horizon, table string, from time.Time) error {
+	// First of all, so that writers know: they make no month anew.
+	if err := s.moveHorizon(ctx, horizon, from); err != nil {
+		return err
+	}
+	const list = `
+		SELECT c.relname::text, i.inhdetachpending
+		FROM pg_inherits i
+		JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = $1::regclass
+		ORDER BY c.relname`
+	rows, _ := s.db.Query(ctx, list, table)
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[partition])
+	if err != nil {
+		return fmt.Errorf("listing the months of %s: %w", table, err)
+	}
+	for _, p := range all {
+		if p.Name == "rows_before_2012" {
+			// For reports without a sensible date: it stays, empty.
+			if err := s.shortly(ctx, "TRUNCATE "+p.Name); err != nil {
+				return fmt.Errorf("emptying %s: %w", p.Name, err)
+			}
+			continue
+		}
+		if old, err := partitionBefore(p.Name, table, from); err != nil {
+			return err
+		} else if !old {
+			continue
+		}
+		if err := s.dropMonth(ctx, table, p); err != nil {
+			return fmt.Errorf("dropping %s: %w", p.Name, err)
+		}
+		s.log.Info("a month is no longer kept", "partition", p.Name)
+	}
+	return nil
+}
+
+// partitionBefore tells whether all of a partition lies before a month.
+func partitionBefore(name, table string, from time.Time) (bool, error) {
+	month, err := time.Parse("2006_01", strings.TrimPrefix(name, table+"_"))
+	if err != nil {
+		return false, fmt.Errorf("the partition %s of %s has a name that no version of dmarcd gives", name, table)
+	}
+	return month.Before(from), nil
+}
+
+// dropMonth detaches a partition without stopping others, and drops it.
+func (s *Store) dropMonth(ctx context.Context, table string, p partition) error {
+	id, parent := pgx.Identifier{p.Name}.Sanitize(), pgx.Identifier{table}.Sanitize()
+	how := " CONCURRENTLY"
+	if p.Pending {
+		how = " FINALIZE"
+	}
+	_, err := s.db.Exec(ctx, "ALTER TABLE "+parent+" DETACH PARTITION "+id+how)
+	if cannotDetach(err) {
+		err = s.shortly(ctx, "ALTER TABLE "+parent+" DETACH PARTITION "+id)
+	}
+	if err != nil {
+		return err
+	}
+	s.partitions.mu.Lock()
+	delete(s.partitions.known, p.Name)
+	s.partitions.mu.Unlock()
+	_, err = s.db.Exec(ctx, "DROP TABLE IF EXISTS "+id)
+	return err
+}
+
+// cannotDetach tells that a database does not know how to detach concurrently,
+// as one that is spread over machines.
+func cannotDetach(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "0A000" || pg.Code == "55000")
+}
+
+// shortly runs a statement that locks a table, but lets nobody wait for long.
+func (s *Store) shortly(ctx context.Context, sql string) error {
+	return s.retry(func() error {
+		return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, sql)
+			return err
+		})
+	})
+}
+
+// deletedAtOnce is how many lines are deleted in one transaction.
+const deletedAtOnce = 2000
+
+func (s *Store) expireFailures(ctx context.Context, before time.Time) error {
+	const find = `
+		SELECT domain_id, id
+		FROM failure_reports
+		WHERE received_at < $1
+		ORDER BY received_at
+		LIMIT $2`
+	const remove = `
+		DELETE FROM failure_reports f
+		USING unnest($1::bigint[], $2::bigint[]) AS old (domain_id, id)
+		WHERE f.domain_id = old.domain_id AND f.id = old.id`
+	for {
+		rows, _ := s.db.Query(ctx, find, before, deletedAtOnce)
+		var domains, ids []int64
+		var domain, id int64
+		_, err := pgx.ForEachRow(rows, []any{&domain, &id}, func() error {
+			domains, ids = append(domains, domain), append(ids, id)
+			return nil
+		})
+		if err == nil && len(ids) > 0 {
+			_, err = s.db.Exec(ctx, remove, domains, ids)
+		}
+		if err != nil {
+			return fmt.Errorf("removing old failure reports: %w", err)
+		}
+		if len(ids) < deletedAtOnce {
+			return nil
+		}
+	}
+}
+
+// totalsTables are what goes with the totals of a day.
+var totalsTables = []string{"reporter_days", "source_days", "source_facts", "selector_days", "reports", "domain_days"}
+
+func (s *Store) expireTotals(ctx context.Context, before time.Time) error {
+	if err := s.moveHorizon(ctx, horizonTotals, before); err != nil {
+		return err
+	}
+	const find = `
+		SELECT DISTINCT domain_id, day
+		FROM domain_days
+		WHERE day < $1
+		ORDER BY day, domain_id
+		LIMIT $2`
+	for {
+		rows, _ := s.db.Query(ctx, find, before, deletedAtOnce/10)
+		var domains []int64
+		var days []time.Time
+		var domain int64
+		var day time.Time
+		_, err := pgx.ForEachRow(rows, []any{&domain, &day}, func() error {
+			domains, days = append(domains, domain), append(days, day)
+			return nil
+		})
+		if err == nil && len(days) > 0 {
+			err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+				for _, table := range totalsTables {
+					sql := `
+						DELETE FROM ` + table + ` t
+						USING unnest($1::bigint[], $2::date[]) AS old (domain_id, day)
+						WHERE t.domain_id = old.domain_id AND t.day = old.day`
+					if _, err := tx.Exec(ctx, sql, domains, days); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		if err != nil {
+			return fmt.Errorf("removing old totals: %w", err)
+		}
+		if len(days) < deletedAtOnce/10 {
+			break
+		}
+	}
+	if err := s.expireMonths(ctx, before); err != nil {
+		return err
+	}
+	return s.expireTLS(ctx, before)
+}
+
+func (s *Store) expireMonths(ctx context.Context, before time.Time) error {
+	const find = `
+		SELECT DISTINCT domain_id, month
+		FROM domain_months
+		WHERE month < $1
+		ORDER BY month, domain_id
+		LIMIT $2`
+	const remove = `
+		DELETE FROM domain_months m
+		USING unnest($1::bigint[], $2::date[]) AS old (domain_id, month)
+		WHERE m.domain_id = old.domain_id AND m.month = old.month`
+	for {
+		rows, _ := s.db.Query(ctx, find, before, deletedAtOnce)
+		var domains []int64
+		var months []time.Time
+		var domain int64
+		var month time.Time
+		_, err := pgx.ForEachRow(rows, []any{&domain, &month}, func() error {
+			domains, months = append(domains, domain), append(months, month)
+			return nil
+		})
+		if err == nil && len(months) > 0 {
+			_, err = s.db.Exec(ctx, remove, domains, months)
+		}
+		if err != nil {
+			return fmt.Errorf("removing old totals: %w", err)
+		}
+		if len(months) < deletedAtOnce {
+			return nil
+		}
+	}
+}
+
+func (s *Store) expireTLS(ctx context.Context, before time.Time) error {
+	const find = `
+		SELECT domain_id, id
+		FROM tls_reports
+		WHERE begins_at < $1
+		ORDER BY begins_at
+		LIMIT $2`
+	const remove = `
+		DELETE FROM tls_reports t
+		USING unnest($1::bigint[], $2::bigint[]) AS old (domain_id, id)
+		WHERE t.domain_id = old.domain_id AND t.id = old.id`
+	for {
+		rows, _ := s.db.Query(ctx, find, before, deletedAtOnce)
+		all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ Domain, ID int64 }])
+		if err == nil && len(all) > 0 {
+			domains, ids := make([]int64, len(all)), make([]int64, len(all))
+			for i, a := range all {
+				domains[i], ids[i] = a.Domain, a.ID
+			}
+			_, err = s.db.Exec(ctx, remove, domains, ids)
+		}
+		if err != nil {
+			return fmt.Errorf("removing old TLS reports: %w", err)
+		}
+		if len(all) < deletedAtOnce {
+			return nil
+		}
+	}
+}
+
+// sortedDays returns the days of a period for which something holds.
+func sortedDays(period dmarc.Period, holds func(time.Time) bool) []time.Time {
+	days := []time.Time{} // as an argument, nil would be NULL
+	for day := period.Begin; day.Before(period.End); day = day.AddDate(0, 0, 1) {
+		if holds(day) {
+			days = append(days, day)
+		}
+	}
+	return days
+}

@@ -1,0 +1,204 @@
+package store_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// signed gives rows of random reports signatures, results and reasons to tell
+// apart.
+func signed(r *rand.Rand, reports []report) {
+	word := func(words ...string) string { return words[r.IntN(len(words))] }
+	for i := range reports {
+		domain := reports[i].domain
+		for j := range reports[i].rows {
+			row := &reports[i].rows[j]
+			row.HeaderFrom = word(domain, "news."+domain, "")
+			row.EnvelopeFrom, row.NullSender = word(domain, "bounce.mailer.example", ""), false
+			row.AuthDKIM, row.AuthSPF, row.Reasons = nil, nil, nil
+			for range r.IntN(3) {
+				row.AuthDKIM = append(row.AuthDKIM, dmarc.DKIMResult{Domain: word(domain, "mailer.example"), Selector: word("s1", "s2", ""), Result: []dmarc.Result{pass, fail}[r.IntN(2)]})
+			}
+			if r.IntN(3) > 0 {
+				row.AuthSPF = []dmarc.SPFResult{{Domain: word(domain, "bounce."+domain, "bounce.mailer.example"), Result: []dmarc.Result{pass, fail}[r.IntN(2)]}}
+			}
+			if r.IntN(5) == 0 {
+				row.Reasons = []dmarc.Reason{{Type: word("forwarded", "local_policy"), Comment: word("", "arc=pass")}}
+			}
+		}
+	}
+}
+
+// Facts and selectors are what one gets from the rows, whatever way they went
+// and whatever else was stored in between.
+func TestFactsAreThoseOfTheRows(t *testing.T) {
+	s, db := open(t)
+	ctx := context.Background()
+	r := rand.New(rand.NewPCG(21, 22))
+	reports := random(r, 200)
+	signed(r, reports)
+	for i := range reports {
+		if i%20 == 0 { // of several days
+			reports[i].length = time.Duration(2+r.IntN(9)) * 24 * time.Hour
+		}
+	}
+	// Reporters have their numbers once they are stored.
+	for i := 0; i < len(reports); i += 20 {
+		for j, rep := range reports[i : i+20] {
+			add(t, s, mail(uint32(i+j+1), rep))
+		}
+		if err := s.SummariseFacts(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	numbers := map[string]int64{}
+	rows, _ := db.Query(ctx, "SELECT d.name || ' ' || r.org_name, r.id FROM reporters r JOIN domains d ON d.id = r.domain_id")
+	var name string
+	var id int64
+	for rows.Next() {
+		if err := rows.Scan(&name, &id); err != nil {
+			t.Fatal(err)
+		}
+		numbers[name] = id
+	}
+	// What counts is known from the list of reports that do.
+	active := map[string]bool{}
+	whole := dmarc.Period{Begin: time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)}
+	list, _, err := s.Reports(ctx, dmarc.ReportQuery{Period: whole, Page: dmarc.Page{Limit: 1000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range list {
+		if l.Active {
+			active[l.Report.Hash.String()] = true
+		}
+	}
+	reducers := map[string]*dmarc.FactReducer{}
+	type key struct{ domain, signer, selector string }
+	type sum struct{ messages, passed int64 }
+	keys := map[key]sum{}
+	for _, rep := range reports {
+		a := rep.aggregate()
+		if !active[a.Hash.String()] {
+			continue
+		}
+		active[a.Hash.String()] = false // the same twice counts once
+		days, _ := a.Period.Attribute(received)
+		f := reducers[rep.domain]
+		if f == nil {
+			f = &dmarc.FactReducer{}
+			reducers[rep.domain] = f
+		}
+		for i := range rep.rows {
+			row := &rep.rows[i]
+			f.Add(row, &a.Policy, days, numbers[rep.domain+" "+rep.org])
+			seen := map[key]bool{}
+			valid := map[key]bool{}
+			for _, d := range row.AuthDKIM {
+				k := key{rep.domain, d.Domain, d.Selector}
+				seen[k], valid[k] = true, valid[k] || d.Result == pass
+			}
+			for k := range seen {
+				if !days.Dated {
+					continue
+				}
+				v := keys[k]
+				v.messages += row.Count
+				if valid[k] {
+					v.passed += row.Count
+				}
+				keys[k] = v
+			}
+		}
+	}
+	for domain, f := range reducers {
+		got, err := s.Facts(ctx, domain, whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := f.Days()
+		slices.SortFunc(got, func(a, b dmarc.SourceDay) int {
+			return cmp.Or(a.Day.Compare(b.Day), a.Source.Addr().Compare(b.Source.Addr()))
+		})
+		if len(want) == 0 || len(got) != len(want) {
+			t.Fatalf("%s: %d facts, want %d", domain, len(got), len(want))
+		}
+		for i := range want {
+			if !reflect.DeepEqual(plain(got[i]), plain(want[i])) {
+				t.Fatalf("%s, fact %d:\n%s, want\n%s", domain, i, plain(got[i]), plain(want[i]))
+			}
+		}
+		list, _, err := s.Selectors(ctx, dmarc.TrafficQuery{Domain: domain, Period: whole, Page: dmarc.Page{Limit: 100}})
+		if err != nil || list.Pending || list.Others != 0 {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		for _, l := range list.Items {
+			k := key{domain, l.Domain, l.Selector}
+			if got := (sum{l.Tally.Messages, l.Passed}); got != keys[k] || l.LastPassed.IsZero() != (l.Passed == 0) {
+				t.Errorf("%+v: %+v, want %+v", k, l, keys[k])
+			}
+			delete(keys, k)
+		}
+	}
+	for k := range keys {
+		t.Errorf("the key %+v is not listed", k)
+	}
+}
+
+func plain(d dmarc.SourceDay) string {
+	return fmt.Sprintf("%s %s\n%+v\n%+v", d.Day.Format(time.DateOnly), d.Source, d.Cells, d.Marks)
+}
+
+// Sources and keys that strangers make up cost a bounded number of lines, and
+// no message is lost.
+func TestMadeUpSourcesAndKeysAreFolded(t *testing.T) {
+	s, _ := open(t)
+	ctx := context.Background()
+	var rows []dmarc.Row
+	for i := range 12_000 {
+		r := row("192.0.2.1", 1, fail, fail, dmarc.DispositionNone)
+		r.Source = netip.AddrFrom4([4]byte{10, byte(i >> 12), byte(i >> 4), byte(i << 4)})
+		r.AuthDKIM = []dmarc.DKIMResult{{Domain: "attacker.example", Selector: fmt.Sprint("s", i), Result: fail}}
+		rows = append(rows, r)
+	}
+	good := row("192.0.2.7", 3, pass, pass, dmarc.DispositionNone)
+	rows = append(rows, good)
+	add(t, s, mail(1, daily("1", rows...)))
+	if err := s.SummariseFacts(ctx); err != nil {
+		t.Fatal(err)
+	}
+	facts, err := s.Facts(ctx, "example.com", february)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messages int64
+	found := false
+	for i := range facts {
+		messages += facts[i].Messages()
+		found = found || facts[i].Source == netip.MustParsePrefix("192.0.2.7/32")
+	}
+	if messages != 12_003 || !found || len(facts) > 2000 {
+		t.Errorf("%d facts about %d messages, the good source among them: %v", len(facts), messages, found)
+	}
+	list, _, err := s.Selectors(ctx, dmarc.TrafficQuery{Domain: "example.com", Period: february, Page: dmarc.Page{Limit: 1000}})
+	if err != nil || len(list.Items) != 200 {
+		t.Fatalf("%d selectors, %v", len(list.Items), err)
+	}
+	sum := list.Others
+	for _, l := range list.Items {
+		sum += l.Tally.Messages
+	}
+	if sum != 12_003 || list.Items[0].Selector != "s1" || list.Items[0].Passed != 3 {
+		t.Errorf("%d messages with signatures, first %+v", sum, list.Items[0])
+	}
+}

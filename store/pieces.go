@@ -1,0 +1,64 @@
+package store
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// pieces covers a period of whole days by months, days that are added and days
+// that are taken away again: of a month of which the larger part is in, it is
+// shorter to take away the rest.
+func pieces(period dmarc.Period) (months []time.Time, plus, minus []dmarc.Period) {
+	for month := firstOfMonth(period.Begin); month.Before(period.End); month = month.AddDate(0, 1, 0) {
+		next := month.AddDate(0, 1, 0)
+		begin, end := month, next
+		if period.Begin.After(begin) {
+			begin = period.Begin
+		}
+		if period.End.Before(end) {
+			end = period.End
+		}
+		if 2*end.Sub(begin) <= next.Sub(month) {
+			plus = append(plus, dmarc.Period{Begin: begin, End: end})
+			continue
+		}
+		months = append(months, month)
+		if begin.After(month) {
+			minus = append(minus, dmarc.Period{Begin: month, End: begin})
+		}
+		if end.Before(next) {
+			minus = append(minus, dmarc.Period{Begin: end, End: next})
+		}
+	}
+	return months, plus, minus
+}
+
+// trafficOf is a query for lines that add up to the traffic of every domain in
+// a period, with columns as in domain_days. It adds its arguments.
+func trafficOf(period dmarc.Period, args pgx.NamedArgs) string {
+	months, plus, minus := pieces(period)
+	args["months"] = months
+	parts := []string{`
+			SELECT domain_id, ` + strings.Join(totalColumns, ", ") + `
+			FROM domain_months
+			WHERE month = ANY (@months::date[])`}
+	add := func(sign string, all []dmarc.Period) {
+		for _, p := range all {
+			n := strconv.Itoa(len(parts))
+			args["begin"+n], args["end"+n] = p.Begin, p.End
+			parts = append(parts, `
+			SELECT domain_id, `+sign+strings.Join(totalColumns, ", "+sign)+`
+			FROM domain_days
+			WHERE day >= @begin`+n+` AND day < @end`+n)
+		}
+	}
+	add("", plus)
+	add("-", minus)
+	return strings.Join(parts, `
+			UNION ALL`)
+}
