@@ -58,6 +58,7 @@ func (f *fake) Look(_ context.Context, domain string) (*records.Result, error) {
 }
 func (f *fake) RecordChanges(context.Context, string, dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error) {
 	return []dmarc.RecordChange{{Name: "a.example", Type: "TXT", Before: []string{"x"}, After: []string{}}}, "", nil
+}
 func (f *fake) Selectors(context.Context, dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error) {
 	return dmarc.SelectorList{Items: []dmarc.SelectorTraffic{{Domain: "example.com", Selector: "s1", Passed: 2, Tally: dmarc.Tally{Messages: 3}}}, Others: 4}, "", nil
 }

@@ -5,7 +5,7 @@ CREATE TABLE looks (
     next_at    timestamptz NOT NULL, -- when to look again
     errors     int         NOT NULL,
     warnings   int         NOT NULL,
-    result     jsonb       NOT NULL  -- records and findings, as dmarcd check prints them
+    result     json        NOT NULL  -- records and findings, as dmarcd check prints them
 );
 CREATE INDEX looks_due ON looks (next_at);
 

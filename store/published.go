@@ -59,7 +59,7 @@ func (s *Store) SaveLook(ctx context.Context, look *records.Look) error {
 			ON CONFLICT (domain_id) DO UPDATE
 			SET looked_at = excluded.looked_at, next_at = excluded.next_at, errors = excluded.errors,
 				warnings = excluded.warnings, result = excluded.result`
-		if _, err := tx.Exec(ctx, keep, id, look.At, look.Next, errorCount, warnings, clean(string(text))); err != nil {
+		if _, err := tx.Exec(ctx, keep, id, look.At, look.Next, errorCount, warnings, string(text)); err != nil {
 			return err
 		}
 		return saveRecords(ctx, tx, id, look)
