@@ -27,6 +27,9 @@ type Options struct {
 	// LowTTLSince is since when history shows TTLs under five minutes; zero
 	// where there is no history.
 	LowTTLSince time.Time
+	// MXHosts are the mail hosts that the operator named; "*.example.com" is
+	// any host one label below. None: any host may be an MX.
+	MXHosts []string
 	// Documentation addresses (RFC 5737, RFC 3849) are taken for public ones:
 	// for tests.
 	Documentation bool
