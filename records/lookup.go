@@ -24,6 +24,8 @@ type Options struct {
 	Sends   Sending // whether the domain sends mail, as far as that is known
 	// ReportAddresses are our own mail addresses that reports are sent to.
 	ReportAddresses []string
+	// Reported is what reports tell of a domain's mail; nil for nothing.
+	Reported *Reported
 	// LowTTLSince is since when history shows TTLs under five minutes; zero
 	// where there is no history.
 	LowTTLSince time.Time
