@@ -1,21 +1,287 @@
 package records
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
+// maxSelectors are the selectors of a domain that are looked at. Anyone may
+// sign with a name that he made up.
+const maxSelectors = 50
+
 // DKIMFound is what was found.
-type DKIMFound struct{}
+type DKIMFound struct {
+	Selectors []SelectorFound
+	Left      int                 // selectors that were not looked at, for there are too many
+	Random    Answer              // TXT of a selector that nobody has published
+	Parents   map[string]Answer   // "_domainkey" of each signing domain, by domain
+	known     map[string][]string // names of keys that were not looked at, by fingerprint
+}
 
-func gatherDKIM(ctx context.Context, g *gatherer) {}
+// A SelectorFound is a selector and what was published under it.
+type SelectorFound struct {
+	Selector
+	Answer Answer // TXT
+	Key    DKIMKey
+	Text   string // the record, if there is one alone
+}
 
-func checkDKIM(p *Published) []Finding { return nil }
+// Selected returns the name that holds the key.
+func (s *Selector) Selected() string { return s.Name + "._domainkey." + s.Domain }
 
 // A Selector is a name of DKIM keys, and what is known of its use.
 type Selector struct {
 	Name       string
-	Domain     string    // d=, the domain itself or another one that is aligned with it
+	Domain     string    // d=, the domain itself or another one that is aligned with it; "": the domain itself
 	LastSeen   time.Time // in a report that passed; zero if never
+	LastSigned time.Time // in any report, whatever it said; zero: as LastSeen
+	Unchanged  time.Time // since when the record is as it is, as far as was looked; zero if that is not known
 	Configured bool      // by the operator
+}
+
+// A selector that was not seen for longer is not in use.
+const selectorInUse = 30 * 24 * time.Hour
+
+// isSelector reports whether a name can be that of a selector: labels of
+// letters, digits, hyphens and, as some have it, underscores.
+func isSelector(name string) bool {
+	return isHostName("x." + strings.ReplaceAll(name, "_", "x") + ".x")
+}
+
+// lastUse returns when mail was last signed with a selector.
+func (s *Selector) lastUse() time.Time {
+	if s.LastSigned.After(s.LastSeen) {
+		return s.LastSigned
+	}
+	return s.LastSeen
+}
+
+// inUse reports whether mail was signed with a selector in the last 30 days.
+func (s *Selector) inUse(now time.Time) bool {
+	return !s.lastUse().IsZero() && now.Sub(s.lastUse()) <= selectorInUse
+}
+
+func gatherDKIM(ctx context.Context, g *gatherer) {
+	f := DKIMFound{Parents: map[string]Answer{}, known: g.o.Keys}
+	seen := map[string]bool{}
+	for _, s := range g.o.Selectors {
+		s.Name, s.Domain = plainHost(s.Name), plainHost(cmp.Or(s.Domain, g.p.Domain))
+		switch {
+		case !isSelector(s.Name) || !isHostName(s.Domain) || seen[s.Selected()]:
+		case len(f.Selectors) == maxSelectors:
+			f.Left++
+		default:
+			f.Selectors = append(f.Selectors, SelectorFound{Selector: s})
+			f.Parents[s.Domain] = Answer{}
+		}
+		seen[s.Selected()] = true
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for i := range f.Selectors {
+		wg.Go(func() {
+			s := &f.Selectors[i]
+			s.Answer = g.ask(ctx, s.Selected(), dns.TypeTXT)
+			if records := texts(s.Answer); len(records) == 1 {
+				s.Text, s.Key = records[0], parseDKIMKey(records[0])
+			}
+		})
+	}
+	domains := make([]string, 0, len(f.Parents))
+	for domain := range f.Parents {
+		domains = append(domains, domain)
+	}
+	for _, domain := range domains {
+		wg.Go(func() {
+			a := g.ask(ctx, "_domainkey."+domain, dns.TypeTXT)
+			mu.Lock()
+			defer mu.Unlock()
+			f.Parents[domain] = a
+		})
+	}
+	wg.Go(func() {
+		label := g.o.RandomLabel
+		if label == "" {
+			label = "x" + strings.ToLower(rand.Text())
+		}
+		f.Random = g.ask(ctx, label+"._domainkey."+g.p.Domain, dns.TypeTXT)
+	})
+	wg.Wait()
+	g.p.DKIM = f
+}
+
+func checkDKIM(p *Published) []Finding {
+	var v verdicts
+	f := &p.DKIM
+	if len(f.Selectors) == 0 {
+		v.add("dkim.no_selector", p.Domain)
+	}
+	for i := range f.Selectors {
+		checkSelector(p, &f.Selectors[i], &v)
+	}
+	if f.Left > 0 {
+		v.unknown(Answer{Name: "_domainkey." + p.Domain, Type: dns.TypeTXT, Err: fmt.Sprintf("%d more selectors were not looked at", f.Left)})
+	}
+	checkWildcardKey(p, &v)
+	checkSharedKeys(p, &v)
+	checkEd25519Alone(p, &v)
+	checkBrokenParents(p, &v)
+	return v.all
+}
+
+// checkSelector judges the record of one selector.
+func checkSelector(p *Published, s *SelectorFound, v *verdicts) {
+	name := s.Selected()
+	used := s.inUse(p.At)
+	switch {
+	case s.Answer.State == Failed:
+		v.unknown(s.Answer)
+		return
+	case s.Answer.Absent() && len(s.Answer.Chain) > 0:
+		v.add("dkim.cname_dangling", name, "fqdn", name, "target", s.Answer.Chain[len(s.Answer.Chain)-1]).on(s.Answer)
+		return
+	case s.Answer.Absent():
+		if used || s.Configured {
+			v.add("dkim.missing", name, "sel", s.Name, "fqdn", name).on(s.Answer)
+		}
+		return
+	case len(s.Answer.RRs) > 1:
+		v.add("dkim.several", name, "fqdn", name, "n", fmt.Sprint(len(s.Answer.RRs))).on(s.Answer)
+		return
+	}
+	good := true
+	for _, problem := range s.Key.problems {
+		values := append([]string{"sel", s.Name}, problem.values...)
+		if fixed := valueOf(problem.values, "fixed"); fixed != "" {
+			values = append(values, "publish", zoneTXT(name, fixed))
+		}
+		f := v.add(problem.id, name, values...).on(s.Answer)
+		good = good && f.Severity < Warning
+	}
+	if s.Key.Revoked {
+		// Mail that was signed before the key was revoked says nothing.
+		if used && s.lastUse().After(s.Unchanged) {
+			v.add("dkim.revoked", name, "sel", s.Name, "used", s.lastUse().UTC().Format(time.DateOnly)).on(s.Answer)
+		} else {
+			v.add("dkim.revoked", name, "sel", s.Name, "used", "").on(s.Answer).Severity = Info
+		}
+		return
+	}
+	if !s.Key.Valid() {
+		return
+	}
+	if !s.Unchanged.IsZero() && p.At.After(s.Unchanged.AddDate(1, 0, 0)) {
+		v.add("dkim.key_old", name, "sel", s.Name, "n", fmt.Sprint(int(p.At.Sub(s.Unchanged).Hours()/24/30.44))).on(s.Answer)
+	}
+	if !s.lastUse().IsZero() && !used {
+		v.add("dkim.unused", name, "sel", s.Name, "date", s.lastUse().UTC().Format(time.DateOnly), "publish", zoneTXT(name, "v=DKIM1; p=")).on(s.Answer)
+	}
+	if good {
+		last := "never"
+		if !s.lastUse().IsZero() {
+			last = s.lastUse().UTC().Format(time.DateOnly)
+		}
+		v.add("dkim.ok", name, "sel", s.Name, "type", s.Key.Type, "bits", fmt.Sprint(s.Key.Bits), "date", last).on(s.Answer)
+	}
+}
+
+// valueOf returns a text by its name, from names and texts in turn.
+func valueOf(values []string, name string) string {
+	for i := 0; i < len(values); i += 2 {
+		if values[i] == name {
+			return values[i+1]
+		}
+	}
+	return ""
+}
+
+// checkWildcardKey judges whether made-up selectors have a key.
+func checkWildcardKey(p *Published, v *verdicts) {
+	random := p.DKIM.Random
+	if random.State == Failed && random.Name != "" {
+		v.unknown(random)
+	}
+	records := texts(random)
+	if len(records) == 0 || p.revokesAll() && p.Sends != SendingYes {
+		return
+	}
+	v.add("dkim.wildcard", "_domainkey."+p.Domain, "name", "_domainkey."+p.Domain, "text", excerpt(records[0])).on(random)
+}
+
+// revokesAll reports whether every selector of a domain is revoked by a
+// wildcard.
+func (p *Published) revokesAll() bool {
+	records := texts(p.DKIM.Random)
+	if len(records) != 1 {
+		return false
+	}
+	k := parseDKIMKey(records[0])
+	return k.Revoked && len(k.problems) == 0
+}
+
+// checkSharedKeys judges whether keys stand under several names, those that
+// are known from elsewhere among them.
+func checkSharedKeys(p *Published, v *verdicts) {
+	names := map[string][]string{}
+	for i := range p.DKIM.Selectors {
+		s := &p.DKIM.Selectors[i]
+		if fingerprint := s.Key.Fingerprint(); fingerprint != "" {
+			names[fingerprint] = append(names[fingerprint], s.Selected())
+		}
+	}
+	for i := range p.DKIM.Selectors {
+		s := &p.DKIM.Selectors[i]
+		fingerprint := s.Key.Fingerprint()
+		if fingerprint == "" || names[fingerprint] == nil {
+			continue
+		}
+		all := append(names[fingerprint], p.DKIM.known[fingerprint]...)
+		delete(names, fingerprint)
+		slices.Sort(all)
+		if all = slices.Compact(all); len(all) > 1 {
+			v.add("dkim.key_shared", s.Selected(), "names", joinNames(all), "n", fmt.Sprint(len(all))).on(s.Answer)
+		}
+	}
+}
+
+// checkEd25519Alone judges whether all mail is signed with ed25519 only.
+func checkEd25519Alone(p *Published, v *verdicts) {
+	var signing []string
+	var answers []Answer
+	for i := range p.DKIM.Selectors {
+		s := &p.DKIM.Selectors[i]
+		if !s.inUse(p.At) {
+			continue
+		}
+		if s.Answer.State == Failed || s.Key.Valid() && s.Key.Type == "rsa" && s.Key.Bits > 0 {
+			return
+		}
+		if s.Key.Type == "ed25519" && s.Key.Valid() {
+			signing = append(signing, s.Name)
+			answers = append(answers, s.Answer)
+		}
+	}
+	if len(signing) > 0 && p.DKIM.Left == 0 {
+		v.add("dkim.ed25519_alone", p.Domain, "sel", joinNames(signing)).on(answers...)
+	}
+}
+
+// checkBrokenParents judges whether a zone denies a name that has names below.
+func checkBrokenParents(p *Published, v *verdicts) {
+	said := map[string]bool{}
+	for i := range p.DKIM.Selectors {
+		s := &p.DKIM.Selectors[i]
+		if parent := p.DKIM.Parents[s.Domain]; s.Answer.State == Found && parent.State == NXDomain && !said[s.Domain] {
+			said[s.Domain] = true
+			v.add("dkim.ent_broken", "_domainkey."+s.Domain, "name", "_domainkey."+s.Domain, "below", s.Selected()).on(parent, s.Answer)
+		}
+	}
 }

@@ -32,6 +32,12 @@ type Options struct {
 	// MXHosts are the mail hosts that the operator named; "*.example.com" is
 	// any host one label below. None: any host may be an MX.
 	MXHosts []string
+	// Keys are DKIM keys that are known of other names than those looked at:
+	// the names, by fingerprint of the key.
+	Keys map[string][]string
+	// RandomLabel is a label that nobody publishes, to find wildcards with;
+	// "": one is made up.
+	RandomLabel string
 	// Documentation addresses (RFC 5737, RFC 3849) are taken for public ones:
 	// for tests.
 	Documentation bool
