@@ -38,6 +38,7 @@ type Options struct {
 	// RandomLabel is a label that nobody publishes, to find wildcards with;
 	// "": one is made up.
 	RandomLabel string
+	Probe       Probe // nil: no server is connected to
 	// Documentation addresses (RFC 5737, RFC 3849) are taken for public ones:
 	// for tests.
 	Documentation bool
