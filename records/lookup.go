@@ -38,7 +38,8 @@ type Options struct {
 	// RandomLabel is a label that nobody publishes, to find wildcards with;
 	// "": one is made up.
 	RandomLabel string
-	Probe       Probe // nil: no server is connected to
+	Probe       Probe   // nil: no server is connected to
+	Traffic     Traffic // what reports tell of the mail
 	// Documentation addresses (RFC 5737, RFC 3849) are taken for public ones:
 	// for tests.
 	Documentation bool
@@ -73,6 +74,7 @@ type Published struct {
 	DANE   DANEFound
 	BIMI   BIMIFound
 	CAA    CAAFound
+	Bulk   BulkFound
 
 	Failed []Answer // lookups that failed for now
 }
@@ -123,6 +125,7 @@ var kinds = []kind{
 	{gatherName, checkName}, {gatherMX, checkMX}, {gatherHosts, checkHosts}, {gatherSPF, checkSPF}, {gatherDKIM, checkDKIM},
 	{gatherDMARC, checkDMARC}, {gatherMTASTS, checkMTASTS}, {gatherTLSRPT, checkTLSRPT}, {gatherDANE, checkDANE},
 	{gatherBIMI, checkBIMI}, {gatherCAA, checkCAA},
+	{gatherBulk, checkBulk}, {gatherParked, checkParked},
 }
 
 // Bounds on the work for one domain.
