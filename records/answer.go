@@ -42,6 +42,7 @@ type Answer struct {
 	At        time.Time
 	Server    string    // that answered: host:port
 	SigEnds   time.Time // when the last signature of RRs ends; zero if they are not signed
+	SigBegins time.Time // when that signature begins
 
 	// What only a Direct resolver sees.
 	AA       bool     // the server answers with authority
@@ -72,14 +73,4 @@ func bareName(name string) string {
 		name = name[:len(name)-1]
 	}
 	return strings.ToLower(name)
-}
-
-// characterStrings returns the strings of a TXT record as they are on the
-// wire.
-func characterStrings(rr *dns.TXT) []string {
-	strs := make([]string, len(rr.Txt))
-	for i, s := range rr.Txt {
-		strs[i] = unescapeText(s)
-	}
-	return strs
 }

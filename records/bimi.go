@@ -80,13 +80,8 @@ func checkBIMI(p *Published) []Finding {
 	f := &p.BIMI
 	name := f.Answer.Name
 	switch {
-	case f.Answer.State == Failed:
-		if name != "" {
-			v.unknown(f.Answer)
-		}
-		return v.all
-	case len(f.texts) == 0:
-		return nil
+	case f.Answer.State == Failed, len(f.texts) == 0:
+		return nil // checkName tells what failed
 	case len(f.texts) > 1:
 		v.add("bimi.invalid", name, "why", fmt.Sprintf("there are %d records", len(f.texts))).on(f.Answer)
 		return v.all

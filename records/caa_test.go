@@ -44,7 +44,7 @@ func TestCAARecords(t *testing.T) {
 }
 
 func TestRecordsThatForbidTheCAOfAHost(t *testing.T) {
-	letsEncrypt, unknown := newAuthority(t, "Let's Encrypt"), newAuthority(t, "Nobody in particular")
+	letsEncrypt, unknown := newAuthority("Let's Encrypt"), newAuthority("Nobody in particular")
 	for _, c := range []struct {
 		name string
 		caa  string
@@ -64,7 +64,7 @@ func TestRecordsThatForbidTheCAOfAHost(t *testing.T) {
 		{"wildcards by issue", `@ CAA 0 issue "digicert.com"`, letsEncrypt, "*.corp.test", `corp.test. IN CAA 0 issuewild "letsencrypt.org"`},
 		{"a CA that is not known", `@ CAA 0 issue "digicert.com"`, unknown, "mx1.corp.test", ""},
 	} {
-		cert := c.ca.issue(t, time.Hour, c.for_).Leaf
+		cert := c.ca.issue(time.Hour, c.for_).Leaf
 		r := newZoneResolver(t, map[string]string{"corp.test": "@ MX 10 mx1\nmx1 A 192.0.2.10\n" + c.caa + "\n"})
 		got := ""
 		for _, f := range checkCAA(lookedUp(t, r, "corp.test", Options{Probe: shown{"mx1.corp.test": {cert}}})) {
@@ -79,7 +79,7 @@ func TestRecordsThatForbidTheCAOfAHost(t *testing.T) {
 }
 
 func TestTheHostOfThePolicyIsHeldAgainstCAA(t *testing.T) {
-	cert := newAuthority(t, "Let's Encrypt").issue(t, time.Hour, "mta-sts.corp.test").Leaf
+	cert := newAuthority("Let's Encrypt").issue(time.Hour, "mta-sts.corp.test").Leaf
 	r := newZoneResolver(t, map[string]string{"corp.test": "@ CAA 0 issue \"digicert.com\"\n" + stsRecord + policyHost})
 	o := Options{Probe: shown{"mta-sts.corp.test": []*x509.Certificate{cert}}, Fetcher: servedPolicy{body: policyStart}}
 	if got, want := idsOf(checkCAA(lookedUp(t, r, "corp.test", o))), []string{"warning caa.blocks mta-sts.corp.test"}; !slices.Equal(got, want) {
@@ -100,8 +100,8 @@ func TestCAAIsClimbedToTheTop(t *testing.T) {
 	}
 	r = newZoneResolver(t, zones)
 	r.broken["corp.test CAA"] = Answer{Rcode: dns.RcodeServerFailure}
-	if got, want := idsOf(checkCAA(lookedUp(t, r, "a.b.corp.test", Options{}))), []string{"unknown dns.lookup_failed corp.test"}; !slices.Equal(got, want) {
-		t.Errorf("a lookup on the way fails: %q", got)
+	if got := checkCAA(lookedUp(t, r, "a.b.corp.test", Options{})); len(got) > 0 {
+		t.Errorf("a lookup on the way fails: %q", idsOf(got))
 	}
 }
 
@@ -162,8 +162,8 @@ func TestWhatCannotBeLookedUpMakesNothingWeakOrOpen(t *testing.T) {
 	}
 	r := newZoneResolver(t, zones)
 	r.broken["default._bimi.corp.test"] = Answer{Err: "timeout"}
-	if got, want := idsOf(checkBIMI(lookedUp(t, r, "corp.test", Options{}))), []string{"unknown dns.lookup_failed default._bimi.corp.test"}; !slices.Equal(got, want) {
-		t.Errorf("the logo cannot be looked up: %q", got)
+	if got := checkBIMI(lookedUp(t, r, "corp.test", Options{})); len(got) > 0 {
+		t.Errorf("the logo cannot be looked up: %q", idsOf(got))
 	}
 }
 

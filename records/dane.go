@@ -207,9 +207,6 @@ func (f *DANEFound) weakLink(h *DANEHost) string {
 func checkDANE(p *Published) []Finding {
 	var v verdicts
 	f := &p.DANE
-	if f.MX.Name != "" && f.MX.State == Failed {
-		v.unknown(f.MX)
-	}
 	protects := slices.ContainsFunc(f.Hosts, func(h DANEHost) bool {
 		usable, _ := tlsaOf(h.TLSA)
 		return len(usable) > 0 && f.weakLink(&h) == ""
@@ -217,18 +214,12 @@ func checkDANE(p *Published) []Finding {
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
 		switch {
-		case h.TLSA.Name == "": // no address: nothing to protect
-			for _, a := range []Answer{h.A, h.AAAA} {
-				if a.State == Failed {
-					v.unknown(a)
-				}
-			}
+		case h.TLSA.Name == "": // no address that is known: nothing to protect
 		case h.TLSA.State == Failed:
 			// Senders look for TLSA records only of hosts in signed zones.
-			if h.TLSA.Rcode == dns.RcodeServerFailure && h.TLSA.Err == "" && !h.TLSA.Loop && h.address().AD {
+			refused := h.TLSA.Bogus || h.TLSA.Rcode == dns.RcodeServerFailure && h.TLSA.Err == ""
+			if refused && !h.TLSA.Loop && h.address().AD {
 				v.add("dane.denial_broken", h.Name, "mx", h.Name, "ede", h.TLSA.EDE).on(h.address(), h.TLSA)
-			} else {
-				v.unknown(h.TLSA)
 			}
 		case h.TLSA.State == Found:
 			f.checkTLSA(p, h, &v)

@@ -76,8 +76,8 @@ func speaks(said chan<- string) func(line string) string {
 }
 
 func TestTheCertificateOfAMailHostIsSeenAfterSTARTTLS(t *testing.T) {
-	ca := newAuthority(t, "One")
-	cert := ca.issue(t, time.Hour, "mx1.corp.test")
+	ca := newAuthority("One")
+	cert := ca.issue(time.Hour, "mx1.corp.test")
 	said := make(chan string, 10)
 	name := make(chan string, 1)
 	p := serveSMTP(t, &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -140,8 +140,8 @@ func TestAProbeEndsWithItsContext(t *testing.T) {
 }
 
 func TestOtherPortsSpeakTLSAtOnce(t *testing.T) {
-	ca := newAuthority(t, "One")
-	cert := ca.issue(t, -time.Hour, "mta-sts.corp.test") // whatever it is, it is looked at
+	ca := newAuthority("One")
+	cert := ca.issue(-time.Hour, "mta-sts.corp.test") // whatever it is, it is looked at
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
 		t.Fatal(err)

@@ -20,11 +20,21 @@ const maxSelectors = 50
 // DKIMFound is what was found.
 type DKIMFound struct {
 	Selectors []SelectorFound
-	Left      int                 // selectors that were not looked at, for there are too many
-	Random    Answer              // TXT of a selector that nobody has published
-	Parents   map[string]Answer   // "_domainkey" of each signing domain, by domain
+	Left      int    // selectors that were not looked at, for there are too many
+	Random    Answer // TXT of a selector that nobody has published
+	Parents   []ParentFound
 	known     map[string][]string // names of keys that were not looked at, by fingerprint
 }
+
+// A ParentFound is the name that all selectors of a domain are below.
+type ParentFound struct {
+	Domain  string
+	Answer  Answer   // TXT of "_domainkey"
+	Servers []Answer // of some of the name servers themselves
+}
+
+// maxParentServers are the name servers of a domain that are asked directly.
+const maxParentServers = 4
 
 // A SelectorFound is a selector and what was published under it.
 type SelectorFound struct {
@@ -70,7 +80,7 @@ func (s *Selector) inUse(now time.Time) bool {
 }
 
 func gatherDKIM(ctx context.Context, g *gatherer) {
-	f := DKIMFound{Parents: map[string]Answer{}, known: g.o.Keys}
+	f := DKIMFound{known: g.o.Keys}
 	seen := map[string]bool{}
 	for _, s := range g.o.Selectors {
 		s.Name, s.Domain = plainHost(s.Name), plainHost(cmp.Or(s.Domain, g.p.Domain))
@@ -80,12 +90,13 @@ func gatherDKIM(ctx context.Context, g *gatherer) {
 			f.Left++
 		default:
 			f.Selectors = append(f.Selectors, SelectorFound{Selector: s})
-			f.Parents[s.Domain] = Answer{}
+			if !slices.ContainsFunc(f.Parents, func(p ParentFound) bool { return p.Domain == s.Domain }) {
+				f.Parents = append(f.Parents, ParentFound{Domain: s.Domain})
+			}
 		}
 		seen[s.Selected()] = true
 	}
 	var wg sync.WaitGroup
-	var mu sync.Mutex
 	for i := range f.Selectors {
 		wg.Go(func() {
 			s := &f.Selectors[i]
@@ -95,17 +106,8 @@ func gatherDKIM(ctx context.Context, g *gatherer) {
 			}
 		})
 	}
-	domains := make([]string, 0, len(f.Parents))
-	for domain := range f.Parents {
-		domains = append(domains, domain)
-	}
-	for _, domain := range domains {
-		wg.Go(func() {
-			a := g.ask(ctx, "_domainkey."+domain, dns.TypeTXT)
-			mu.Lock()
-			defer mu.Unlock()
-			f.Parents[domain] = a
-		})
+	for i := range f.Parents {
+		wg.Go(func() { f.Parents[i].gather(ctx, g) })
 	}
 	wg.Go(func() {
 		label := g.o.RandomLabel
@@ -116,6 +118,30 @@ func gatherDKIM(ctx context.Context, g *gatherer) {
 	})
 	wg.Wait()
 	g.p.DKIM = f
+}
+
+// gather asks whether there is anything below the name: the resolver, and name
+// servers of the domain, since it takes a single one to deny it.
+func (p *ParentFound) gather(ctx context.Context, g *gatherer) {
+	name := "_domainkey." + p.Domain
+	p.Answer = g.ask(ctx, name, dns.TypeTXT)
+	if g.o.Direct == nil {
+		return
+	}
+	servers := nsNames(g.ask(ctx, p.Domain, dns.TypeNS).RRs)
+	servers = servers[:min(len(servers), maxParentServers)]
+	p.Servers = make([]Answer, len(servers))
+	var wg sync.WaitGroup
+	for i, server := range servers {
+		wg.Go(func() {
+			ips := addresses(g.ask(ctx, server, dns.TypeA), g.ask(ctx, server, dns.TypeAAAA))
+			if len(ips) > 0 && reachable(ips[0], g.o.Documentation) {
+				p.Servers[i] = g.askServer(ctx, address(ips[0]), name, dns.TypeTXT)
+				p.Servers[i].Server = server
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func checkDKIM(p *Published) []Finding {
@@ -143,7 +169,6 @@ func checkSelector(p *Published, s *SelectorFound, v *verdicts) {
 	used := s.inUse(p.At)
 	switch {
 	case s.Answer.State == Failed:
-		v.unknown(s.Answer)
 		return
 	case s.Answer.Absent() && len(s.Answer.Chain) > 0:
 		v.add("dkim.cname_dangling", name, "fqdn", name, "target", s.Answer.Chain[len(s.Answer.Chain)-1]).on(s.Answer)
@@ -206,9 +231,6 @@ func valueOf(values []string, name string) string {
 // checkWildcardKey judges whether made-up selectors have a key.
 func checkWildcardKey(p *Published, v *verdicts) {
 	random := p.DKIM.Random
-	if random.State == Failed && random.Name != "" {
-		v.unknown(random)
-	}
 	records := texts(random)
 	if len(records) == 0 || p.revokesAll() && p.Sends != SendingYes {
 		return
@@ -276,12 +298,28 @@ func checkEd25519Alone(p *Published, v *verdicts) {
 
 // checkBrokenParents judges whether a zone denies a name that has names below.
 func checkBrokenParents(p *Published, v *verdicts) {
-	said := map[string]bool{}
-	for i := range p.DKIM.Selectors {
-		s := &p.DKIM.Selectors[i]
-		if parent := p.DKIM.Parents[s.Domain]; s.Answer.State == Found && parent.State == NXDomain && !said[s.Domain] {
-			said[s.Domain] = true
-			v.add("dkim.ent_broken", "_domainkey."+s.Domain, "name", "_domainkey."+s.Domain, "below", s.Selected()).on(parent, s.Answer)
+	for i := range p.DKIM.Parents {
+		parent := &p.DKIM.Parents[i]
+		below := slices.IndexFunc(p.DKIM.Selectors, func(s SelectorFound) bool {
+			return s.Domain == parent.Domain && s.Answer.State == Found
+		})
+		if below < 0 {
+			continue
+		}
+		var denying []string
+		var denial Answer
+		for _, a := range parent.Servers {
+			if a.State == NXDomain && a.AA {
+				denying, denial = append(denying, a.Server), a
+			}
+		}
+		if len(denying) == 0 && parent.Answer.State == NXDomain {
+			denying, denial = []string{"a name server"}, parent.Answer
+		}
+		if len(denying) > 0 {
+			name := "_domainkey." + parent.Domain
+			s := &p.DKIM.Selectors[below]
+			v.add("dkim.ent_broken", name, "name", name, "below", s.Selected(), "ns", joinNames(denying)).on(denial, s.Answer)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"math/big"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // rsaKey is an RSA public key of so many bits; nobody has the other half, for
@@ -107,4 +109,17 @@ var _ = addCases(
 		Options{Now: dkimNow, Selectors: []Selector{{Name: "s", LastSeen: dkimNow.AddDate(0, 0, -31)}}}, "dkim.ok", "dkim.unused"),
 	dkimCase("a revoked key that is no longer in use", "dkim-revoked-old.test", txt("s._domainkey", "v=DKIM1; p="),
 		Options{Now: dkimNow, Selectors: []Selector{{Name: "s", LastSeen: dkimNow.AddDate(0, -2, 0)}}}, "dkim.revoked"),
+	func() zoneCase {
+		c := dkimCase("a name server that denies what keys are below", "dkim-ent.test", txt("s._domainkey", "v=DKIM1; p="+rsa2048), selectors("s"), "dkim.ok", "dkim.ent_broken")
+		c.live, c.servers = true, map[string]dns.HandlerFunc{"192.0.2.53": denying}
+		return c
+	}(),
 )
+
+// denying denies every name, as the server of the zone.
+func denying(w dns.ResponseWriter, q *dns.Msg) {
+	m := new(dns.Msg)
+	m.SetRcode(q, dns.RcodeNameError)
+	m.Authoritative = true
+	w.WriteMsg(m)
+}

@@ -157,7 +157,7 @@ var _ = register(
 	Rule{
 		ID: "dkim.ent_broken", Record: "TXT", Severity: Warning, Reference: "RFC 8020, section 2",
 		Condition: "a zone denies a name that has names below",
-		What:      "The name servers deny that {name} exists, although {below} does.",
+		What:      "The zone denies that {name} exists ({ns} does), although {below} exists.",
 		Why:       "Resolvers may conclude that nothing exists below and never find your keys.",
 		Fix:       "Ask your DNS host to correct its name servers. Until then, a TXT record of any text at {name} helps.",
 	},

@@ -208,9 +208,6 @@ func isLocal(name string) bool {
 func checkHosts(p *Published) []Finding {
 	var v verdicts
 	f := &p.Hosts
-	if f.TXT.Name != "" && f.TXT.State == Failed {
-		v.unknown(f.TXT)
-	}
 	for i := range f.Addresses {
 		checkHELO(&f.Addresses[i], &v)
 		checkPTR(&f.Addresses[i], &v)
@@ -232,11 +229,6 @@ func checkHELO(h *HostAddress, v *verdicts) {
 	}
 	ips := addresses(h.HELOA, h.HELOAAAA)
 	failed := h.HELOA.State == Failed || h.HELOAAAA.State == Failed
-	for _, a := range []Answer{h.HELOA, h.HELOAAAA} {
-		if a.State == Failed {
-			v.unknown(a)
-		}
-	}
 	switch {
 	case len(ips) == 0 && !failed:
 		v.add("helo.unresolvable", h.HELO, "helo", h.HELO, "ip", h.Addr.String()).on(h.HELOA, h.HELOAAAA)
@@ -247,11 +239,7 @@ func checkHELO(h *HostAddress, v *verdicts) {
 		v.add("host.address_missing", h.HELO, "host", h.HELO, "ip", h.Addr.String(), "addrs", joinAddresses(ips),
 			"publish", addressRecord(h.HELO, h.Addr)).on(h.HELOA, h.HELOAAAA)
 	}
-	switch {
-	case h.HELOTXT.Name == "":
-	case h.HELOTXT.State == Failed:
-		v.unknown(h.HELOTXT)
-	case len(spfTexts(h.HELOTXT)) == 0:
+	if h.HELOTXT.Name != "" && h.HELOTXT.State != Failed && len(spfTexts(h.HELOTXT)) == 0 {
 		v.add("helo.no_spf", h.HELO, "helo", h.HELO).on(h.HELOTXT)
 	}
 }
@@ -268,9 +256,6 @@ func addressRecord(host string, ip netip.Addr) string {
 func checkPTR(h *HostAddress, v *verdicts) {
 	ip := h.Addr.String()
 	if h.PTR.State == Failed {
-		if h.PTR.Name != "" {
-			v.unknown(h.PTR)
-		}
 		return
 	}
 	if len(h.Names) == 0 {
@@ -293,20 +278,10 @@ func checkPTR(h *HostAddress, v *verdicts) {
 			answers = append(answers, n.Forward)
 		}
 	}
-	isConfirmed, known := h.Confirmed()
-	if !isConfirmed {
-		failed := false
-		for _, a := range answers {
-			if a.State == Failed {
-				v.unknown(a)
-				failed = true
-			}
-		}
-		if known {
-			v.add("ptr.not_confirmed", ip, "ip", ip, "name", joinNames(names), "addrs", forwardAddresses(h)).on(answers...)
-		} else if !failed {
-			v.unknown(Answer{Name: h.PTR.Name, Type: dns.TypePTR, Err: fmt.Sprintf("%d more names were not looked at", h.More)})
-		}
+	if isConfirmed, known := h.Confirmed(); !isConfirmed && known {
+		v.add("ptr.not_confirmed", ip, "ip", ip, "name", joinNames(names), "addrs", forwardAddresses(h)).on(answers...)
+	} else if !isConfirmed && h.More > 0 {
+		v.unknown(Answer{Name: h.PTR.Name, Type: dns.TypePTR, Err: fmt.Sprintf("%d more names were not looked at", h.More)})
 	}
 	checkDynamic(h, confirmed, v)
 	helo := h.HELO != "" && slices.Contains(confirmed, h.HELO)

@@ -29,17 +29,20 @@ type Options struct {
 	// LowTTLSince is since when history shows TTLs under five minutes; zero
 	// where there is no history.
 	LowTTLSince time.Time
+	// SerialsDifferSince is since when history shows name servers with
+	// different serials; zero where there is no history.
+	SerialsDifferSince time.Time
+	// RandomLabel is a label that nobody publishes, to find wildcards with;
+	// "": one is made up.
+	RandomLabel string
 	// MXHosts are the mail hosts that the operator named; "*.example.com" is
 	// any host one label below. None: any host may be an MX.
 	MXHosts []string
 	// Keys are DKIM keys that are known of other names than those looked at:
 	// the names, by fingerprint of the key.
-	Keys map[string][]string
-	// RandomLabel is a label that nobody publishes, to find wildcards with;
-	// "": one is made up.
-	RandomLabel string
-	Probe       Probe   // nil: no server is connected to
-	Traffic     Traffic // what reports tell of the mail
+	Keys    map[string][]string
+	Probe   Probe   // nil: no server is connected to
+	Traffic Traffic // what reports tell of the mail
 	// Documentation addresses (RFC 5737, RFC 3849) are taken for public ones:
 	// for tests.
 	Documentation bool
@@ -104,8 +107,18 @@ func Check(p *Published) []Finding {
 		return checkName(p)
 	}
 	var all []Finding
+	failed := map[string]bool{} // a lookup that failed is told of once, whoever wanted it
 	for _, kind := range kinds {
-		all = append(all, kind.check(p)...)
+		for _, f := range kind.check(p) {
+			if f.ID == "dns.lookup_failed" {
+				key := f.Subject + " " + f.Value("type") + " " + f.Value("rcode")
+				if failed[key] {
+					continue
+				}
+				failed[key] = true
+			}
+			all = append(all, f)
+		}
 	}
 	return all
 }

@@ -40,8 +40,8 @@ func servePolicy(t *testing.T, cert tls.Certificate, ca *authority, handler http
 }
 
 func TestAPolicyIsFetchedOverHTTPS(t *testing.T) {
-	ca := newAuthority(t, "One")
-	cert := ca.issue(t, time.Hour, "mta-sts.corp.test")
+	ca := newAuthority("One")
+	cert := ca.issue(time.Hour, "mta-sts.corp.test")
 	const policy = policyStart + "mx: mx1.corp.test\r\n"
 	text := func(kind, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -63,7 +63,7 @@ func TestAPolicyIsFetchedOverHTTPS(t *testing.T) {
 	}{
 		{"a policy", cert, text("text/plain", policy), policy, 200, ""},
 		{"with a charset", cert, text("text/plain; charset=utf-8", policy), policy, 200, ""},
-		{"a wildcard certificate", ca.issue(t, time.Hour, "*.corp.test"), text("text/plain", policy), policy, 200, ""},
+		{"a wildcard certificate", ca.issue(time.Hour, "*.corp.test"), text("text/plain", policy), policy, 200, ""},
 		{"HTML", cert, text("text/html", policy), "", 200, `the content type is "text/html", not text/plain`},
 		{"as large as may be", cert, text("text/plain", strings.Repeat("x", maxPolicySize)), strings.Repeat("x", maxPolicySize), 200, ""},
 		{"too large", cert, text("text/plain", strings.Repeat("x", maxPolicySize+1)), "", 200, "it is larger than 65536 octets"},
@@ -74,9 +74,9 @@ func TestAPolicyIsFetchedOverHTTPS(t *testing.T) {
 		{"endless headers", cert, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X", strings.Repeat("x", 64<<10))
 		}, "", 0, "server response headers exceeded"},
-		{"another name", ca.issue(t, time.Hour, "www.corp.test"), text("text/plain", policy), "", 0, "certificate is valid for www.corp.test, not mta-sts.corp.test"},
-		{"an expired certificate", ca.issue(t, -time.Hour, "mta-sts.corp.test"), text("text/plain", policy), "", 0, "certificate has expired"},
-		{"an unknown authority", newAuthority(t, "Two").issue(t, time.Hour, "mta-sts.corp.test"), text("text/plain", policy), "", 0, "unknown authority"},
+		{"another name", ca.issue(time.Hour, "www.corp.test"), text("text/plain", policy), "", 0, "certificate is valid for www.corp.test, not mta-sts.corp.test"},
+		{"an expired certificate", ca.issue(-time.Hour, "mta-sts.corp.test"), text("text/plain", policy), "", 0, "certificate has expired"},
+		{"an unknown authority", newAuthority("Two").issue(time.Hour, "mta-sts.corp.test"), text("text/plain", policy), "", 0, "unknown authority"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := servePolicy(t, c.cert, ca, c.handler)
@@ -128,9 +128,9 @@ none TXT "x"
 }
 
 func TestAServerThatDoesNotAnswerMayDoSoLater(t *testing.T) {
-	ca := newAuthority(t, "One")
+	ca := newAuthority("One")
 	release := make(chan struct{})
-	f := servePolicy(t, ca.issue(t, time.Hour, "mta-sts.corp.test"), ca, func(w http.ResponseWriter, r *http.Request) {
+	f := servePolicy(t, ca.issue(time.Hour, "mta-sts.corp.test"), ca, func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -156,9 +156,9 @@ func (w withContext) FetchPolicy(_ context.Context, host string) ([]byte, int, e
 }
 
 func TestWhatAServerDoesWrongIsSaid(t *testing.T) {
-	ca := newAuthority(t, "One")
+	ca := newAuthority("One")
 	zones := map[string]string{"corp.test": stsRecord + "mta-sts A 127.0.0.1\n" + twoMailHosts}
-	f := servePolicy(t, ca.issue(t, time.Hour, "mta-sts.corp.test"), ca, func(w http.ResponseWriter, r *http.Request) {
+	f := servePolicy(t, ca.issue(time.Hour, "mta-sts.corp.test"), ca, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/elsewhere", http.StatusFound)
 	})
 	got := checkMTASTS(lookedUp(t, newZoneResolver(t, zones), "corp.test", Options{Fetcher: f}))

@@ -104,17 +104,12 @@ func TestRecordsOfMTASTS(t *testing.T) {
 
 func TestLookupsOfMTASTSThatFailAreUnknown(t *testing.T) {
 	zones := map[string]string{"corp.test": stsRecord + policyHost + twoMailHosts}
-	for broken, want := range map[string][]string{
-		"_mta-sts.corp.test":     {"unknown dns.lookup_failed _mta-sts.corp.test"},
-		"mta-sts.corp.test":      {"unknown dns.lookup_failed mta-sts.corp.test", "unknown dns.lookup_failed mta-sts.corp.test"},
-		"mta-sts.corp.test AAAA": nil, // one address is enough
-		"corp.test MX":           nil, // what is not known is not covered by no policy
-	} {
+	for _, broken := range []string{"_mta-sts.corp.test", "mta-sts.corp.test", "mta-sts.corp.test AAAA", "corp.test MX"} {
 		r := newZoneResolver(t, zones)
 		r.broken[broken] = Answer{Rcode: dns.RcodeServerFailure}
 		p := lookedUp(t, r, "corp.test", Options{Fetcher: servedPolicy{body: policyStart + "mx: mx1.corp.test\nmx: mx2.corp.test"}})
-		if got := idsOf(checkMTASTS(p)); !slices.Equal(got, want) {
-			t.Errorf("%s fails: %q", broken, got)
+		if got := checkMTASTS(p); len(got) > 0 {
+			t.Errorf("%s fails: %q", broken, idsOf(got))
 		}
 	}
 }
@@ -181,8 +176,8 @@ func TestTLSReportsAreMissedMoreWhereTLSIsEnforced(t *testing.T) {
 	}
 	r := newZoneResolver(t, map[string]string{"corp.test": twoMailHosts})
 	r.broken["_smtp._tls.corp.test"] = Answer{Err: "timeout"}
-	if got, want := idsOf(checkTLSRPT(lookedUp(t, r, "corp.test", Options{}))), []string{"unknown dns.lookup_failed _smtp._tls.corp.test"}; !slices.Equal(got, want) {
-		t.Errorf("the lookup fails: %q", got)
+	if got := checkTLSRPT(lookedUp(t, r, "corp.test", Options{})); len(got) > 0 {
+		t.Errorf("the lookup fails: %q", idsOf(got))
 	}
 	p := lookedUp(t, newZoneResolver(t, map[string]string{"corp.test": twoMailHosts}), "corp.test", Options{ReportAddresses: []string{"in@reports.example"}})
 	if got, want := checkTLSRPT(p)[0].Publish(), `_smtp._tls.corp.test. IN TXT "v=TLSRPTv1; rua=mailto:in@reports.example"`; got != want {

@@ -176,8 +176,7 @@ func checkMX(p *Published) []Finding {
 	var v verdicts
 	m := &p.MX
 	if m.Answer.State == Failed {
-		v.unknown(m.Answer)
-		return v.all
+		return nil // of which checkName tells
 	}
 	if m.Answer.Absent() {
 		checkNoMX(p, &v)
@@ -210,11 +209,6 @@ func checkNoMX(p *Published, v *verdicts) {
 		return
 	}
 	if m.A.State == Failed || m.AAAA.State == Failed {
-		for _, a := range []Answer{m.A, m.AAAA} {
-			if a.State == Failed {
-				v.unknown(a)
-			}
-		}
 		return
 	}
 	if sends, by := evidenceOfSending(p); sends && m.Answer.State != NXDomain {
@@ -268,11 +262,6 @@ func checkMailHost(p *Published, h *MailHost, v *verdicts) {
 		v.add("mx.unregistered", h.Name, "host", h.Name, "domain", h.Registrable).on(m.Answer, h.A, h.Domain)
 	case len(ips) == 0 && h.A.Absent() && h.AAAA.Absent():
 		v.add("mx.unresolvable", h.Name, "host", h.Name).on(m.Answer, h.A, h.AAAA)
-	}
-	for _, a := range []Answer{h.A, h.AAAA, h.Domain} {
-		if a.Name != "" && a.State == Failed {
-			v.unknown(a)
-		}
 	}
 	if chain := cmp.Or(len(h.A.Chain), len(h.AAAA.Chain)); chain > 1 {
 		a := h.A

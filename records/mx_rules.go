@@ -109,7 +109,7 @@ var _ = register(
 		Fix:       "Keep one of the two MX records.",
 	},
 	Rule{
-		ID: "mx.unexpected", Record: "MX", Severity: Warning, Reference: "",
+		ID: "mx.unexpected", Record: "MX", Severity: Warning, Reference: "RFC 5321, section 5.1",
 		Condition: "a mail host that is not in the configured list",
 		What:      "{host} is an MX of this domain, but not one of the mail hosts that you named.",
 		Why:       "It may be left over from a provider, or somebody has changed the zone to read your mail.",

@@ -19,7 +19,8 @@ import (
 // on memory; a question that several want answered is asked once.
 type Client struct {
 	servers  []string
-	wire     wire
+	wire     wire // to the resolver
+	direct   wire // to other servers, which more often do not answer
 	limit    *rate.Limiter
 	inFlight chan struct{}
 	cache    *answerCache
@@ -75,6 +76,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 	return &Client{
 		servers:  servers,
 		wire:     wire{timeout: o.Timeout, tries: o.Tries},
+		direct:   wire{timeout: min(o.Timeout, 2*time.Second), tries: min(o.Tries, 2)},
 		limit:    rate.NewLimiter(rate.Limit(o.Rate), max(o.Rate/4, 1)),
 		inFlight: make(chan struct{}, o.InFlight),
 		cache:    newAnswerCache(o.Cache),
@@ -111,7 +113,7 @@ type question struct {
 // or asks. What is asked for one caller goes on when that caller leaves, as
 // others may wait for it.
 func (c *Client) once(ctx context.Context, q question, ask func(context.Context) Answer) Answer {
-	if _, ok := dns.IsDomainName(q.name); !ok {
+	if _, ok := dns.IsDomainName(dns.Fqdn(q.name)); !ok {
 		return Answer{Name: q.name, Type: q.qtype, At: time.Now().UTC(), Err: "not a name that DNS can hold"}
 	}
 	if a, ok := c.cache.get(q, time.Now()); ok {
@@ -147,7 +149,7 @@ const maxChain = 8
 func (c *Client) resolve(ctx context.Context, name string, qtype uint16) Answer {
 	a := Answer{Name: name, Type: qtype, AD: true, TTL: forever}
 	for at := name; at != ""; {
-		r := c.exchange(ctx, c.servers, newQuery(at, qtype, true))
+		r := c.exchange(ctx, &c.wire, c.servers, newQuery(at, qtype, true))
 		a.take(r)
 		if r.msg == nil {
 			break
@@ -172,7 +174,7 @@ func (c *Client) resolve(ctx context.Context, name string, qtype uint16) Answer 
 func (c *Client) diagnose(ctx context.Context, a *Answer) {
 	query := newQuery(a.Name, a.Type, true)
 	query.CheckingDisabled = true
-	if r := c.exchange(ctx, c.servers, query); r.msg != nil && (r.msg.Rcode == dns.RcodeSuccess || r.msg.Rcode == dns.RcodeNameError) {
+	if r := c.exchange(ctx, &c.wire, c.servers, query); r.msg != nil && (r.msg.Rcode == dns.RcodeSuccess || r.msg.Rcode == dns.RcodeNameError) {
 		unchecked := Answer{Name: a.Name, Type: a.Type}
 		unchecked.read(r.msg, a.Name)
 		if a.Loop, a.Chain = unchecked.Loop, unchecked.Chain; !a.Loop {
@@ -186,7 +188,7 @@ func (c *Client) diagnose(ctx context.Context, a *Answer) {
 	chain := []string{a.Name}
 	for at := a.Name; len(chain) <= maxChain+1; {
 		link := Answer{Name: at, Type: dns.TypeCNAME}
-		r := c.exchange(ctx, c.servers, newQuery(at, dns.TypeCNAME, true))
+		r := c.exchange(ctx, &c.wire, c.servers, newQuery(at, dns.TypeCNAME, true))
 		if r.msg == nil {
 			return
 		}
@@ -204,6 +206,18 @@ func (c *Client) diagnose(ctx context.Context, a *Answer) {
 	a.Loop = true
 }
 
+// Recurses reports whether a server resolves a name that it does not serve for
+// us, as for anyone.
+func (c *Client) Recurses(ctx context.Context, server netip.AddrPort, name string) bool {
+	r := c.exchange(ctx, &c.direct, []string{server.String()}, newQuery(name, dns.TypeA, false))
+	if r.msg == nil || !r.msg.RecursionAvailable || r.msg.Authoritative {
+		return false
+	}
+	a := Answer{Name: name, Type: dns.TypeA}
+	a.read(r.msg, name)
+	return a.State == Found
+}
+
 // askServer asks a server for what it serves.
 func (c *Client) askServer(ctx context.Context, server netip.AddrPort, name string, qtype uint16) (a Answer) {
 	a = Answer{Name: name, Type: qtype, TTL: forever}
@@ -214,7 +228,7 @@ func (c *Client) askServer(ctx context.Context, server netip.AddrPort, name stri
 	}()
 	query := newQuery(name, qtype, false)
 	query.RecursionDesired = false
-	r := c.exchange(ctx, []string{server.String()}, query)
+	r := c.exchange(ctx, &c.direct, []string{server.String()}, query)
 	a.take(r)
 	if r.msg == nil {
 		return a
@@ -254,7 +268,7 @@ func newQuery(name string, qtype uint16, dnssec bool) *dns.Msg {
 }
 
 // exchange waits for its turn, and asks.
-func (c *Client) exchange(ctx context.Context, servers []string, query *dns.Msg) reply {
+func (c *Client) exchange(ctx context.Context, w *wire, servers []string, query *dns.Msg) reply {
 	select {
 	case c.inFlight <- struct{}{}:
 		defer func() { <-c.inFlight }()
@@ -264,7 +278,7 @@ func (c *Client) exchange(ctx context.Context, servers []string, query *dns.Msg)
 	if err := c.limit.Wait(ctx); err != nil {
 		return reply{err: "not asked: " + err.Error()}
 	}
-	return c.wire.exchange(ctx, servers, query)
+	return w.exchange(ctx, servers, query)
 }
 
 // take fills in how a reply came.
@@ -290,13 +304,13 @@ func (a *Answer) read(m *dns.Msg, name string) (next string) {
 	}
 	aliases := map[string]*dns.CNAME{}
 	held := map[string][]dns.RR{}
-	ends := map[string]time.Time{}
+	signed := map[string]*dns.RRSIG{}
 	visible := dns.Msg{Question: m.Question, Compress: true} // without what only DNSSEC adds
 	for _, rr := range m.Answer {
 		owner := bareName(rr.Header().Name)
 		if sig, ok := rr.(*dns.RRSIG); ok && a.Type != dns.TypeRRSIG {
-			if end := time.Unix(int64(sig.Expiration), 0).UTC(); sig.TypeCovered == a.Type && end.After(ends[owner]) {
-				ends[owner] = end
+			if last := signed[owner]; sig.TypeCovered == a.Type && (last == nil || sig.Expiration > last.Expiration) {
+				signed[owner] = sig
 			}
 			continue
 		}
@@ -319,7 +333,10 @@ func (a *Answer) read(m *dns.Msg, name string) (next string) {
 			for _, rr := range rrs {
 				follow(rr.Header().Ttl)
 			}
-			a.State, a.RRs, a.SigEnds = Found, rrs, ends[at]
+			a.State, a.RRs = Found, rrs
+			if sig := signed[at]; sig != nil {
+				a.SigBegins, a.SigEnds = time.Unix(int64(sig.Inception), 0).UTC(), time.Unix(int64(sig.Expiration), 0).UTC()
+			}
 			return ""
 		}
 		alias := aliases[at]

@@ -307,6 +307,7 @@ func (s *servers) startUnbound(t testing.TB, ctx context.Context, unbound string
     do-not-query-localhost: no
     module-config: "validator iterator"
     ede: yes
+    aggressive-nsec: no
     outbound-msg-retry: 2
     trust-anchor-file: "%[1]s/anchor"
     local-zone: "test." nodefault
@@ -409,6 +410,10 @@ func (d directTo) Ask(ctx context.Context, server netip.AddrPort, name string, q
 	return a
 }
 
+func (d directTo) Recurses(ctx context.Context, server netip.AddrPort, name string) bool {
+	return d.client.Recurses(ctx, d.to(server), name)
+}
+
 // A world is zones that can be served together, and the cases that they are of.
 type world struct {
 	zones map[string]*servedZone
@@ -485,6 +490,7 @@ func TestCasesThroughRealServers(t *testing.T) {
 			}
 			for _, c := range w.cases {
 				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
 					direct := directTo{client, s.knot, map[netip.Addr]netip.AddrPort{}}
 					for addr, handler := range c.servers {
 						direct.other[netip.MustParseAddr(addr)] = netip.MustParseAddrPort(serve(t, handler))
