@@ -75,6 +75,20 @@ func isHTTPS(text string) bool {
 	return err == nil && strings.EqualFold(u.Scheme, "https") && u.Hostname() != "" && !strings.ContainsAny(text, " \t,")
 }
 
+// example returns the record to publish: with the addresses that are right,
+// and others to be filled in.
+func (f *BIMIFound) example() string {
+	domain := strings.TrimPrefix(f.Answer.Name, "default._bimi.")
+	logo, evidence := f.Record.Logo, f.Record.Evidence
+	if !isHTTPS(logo) {
+		logo = "https://" + domain + "/logo.svg"
+	}
+	if !isHTTPS(evidence) {
+		evidence = "https://" + domain + "/logo.pem"
+	}
+	return zoneTXT(f.Answer.Name, "v=BIMI1; l="+logo+"; a="+evidence)
+}
+
 func checkBIMI(p *Published) []Finding {
 	var v verdicts
 	f := &p.BIMI
@@ -83,15 +97,15 @@ func checkBIMI(p *Published) []Finding {
 	case f.Answer.State == Failed, len(f.texts) == 0:
 		return nil // checkName tells what failed
 	case len(f.texts) > 1:
-		v.add("bimi.invalid", name, "why", fmt.Sprintf("there are %d records", len(f.texts))).on(f.Answer)
+		v.add("bimi.invalid", name, "why", fmt.Sprintf("there are %d records", len(f.texts)), "publish", f.example()).on(f.Answer)
 		return v.all
 	case f.Record.why != "":
-		v.add("bimi.invalid", name, "why", f.Record.why).on(f.Answer)
+		v.add("bimi.invalid", name, "why", f.Record.why, "publish", f.example()).on(f.Answer)
 		return v.all
 	case f.Record.Declined:
 		return nil
 	case f.Record.Evidence == "":
-		v.add("bimi.invalid", name, "why", "a= names no mark certificate, without which Gmail, Apple and others show no logo").on(f.Answer).Severity = Info
+		v.add("bimi.invalid", name, "why", "a= names no mark certificate, without which Gmail, Apple and others show no logo", "publish", f.example()).on(f.Answer).Severity = Info
 	}
 	if why := weakPolicy(p); why != "" {
 		v.add("bimi.dmarc_weak", p.Domain, "why", why).on(f.Answer)
@@ -106,7 +120,6 @@ var _ = register(
 		What:      "The BIMI record at {subject} does not do all it should: {why}.",
 		Why:       "Receivers that show logos show none, or fewer of them do.",
 		Fix:       "Publish one record with the https address of the logo and of its mark certificate.",
-		Publish:   `{subject}. IN TXT "v=BIMI1; l=https://…/logo.svg; a=https://…/logo.pem"`,
 	},
 	Rule{
 		ID: "bimi.dmarc_weak", Record: "TXT", Severity: Warning, Reference: "draft-brand-indicators-for-message-identification, section 7.1",

@@ -202,12 +202,33 @@ func checkCAA(p *Published) []Finding {
 		}
 	case a.State == Failed: // of which checkName tells
 	default:
-		v.add("caa.none", p.Domain, "name", p.Domain).on(own.Answers...)
+		values := []string{"name", p.Domain}
+		if publish := suggestCAA(p); publish != "" {
+			values = append(values, "publish", publish)
+		}
+		v.add("caa.none", p.Domain, values...).on(own.Answers...)
 	}
 	for i := range p.CAA.Sets[1:] {
 		checkAuthority(p, &p.CAA.Sets[1+i], &v)
 	}
 	return v.all
+}
+
+// suggestCAA returns records for the authorities of the certificates that were
+// seen of hosts in a domain; "" for none. Others cannot be guessed.
+func suggestCAA(p *Published) string {
+	var lines []string
+	for _, s := range p.CAA.Sets[1:] {
+		chain := certificatesOf(p, s.Name)
+		if len(chain) == 0 || !isBelow(s.Name, p.Domain) {
+			continue
+		}
+		if domains := authorityOf(chain[0]); domains != nil {
+			lines = append(lines, fmt.Sprintf("%s. IN CAA 0 issue %q", p.Domain, domains[0]))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(slices.Compact(lines), "\n")
 }
 
 // checkAuthority judges whether the CA of a host's certificate may renew it.
@@ -250,8 +271,7 @@ var _ = register(
 		Condition: "no CAA records up to the top",
 		What:      "Any certification authority may issue certificates for {name}.",
 		Why:       "One that is deceived issues a certificate to somebody else, who can then pretend to be your mail host.",
-		Fix:       "Name the authorities that you use.",
-		Publish:   `{name}. IN CAA 0 issue "letsencrypt.org"`,
+		Fix:       "Name every authority that issues certificates for {name} and below in a CAA record; others, and your own next renewal, are refused if one is left out.",
 	},
 	Rule{
 		ID: "caa.invalid", Record: "CAA", Severity: Warning, Reference: "RFC 8659, sections 4.1 and 4.5",

@@ -87,6 +87,22 @@ func TestTheHostOfThePolicyIsHeldAgainstCAA(t *testing.T) {
 	}
 }
 
+func TestTheAuthoritiesToNameAreThoseInUse(t *testing.T) {
+	own := newAuthority("Let's Encrypt").issue(time.Hour, "mx1.corp.test").Leaf
+	foreign := newAuthority("DigiCert Inc").issue(time.Hour, "mx.host.test").Leaf
+	r := newZoneResolver(t, map[string]string{"corp.test": "@ MX 10 mx1\n@ MX 20 mx.host.test.\nmx1 A 192.0.2.10\n", "host.test": "mx A 192.0.2.11\n"})
+	for probe, want := range map[*shown]string{
+		{"mx1.corp.test": {own}, "mx.host.test": {foreign}}: `corp.test. IN CAA 0 issue "letsencrypt.org"`,
+		{"mx.host.test": {foreign}}:                         "", // whose zone has CAA records of its own
+		{}:                                                  "",
+	} {
+		got := checkCAA(lookedUp(t, r, "corp.test", Options{Probe: *probe}))
+		if len(got) != 1 || got[0].ID != "caa.none" || got[0].Publish() != want {
+			t.Errorf("%v: to publish %q", probe, got[0].Publish())
+		}
+	}
+}
+
 func TestCAAIsClimbedToTheTop(t *testing.T) {
 	zones := map[string]string{"test": "", "corp.test": "a.b TXT x\n"}
 	r := newZoneResolver(t, zones)

@@ -74,6 +74,23 @@ func (s *Selector) lastUse() time.Time {
 	return s.LastSeen
 }
 
+// lastUseText says when mail was last signed with a selector.
+func (s *Selector) lastUseText() string {
+	if s.lastUse().IsZero() {
+		return "not yet"
+	}
+	return s.lastUse().UTC().Format(time.DateOnly)
+}
+
+// months returns how many whole months lie between two times.
+func months(from, to time.Time) int {
+	n := 12*(to.Year()-from.Year()) + int(to.Month()) - int(from.Month())
+	if to.Day() < from.Day() {
+		n--
+	}
+	return n
+}
+
 // inUse reports whether mail was signed with a selector in the last 30 days.
 func (s *Selector) inUse(now time.Time) bool {
 	return !s.lastUse().IsZero() && now.Sub(s.lastUse()) <= selectorInUse
@@ -192,11 +209,10 @@ func checkSelector(p *Published, s *SelectorFound, v *verdicts) {
 		good = good && f.Severity < Warning
 	}
 	if s.Key.Revoked {
+		f := v.add("dkim.revoked", name, "sel", s.Name, "date", s.lastUseText()).on(s.Answer)
 		// Mail that was signed before the key was revoked says nothing.
-		if used && s.lastUse().After(s.Unchanged) {
-			v.add("dkim.revoked", name, "sel", s.Name, "used", s.lastUse().UTC().Format(time.DateOnly)).on(s.Answer)
-		} else {
-			v.add("dkim.revoked", name, "sel", s.Name, "used", "").on(s.Answer).Severity = Info
+		if !used || !s.lastUse().After(s.Unchanged) {
+			f.Severity = Info
 		}
 		return
 	}
@@ -204,17 +220,13 @@ func checkSelector(p *Published, s *SelectorFound, v *verdicts) {
 		return
 	}
 	if !s.Unchanged.IsZero() && p.At.After(s.Unchanged.AddDate(1, 0, 0)) {
-		v.add("dkim.key_old", name, "sel", s.Name, "n", fmt.Sprint(int(p.At.Sub(s.Unchanged).Hours()/24/30.44))).on(s.Answer)
+		v.add("dkim.key_old", name, "sel", s.Name, "n", fmt.Sprint(months(s.Unchanged.UTC(), p.At.UTC()))).on(s.Answer)
 	}
 	if !s.lastUse().IsZero() && !used {
-		v.add("dkim.unused", name, "sel", s.Name, "date", s.lastUse().UTC().Format(time.DateOnly), "publish", zoneTXT(name, "v=DKIM1; p=")).on(s.Answer)
+		v.add("dkim.unused", name, "sel", s.Name, "date", s.lastUseText(), "publish", zoneTXT(name, "v=DKIM1; p=")).on(s.Answer)
 	}
 	if good {
-		last := "never"
-		if !s.lastUse().IsZero() {
-			last = s.lastUse().UTC().Format(time.DateOnly)
-		}
-		v.add("dkim.ok", name, "sel", s.Name, "type", s.Key.Type, "bits", fmt.Sprint(s.Key.Bits), "date", last).on(s.Answer)
+		v.add("dkim.ok", name, "sel", s.Name, "type", s.Key.Type, "bits", fmt.Sprint(s.Key.Bits), "date", s.lastUseText()).on(s.Answer)
 	}
 }
 

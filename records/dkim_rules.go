@@ -32,7 +32,7 @@ var _ = register(
 	Rule{
 		ID: "dkim.revoked", Record: "TXT", Severity: Error, Reference: "RFC 6376, section 3.6.1",
 		Condition: "p= is empty",
-		What:      "The key {sel} is revoked. Last use: {used}.",
+		What:      "The key {sel} is revoked. Last seen in mail: {date}.",
 		Why:       "Mail that is signed with it fails DKIM. That is right for a key that is no longer in use.",
 		Fix:       "If mail is still signed with {sel}, sign with another selector.",
 	},
@@ -164,7 +164,7 @@ var _ = register(
 	Rule{
 		ID: "dkim.ok", Record: "TXT", Severity: OK, Reference: "RFC 6376",
 		Condition: "a valid key",
-		What:      "The key {sel} is valid: {type}, {bits} bits, last seen: {date}.",
+		What:      "The key {sel} is valid: {type}, {bits} bits. Last seen in mail: {date}.",
 		Why:       "Receivers can verify what is signed with it.",
 	},
 )

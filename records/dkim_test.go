@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -111,6 +112,18 @@ func TestARevokedKeyIsAnErrorOnlyIfItSignedSince(t *testing.T) {
 		got := checkDKIM(lookedUp(t, r, "corp.test", o))
 		if len(got) != 1 || got[0].ID != "dkim.revoked" || got[0].Severity != c.want {
 			t.Errorf("%+v: %q", c, idsOf(got))
+		}
+	}
+}
+
+func TestMonthsAreWhole(t *testing.T) {
+	for from, want := range map[string]int{"2025-05-12": 12, "2025-05-13": 11, "2026-05-12": 0, "2026-04-12": 1, "2026-04-13": 0, "2024-12-31": 16} {
+		at, err := time.Parse(time.DateOnly, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := months(at, dkimNow); got != want {
+			t.Errorf("from %s: %d", from, got)
 		}
 	}
 }

@@ -123,7 +123,8 @@ func (f *MTASTSFound) fetch(ctx context.Context, g *gatherer) {
 func isTemporary(err error) bool {
 	var network net.Error
 	return errors.As(err, &network) && network.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
-		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, errLookup)
+		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) ||
+		errors.Is(err, errLookup)
 }
 
 // takesMail reports whether a domain takes mail; if that is not known, it does.
@@ -135,7 +136,7 @@ func takesMail(p *Published) bool {
 	case m.Answer.Absent() && m.A.Absent() && m.AAAA.Absent():
 		return false
 	}
-	return true
+	return !parked(p)
 }
 
 // mxNames returns the names of the hosts that take mail for a domain.
@@ -175,7 +176,7 @@ func checkMTASTS(p *Published) []Finding {
 		value, ok := fieldOf(f.records[0], "id")
 		why := "it has no id"
 		if ok {
-			why = "the id must be 1 to 32 letters and digits"
+			why = fmt.Sprintf("the id %q is not 1 to 32 letters and digits", excerpt(value))
 		}
 		v.add("mtasts.syntax", name, "v", excerpt(value), "why", why, "date", id, "publish", record).on(f.Answer)
 	}
@@ -202,9 +203,9 @@ func (f *MTASTSFound) checkPolicy(p *Published, v *verdicts) {
 		return
 	}
 	for _, e := range f.Policy.errs {
-		where := "the policy"
+		where := "" // the whole
 		if e.line > 0 {
-			where = fmt.Sprintf("line %d", e.line)
+			where = fmt.Sprintf(" in line %d", e.line)
 		}
 		v.add("mtasts.policy", f.Host, "host", f.Host, "n", fmt.Sprint(e.line), "where", where, "why", e.why)
 	}

@@ -18,7 +18,7 @@ var _ = register(
 	Rule{
 		ID: "mtasts.syntax", Record: "TXT", Severity: Error, Reference: "RFC 8461, section 3.1",
 		Condition: "the record is not valid",
-		What:      "The MTA-STS record at {subject} is not valid ({v}): {why}.",
+		What:      "The MTA-STS record at {subject} is not valid: {why}.",
 		Why:       "Senders do not use it.",
 		Fix:       "Write the version and an id, for example the time of the last change.",
 	},
@@ -39,7 +39,7 @@ var _ = register(
 	Rule{
 		ID: "mtasts.policy", Record: "HTTPS", Severity: Error, Reference: "RFC 8461, section 3.2",
 		Condition: "the policy is not valid",
-		What:      "The policy of {host} is not valid, {where}: {why}.",
+		What:      "The policy of {host} is not valid{where}: {why}.",
 		Why:       "Senders may throw away the whole policy.",
 		Fix:       "Correct the file, then change the id of the record.",
 	},

@@ -205,7 +205,12 @@ func checkMX(p *Published) []Finding {
 func checkNoMX(p *Published, v *verdicts) {
 	m := &p.MX
 	if ips := addresses(m.A, m.AAAA); len(ips) > 0 {
-		v.add("mx.implicit", p.Domain, "ip", joinAddresses(ips)).on(m.Answer, m.A, m.AAAA)
+		null := p.Domain + ". IN MX 0 ."
+		publish := p.Domain + ". IN MX 10 " + p.Domain + ".\n; or, if it takes no mail:\n; " + null
+		if p.Sends == SendingNo {
+			publish = null
+		}
+		v.add("mx.implicit", p.Domain, "ip", joinAddresses(ips), "publish", publish).on(m.Answer, m.A, m.AAAA)
 		return
 	}
 	if m.A.State == Failed || m.AAAA.State == Failed {

@@ -15,7 +15,6 @@ var _ = register(
 		What:      "{subject} has no MX record, so mail for it is sent to its own address {ip}.",
 		Why:       "That is mostly a web server: senders try it for days, and bounces and reports are lost.",
 		Fix:       "Publish an MX record, or a null MX if {subject} takes no mail.",
-		Publish:   "{subject}. IN MX 0 .",
 	},
 	Rule{
 		ID: "mx.null", Record: "MX", Severity: OK, Reference: "RFC 7505, section 3",
