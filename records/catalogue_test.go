@@ -49,8 +49,8 @@ func TestEveryCheckHasCases(t *testing.T) {
 
 var placeholder = regexp.MustCompile(`\{[a-z_0-9]+\}`)
 
-// whole complains of findings whose texts name values that they do not have.
-func whole(t testing.TB, findings []Finding) {
+// complete complains of findings whose texts name values that they do not have.
+func complete(t testing.TB, findings []Finding) {
 	t.Helper()
 	for _, f := range findings {
 		if catalogue[f.ID].ID == "" {
