@@ -96,6 +96,9 @@ func Catalogue() []Rule {
 	return all
 }
 
+// Reference returns the RFC and section that a finding rests on.
+func (f *Finding) Reference() string { return catalogue[f.ID].Reference }
+
 // What says what was found.
 func (f *Finding) What() string { return f.fill(catalogue[f.ID].What) }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // Options are what a lookup is told beside the domain.
@@ -107,12 +109,19 @@ func Check(p *Published) []Finding {
 		return checkName(p)
 	}
 	var all []Finding
-	failed := map[string]bool{} // a lookup that failed is told of once, whoever wanted it
+	// A lookup that failed is told of once, whoever wanted it, and not at all
+	// where checkName says what is behind it.
+	failed := map[string]bool{}
+	explained := func(f *Finding) bool {
+		return slices.ContainsFunc(p.Failed, func(a Answer) bool {
+			return a.Name == f.Subject && dns.TypeToString[a.Type] == f.Value("type") && (a.Bogus || a.Loop || a.TCPFailed)
+		})
+	}
 	for _, kind := range kinds {
 		for _, f := range kind.check(p) {
 			if f.ID == "dns.lookup_failed" {
 				key := f.Subject + " " + f.Value("type") + " " + f.Value("rcode")
-				if failed[key] {
+				if failed[key] || explained(&f) {
 					continue
 				}
 				failed[key] = true

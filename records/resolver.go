@@ -148,7 +148,7 @@ const maxChain = 8
 // it did not follow to the end.
 func (c *Client) resolve(ctx context.Context, name string, qtype uint16) Answer {
 	a := Answer{Name: name, Type: qtype, AD: true, TTL: forever}
-	for at := name; at != ""; {
+	for at, more := name, true; more; more = at != "" {
 		r := c.exchange(ctx, &c.wire, c.servers, newQuery(at, qtype, true))
 		a.take(r)
 		if r.msg == nil {

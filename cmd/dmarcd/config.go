@@ -22,6 +22,8 @@ type config struct {
 	Domains     []string // lower-case A-labels; empty: all are accepted
 	Mailboxes   []*mailbox
 
+	ReportAddresses []string // that domains name in rua, to reach us
+
 	Failure struct {
 		Store    bool // failure reports are kept
 		Subjects bool // with the subjects of the samples
@@ -46,7 +48,10 @@ func defaultConfig(env *environ) *config {
 		LogLevel:  "info",
 		LogFormat: "auto",
 		Domains:   []string{},
-		Limits:    parse.DefaultLimits,
+
+		ReportAddresses: []string{},
+
+		Limits: parse.DefaultLimits,
 	}
 	c.Ingest.BatchRows = 5_000
 	c.settings = c.table()

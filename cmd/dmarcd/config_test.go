@@ -49,7 +49,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.settings, c.File = nil, ""
-	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, Limits: parse.DefaultLimits}
+	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, ReportAddresses: []string{}, Limits: parse.DefaultLimits}
 	want.Ingest.BatchRows = 5000
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf(" got %+v\nwant %+v", c, want)
@@ -321,6 +321,18 @@ func TestValuesOnlyNeedsNoSecrets(t *testing.T) {
 	c, err := newEnviron(nil, nil, os.Stderr, nil).loadConfig(writeFile(t, "dmarcd.toml", text), valuesOnly)
 	if err != nil || c.Limits.Rows != 5 {
 		t.Errorf("%+v: %v", c, err)
+	}
+}
+
+func TestReportAddressesMustBeMailAddresses(t *testing.T) {
+	for _, text := range []string{"dmarc", "@example.com", "a b@example.com", "a@b@example.com", "a@example"} {
+		if got := mistakes(t, "report_addresses = [\""+text+"\"]"); !strings.Contains(got, "must be mail addresses") {
+			t.Errorf("%q: %s", text, got)
+		}
+	}
+	c, err := load(t, `report_addresses = ["Dmarc@Example.COM"]`)
+	if err != nil || !reflect.DeepEqual(c.ReportAddresses, []string{"Dmarc@example.com"}) {
+		t.Errorf("%v, %v", c, err)
 	}
 }
 

@@ -51,6 +51,7 @@ func commands() []command {
 		{"serve", "", "polls the mailboxes, serves dashboard and API", runServe},
 		{"import", "PATH...", "stores reports from files", runImport},
 		{"parse", "PATH...", "prints what files hold; needs no database", runParse},
+		{"check", "DOMAIN...", "checks what domains publish in DNS; needs no database", runCheck},
 		{"migrate", "", "brings the database schema up to date, or shows it", runMigrate},
 		{"config", "", "prints the effective configuration, secrets hidden", runConfig},
 		{"healthcheck", "", "asks a running dmarcd whether it is ready", runHealthcheck},

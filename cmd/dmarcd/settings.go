@@ -63,6 +63,7 @@ func (c *config) table() []*setting {
 		{key: "log_level", doc: "how much is logged: debug, info, warn or error", value: choiceValue(&c.LogLevel, logLevels...)},
 		{key: "log_format", doc: "how it is logged: text, json, or auto, which is text on a terminal and else JSON", value: choiceValue(&c.LogFormat, logFormats...)},
 		{key: "domains", doc: "policy domains to accept reports for, the others are parked; empty: all", example: `["example.com", "example.org"]`, value: listValue(&c.Domains, readDomain)},
+		{key: "report_addresses", doc: "mail addresses of yours that reports are sent to, as in rua; checks of records look for them", example: `["dmarc@example.com"]`, value: listValue(&c.ReportAddresses, readAddress)},
 
 		{key: "failure.store", doc: "keep failure reports (RFC 9991); they hold personal data", value: boolValue(&c.Failure.Store)},
 		{key: "failure.subjects", doc: "keep the subjects of the messages that failed, too", value: boolValue(&c.Failure.Subjects)},
@@ -171,4 +172,16 @@ func readDomain(text string) (string, error) {
 		return "", errors.New(`must be domains, such as "example.com"; ` + strconv.Quote(text) + " is none")
 	}
 	return strings.ToLower(name), nil
+}
+
+// readAddress returns a mail address.
+func readAddress(text string) (string, error) {
+	text = strings.TrimSpace(text)
+	at := strings.LastIndexByte(text, '@')
+	if at > 0 && !strings.ContainsFunc(text[:at], func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("<>,;:@", r) }) {
+		if host, err := readDomain(text[at+1:]); err == nil {
+			return text[:at] + "@" + host, nil
+		}
+	}
+	return "", errors.New(`must be mail addresses, such as "dmarc@example.com"; ` + strconv.Quote(text) + " is none")
 }

@@ -1,0 +1,365 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/net/idna"
+
+	"github.com/dmarcd/dmarcd/records"
+)
+
+const (
+	checkUsage = `Checks what domains publish in DNS for mail, and says what is wrong, why it matters and what to publish instead.
+Nothing is stored, no database is needed, and no mail server is connected to.
+
+A lookup that fails for now gives "unknown": nothing is called missing on that ground. With --format json it prints one
+JSON object a line for each domain. Exit status 1 if there is any error among what was found.`
+
+	checkExamples = `Examples:
+  dmarcd check example.com
+  dmarcd check --selector s1 --selector s2 --all example.com
+  dmarcd check --format json example.com | jq '.findings[] | select(.severity == "error")'`
+
+	checkEnvironment = `Environment:
+  DMARCD_RESOLVER          resolver, as host:port; it should validate DNSSEC
+  DMARCD_REPORT_ADDRESSES  addresses of yours that reports are sent to
+  NO_COLOR                 no colours on a terminal`
+)
+
+// checkWorkers is how many domains are looked up at a time.
+const checkWorkers = 8
+
+// A listFlag collects the values of a flag that may be given more than once.
+type listFlag []string
+
+func (l *listFlag) String() string { return strings.Join(*l, ",") }
+
+func (l *listFlag) Set(text string) error {
+	*l = append(*l, text)
+	return nil
+}
+
+func runCheck(ctx context.Context, env *environ, args []string) error {
+	fs := env.flags("check", "DOMAIN...", checkUsage, checkExamples, checkEnvironment)
+	fs.configFlag()
+	var selectors listFlag
+	resolver := fs.String("resolver", "", "resolver to ask, as `HOST:PORT` (default: the configured one, or the system's)")
+	fs.Var(&selectors, "selector", "DKIM selector `NAME` to look at; may be given more than once")
+	format := fs.choice("format", "how to print it", "text", "json")
+	all := fs.Bool("all", false, "print what is well, too")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if *resolver != "" {
+		if err := hostPort(*resolver); err != nil {
+			return usageError(fmt.Sprintf("--resolver %q %v", *resolver, err))
+		}
+	}
+	cfg, err := env.loadConfig(*fs.config, valuesOnly)
+	if err != nil {
+		return err
+	}
+	client, err := records.NewClient(records.ClientOptions{Server: cmp.Or(*resolver, cfg.Resolver)})
+	if err != nil {
+		return fmt.Errorf("%w; name one with --resolver or DMARCD_RESOLVER", err)
+	}
+	if err := env.tryResolver(ctx, client); err != nil {
+		return err
+	}
+	c := &checker{
+		out:   bufio.NewWriterSize(env.stdout, 64<<10),
+		json:  format.word == "json",
+		all:   *all,
+		paint: isTerminal(env.stdout) && env.getenv("NO_COLOR") == "" && env.getenv("TERM") != "dumb",
+		look: func(ctx context.Context, domain string) (*records.Published, error) {
+			o := records.Options{Resolver: client, Direct: client, ReportAddresses: cfg.ReportAddresses, Now: time.Now()}
+			for _, name := range selectors {
+				o.Selectors = append(o.Selectors, records.Selector{Name: name, Domain: domain, Configured: true})
+			}
+			return records.Lookup(ctx, domain, o)
+		},
+	}
+	if !isTerminal(env.stdout) {
+		c.progress = env.startProgress("domains", int64(len(fs.Args())))
+		defer c.progress.stop()
+	}
+	if err := c.run(ctx, fs.Args()); err != nil {
+		return err
+	}
+	if c.errors > 0 {
+		return errSaid
+	}
+	return nil
+}
+
+// tryResolver asks the resolver for the root: one that is not there would make
+// everything unknown, after a long time.
+func (env *environ) tryResolver(ctx context.Context, client *records.Client) error {
+	root := client.Lookup(ctx, "", dns.TypeSOA)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	servers := strings.Join(client.Servers(), ", ")
+	if root.State == records.Failed && root.Err != "" {
+		return fmt.Errorf("the resolver %s: %s; name another with --resolver or DMARCD_RESOLVER", servers, root.Err)
+	}
+	if root.State == records.Found && !root.AD {
+		env.say("The resolver %s does not validate DNSSEC, so that broken signatures are not seen. Name one that does with --resolver or DMARCD_RESOLVER.", servers)
+	}
+	return nil
+}
+
+// A checker looks domains up and prints what is found, in their order.
+type checker struct {
+	out      *bufio.Writer // flushed after each domain
+	json     bool
+	all      bool // what is well is printed, too
+	paint    bool // in colours
+	look     func(ctx context.Context, domain string) (*records.Published, error)
+	progress *progress // nil for none
+
+	errors int             // domains with errors
+	shown  int             // domains
+	said   map[string]bool // of this domain: ids of what is not known
+}
+
+// A checked domain is one that is being looked up.
+type checked struct {
+	published *records.Published
+	err       error
+	done      chan struct{}
+}
+
+// run looks some domains up at a time. What is kept does not grow with their
+// number.
+func (c *checker) run(ctx context.Context, domains []string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	queue := make(chan *checked, checkWorkers)
+	free := make(chan struct{}, checkWorkers)
+	go func() {
+		defer close(queue)
+		for _, domain := range domains {
+			if !send(ctx, free, struct{}{}) {
+				return
+			}
+			d := &checked{done: make(chan struct{})}
+			go func() {
+				defer close(d.done)
+				d.published, d.err = c.look(ctx, domain)
+			}()
+			if !send(ctx, queue, d) {
+				return
+			}
+		}
+	}()
+	for range domains {
+		var d *checked
+		select {
+		case d = <-queue:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if d == nil {
+			return context.Cause(ctx)
+		}
+		<-d.done // lookups end with ctx
+		if d.err != nil {
+			return d.err
+		}
+		if err := c.print(d.published); err != nil {
+			return err
+		}
+		<-free
+		if c.progress != nil {
+			c.progress.add(1)
+		}
+	}
+	return nil
+}
+
+// print prints what was found for a domain.
+func (c *checker) print(p *records.Published) error {
+	findings := records.Check(p)
+	for i := range findings {
+		if findings[i].Severity == records.Error {
+			c.errors++
+			break
+		}
+	}
+	if c.json {
+		if err := c.printJSON(p, findings); err != nil {
+			return err
+		}
+	} else {
+		c.printText(p, findings)
+	}
+	c.shown++
+	return c.out.Flush()
+}
+
+// groups are the headings of findings, by the first word of their ids.
+var groups = map[string]string{
+	"dns": "DNS", "ns": "Name servers", "soa": "SOA", "dnssec": "DNSSEC", "mx": "MX", "host": "Hosts", "ptr": "Hosts", "helo": "Hosts",
+	"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "rauth": "DMARC", "mtasts": "MTA-STS", "tlsrpt": "TLS reports", "dane": "DANE",
+	"bimi": "BIMI", "caa": "CAA", "bulk": "Large senders", "parked": "No mail",
+}
+
+// group returns the heading of a finding.
+func group(f *records.Finding) string {
+	word, _, _ := strings.Cut(f.ID, ".")
+	return cmp.Or(groups[word], word)
+}
+
+// printText prints for people: the worst first within each kind of record.
+func (c *checker) printText(p *records.Published, findings []records.Finding) {
+	if c.shown > 0 {
+		fmt.Fprintln(c.out)
+	}
+	counts := map[records.Severity]int64{}
+	var order []string
+	by := map[string][]*records.Finding{}
+	for i := range findings {
+		f := &findings[i]
+		counts[f.Severity]++
+		if f.Severity == records.OK && !c.all {
+			continue
+		}
+		name := group(f)
+		if by[name] == nil {
+			order = append(order, name)
+		}
+		by[name] = append(by[name], f)
+	}
+	fmt.Fprintf(c.out, "%s  %s\n", c.bold(domainForPeople(p.Domain)), summary(counts))
+	if w := p.DMARC.Walk; w != nil && w.Failed == nil {
+		if e := &p.DMARC.Policy; e.Record != nil {
+			fmt.Fprintf(c.out, "  policy %s, from the %s of %s\n", cmp.Or(e.Policy.String(), "does not apply"), e.Tag, inline(e.At))
+		}
+	}
+	if tree, ok := any(&p.SPF).(interface{ Tree() string }); ok {
+		for line := range strings.Lines(tree.Tree()) {
+			fmt.Fprintf(c.out, "  %s\n", inline(strings.TrimRight(line, "\n")))
+		}
+	}
+	c.said = map[string]bool{}
+	for _, name := range order {
+		fmt.Fprintf(c.out, "\n  %s\n", c.bold(name))
+		for severity := records.Unknown; ; severity-- {
+			for _, f := range by[name] {
+				if rank(f.Severity) == severity {
+					c.printFinding(f)
+				}
+			}
+			if severity == records.OK {
+				break
+			}
+		}
+	}
+}
+
+// rank orders severities for reading: errors, then what is not known.
+func rank(s records.Severity) records.Severity {
+	switch s {
+	case records.Error:
+		return records.Unknown
+	case records.Unknown:
+		return records.Error
+	}
+	return s
+}
+
+// textWidth is where lines are broken.
+const textWidth = 100
+
+func (c *checker) printFinding(f *records.Finding) {
+	fmt.Fprintf(c.out, "    %s  %s\n", c.colour(f.Severity), f.ID)
+	parts := []string{f.What()}
+	if f.Severity != records.OK && !c.said[f.ID] {
+		parts = append(parts, f.Why(), f.Fix())
+		c.said[f.ID] = f.Severity == records.Unknown // many lookups fail alike
+	}
+	for _, text := range parts {
+		for _, line := range wrap(inline(text), textWidth) {
+			fmt.Fprintf(c.out, "      %s\n", line)
+		}
+	}
+	if publish := f.Publish(); publish != "" && f.Severity != records.OK {
+		for line := range strings.SplitSeq(publish, "\n") {
+			fmt.Fprintf(c.out, "        %s\n", inline(line))
+		}
+	}
+}
+
+// wrap breaks a text into lines at blanks.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case line == "":
+			line = word
+		case len([]rune(line))+1+len([]rune(word)) <= width:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// summary counts findings in a few words.
+func summary(counts map[records.Severity]int64) string {
+	var parts []string
+	for _, c := range []struct {
+		severity  records.Severity
+		one, many string
+	}{{records.Error, "error", "errors"}, {records.Unknown, "unknown", "unknown"}, {records.Warning, "warning", "warnings"}, {records.Info, "note", "notes"}} {
+		if n := counts[c.severity]; n > 0 {
+			parts = append(parts, counted(n, c.one, c.many))
+		}
+	}
+	if parts == nil {
+		return "all is well"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// domainForPeople writes a domain with what its A-labels stand for.
+func domainForPeople(domain string) string {
+	text, err := idna.Display.ToUnicode(domain)
+	if err != nil || text == domain {
+		return inline(domain)
+	}
+	return inline(text) + " (" + inline(domain) + ")"
+}
+
+// severityColours are of ANSI terminals.
+var severityColours = map[records.Severity]string{
+	records.OK: "32", records.Info: "36", records.Warning: "33", records.Error: "31;1", records.Unknown: "35",
+}
+
+func (c *checker) colour(s records.Severity) string {
+	word := fmt.Sprintf("%-7s", s)
+	if !c.paint {
+		return word
+	}
+	return "\x1b[" + severityColours[s] + "m" + word + "\x1b[0m"
+}
+
+func (c *checker) bold(text string) string {
+	if !c.paint {
+		return text
+	}
+	return "\x1b[1m" + text + "\x1b[0m"
+}
