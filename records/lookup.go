@@ -37,6 +37,14 @@ type Options struct {
 	// RandomLabel is a label that nobody publishes, to find wildcards with;
 	// "": one is made up.
 	RandomLabel string
+	// MXHosts are the mail hosts that the operator named; "*.example.com" is
+	// any host one label below. None: any host may be an MX.
+	MXHosts []string
+	// Keys are DKIM keys that are known of other names than those looked at:
+	// the names, by fingerprint of the key.
+	Keys    map[string][]string
+	Probe   Probe   // nil: no server is connected to
+	Traffic Traffic // what reports tell of the mail
 	// Documentation addresses (RFC 5737, RFC 3849) are taken for public ones:
 	// for tests.
 	Documentation bool
@@ -71,6 +79,7 @@ type Published struct {
 	DANE   DANEFound
 	BIMI   BIMIFound
 	CAA    CAAFound
+	Bulk   BulkFound
 
 	Failed []Answer // lookups that failed for now
 }
@@ -138,6 +147,7 @@ var kinds = []kind{
 	{gatherName, checkName}, {gatherMX, checkMX}, {gatherHosts, checkHosts}, {gatherSPF, checkSPF}, {gatherDKIM, checkDKIM},
 	{gatherDMARC, checkDMARC}, {gatherMTASTS, checkMTASTS}, {gatherTLSRPT, checkTLSRPT}, {gatherDANE, checkDANE},
 	{gatherBIMI, checkBIMI}, {gatherCAA, checkCAA},
+	{gatherBulk, checkBulk}, {gatherParked, checkParked},
 }
 
 // Bounds on the work for one domain.
