@@ -127,7 +127,7 @@ type checker struct {
 
 	errors int             // domains with errors
 	shown  int             // domains
-	said   map[string]bool // of this domain: ids of what is not known
+	said   map[string]bool // of this domain: what to do and why
 }
 
 // A checked domain is one that is being looked up.
@@ -282,9 +282,16 @@ const textWidth = 100
 func (c *checker) printFinding(f *records.Finding) {
 	fmt.Fprintf(c.out, "    %s  %s\n", c.colour(f.Severity), f.ID)
 	parts := []string{f.What()}
-	if f.Severity != records.OK && !c.said[f.ID] {
-		parts = append(parts, f.Why(), f.Fix())
-		c.said[f.ID] = f.Severity == records.Unknown // many lookups fail alike
+	more := []string{f.Why(), f.Fix()}
+	if f.Severity == records.OK || f.Severity == records.Unknown && c.said[f.ID] { // many lookups fail alike
+		more = nil
+	}
+	c.said[f.ID] = true
+	for _, text := range more {
+		if !c.said[text] {
+			parts = append(parts, text)
+		}
+		c.said[text] = true
 	}
 	for _, text := range parts {
 		for _, line := range wrap(inline(text), textWidth) {
