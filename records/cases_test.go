@@ -86,7 +86,7 @@ func found(findings []Finding) map[string]bool {
 // holdAgainst compares the findings with what a case wants.
 func (c *zoneCase) holdAgainst(t *testing.T, findings []Finding) {
 	t.Helper()
-	whole(t, findings)
+	complete(t, findings)
 	ids := found(findings)
 	for _, id := range c.want {
 		if !ids[id] {

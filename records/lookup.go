@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // Options are what a lookup is told beside the domain.
@@ -35,6 +37,14 @@ type Options struct {
 	// RandomLabel is a label that nobody publishes, to find wildcards with;
 	// "": one is made up.
 	RandomLabel string
+	// MXHosts are the mail hosts that the operator named; "*.example.com" is
+	// any host one label below. None: any host may be an MX.
+	MXHosts []string
+	// Keys are DKIM keys that are known of other names than those looked at:
+	// the names, by fingerprint of the key.
+	Keys    map[string][]string
+	Probe   Probe   // nil: no server is connected to
+	Traffic Traffic // what reports tell of the mail
 	// Documentation addresses (RFC 5737, RFC 3849) are taken for public ones:
 	// for tests.
 	Documentation bool
@@ -69,6 +79,7 @@ type Published struct {
 	DANE   DANEFound
 	BIMI   BIMIFound
 	CAA    CAAFound
+	Bulk   BulkFound
 
 	Failed  []Answer    // lookups that failed for now
 	Records []RecordSet // all that was answered, by name and type
@@ -99,12 +110,19 @@ func Check(p *Published) []Finding {
 		return checkName(p)
 	}
 	var all []Finding
-	failed := map[string]bool{} // a lookup that failed is told of once, whoever wanted it
+	// A lookup that failed is told of once, whoever wanted it, and not at all
+	// where checkName says what is behind it.
+	failed := map[string]bool{}
+	explained := func(f *Finding) bool {
+		return slices.ContainsFunc(p.Failed, func(a Answer) bool {
+			return a.Name == f.Subject && dns.TypeToString[a.Type] == f.Value("type") && (a.Bogus || a.Loop || a.TCPFailed)
+		})
+	}
 	for _, kind := range kinds {
 		for _, f := range kind.check(p) {
 			if f.ID == "dns.lookup_failed" {
 				key := f.Subject + " " + f.Value("type") + " " + f.Value("rcode")
-				if failed[key] {
+				if failed[key] || explained(&f) {
 					continue
 				}
 				failed[key] = true
@@ -130,6 +148,7 @@ var kinds = []kind{
 	{gatherName, checkName}, {gatherMX, checkMX}, {gatherHosts, checkHosts}, {gatherSPF, checkSPF}, {gatherDKIM, checkDKIM},
 	{gatherDMARC, checkDMARC}, {gatherMTASTS, checkMTASTS}, {gatherTLSRPT, checkTLSRPT}, {gatherDANE, checkDANE},
 	{gatherBIMI, checkBIMI}, {gatherCAA, checkCAA},
+	{gatherBulk, checkBulk}, {gatherParked, checkParked},
 }
 
 // Bounds on the work for one domain.

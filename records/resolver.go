@@ -53,7 +53,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 		}
 	}
 	or(&o.Tries, 3)
-	or(&o.Rate, 500)
+	or(&o.Rate, 1000)
 	or(&o.InFlight, 100)
 	or(&o.Cache, 16<<20)
 	if o.Timeout <= 0 {

@@ -2,6 +2,7 @@ package records
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -106,6 +107,9 @@ func send(ctx context.Context, network, server string, query *dns.Msg, wait time
 		}
 		msg := new(dns.Msg)
 		err = msg.Unpack(packed)
+		if err == nil && !whole(packed, msg) {
+			err = errors.New("it ends too early")
+		}
 		switch {
 		case msg.Id != query.Id || !msg.Response:
 			// an answer to something else, perhaps a forged one
@@ -122,6 +126,13 @@ func send(ctx context.Context, network, server string, query *dns.Msg, wait time
 			return nil, errors.New("answered something else")
 		}
 	}
+}
+
+// whole reports whether a message holds as many records as its header says;
+// Unpack is content with fewer.
+func whole(packed []byte, msg *dns.Msg) bool {
+	count := func(at int) int { return int(binary.BigEndian.Uint16(packed[at:])) }
+	return count(6) == len(msg.Answer) && count(8) == len(msg.Ns) && count(10) == len(msg.Extra)
 }
 
 // sameQuestion reports whether a reply repeats the question. One that only says

@@ -16,7 +16,7 @@ import (
 
 const (
 	checkUsage = `Checks what domains publish in DNS for mail, and says what is wrong, why it matters and what to publish instead.
-Nothing is stored, no database is needed, and no mail server is connected to.
+Nothing is stored, no database is needed, and no mail server is connected to; a policy of MTA-STS is fetched where there is one.
 
 A lookup that fails for now gives "unknown": nothing is called missing on that ground. With --format json it prints one
 JSON object a line for each domain. Exit status 1 if there is any error among what was found.`
@@ -72,13 +72,14 @@ func runCheck(ctx context.Context, env *environ, args []string) error {
 	if err := env.tryResolver(ctx, client); err != nil {
 		return err
 	}
+	fetcher := records.NewPolicyFetcher(client, nil)
 	c := &checker{
 		out:   bufio.NewWriterSize(env.stdout, 64<<10),
 		json:  format.word == "json",
 		all:   *all,
 		paint: isTerminal(env.stdout) && env.getenv("NO_COLOR") == "" && env.getenv("TERM") != "dumb",
 		look: func(ctx context.Context, domain string) (*records.Published, error) {
-			o := records.Options{Resolver: client, Direct: client, ReportAddresses: cfg.ReportAddresses, Now: time.Now()}
+			o := records.Options{Resolver: client, Direct: client, Fetcher: fetcher, ReportAddresses: cfg.ReportAddresses, Now: time.Now()}
 			for _, name := range selectors {
 				o.Selectors = append(o.Selectors, records.Selector{Name: name, Domain: domain, Configured: true})
 			}
@@ -126,7 +127,7 @@ type checker struct {
 
 	errors int             // domains with errors
 	shown  int             // domains
-	said   map[string]bool // of this domain: ids of what is not known
+	said   map[string]bool // of this domain: what to do and why
 }
 
 // A checked domain is one that is being looked up.
@@ -281,9 +282,16 @@ const textWidth = 100
 func (c *checker) printFinding(f *records.Finding) {
 	fmt.Fprintf(c.out, "    %s  %s\n", c.colour(f.Severity), f.ID)
 	parts := []string{f.What()}
-	if f.Severity != records.OK && !c.said[f.ID] {
-		parts = append(parts, f.Why(), f.Fix())
-		c.said[f.ID] = f.Severity == records.Unknown // many lookups fail alike
+	more := []string{f.Why(), f.Fix()}
+	if f.Severity == records.OK || f.Severity == records.Unknown && c.said[f.ID] { // many lookups fail alike
+		more = nil
+	}
+	c.said[f.ID] = true
+	for _, text := range more {
+		if !c.said[text] {
+			parts = append(parts, text)
+		}
+		c.said[text] = true
 	}
 	for _, text := range parts {
 		for _, line := range wrap(inline(text), textWidth) {

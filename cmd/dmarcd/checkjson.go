@@ -46,6 +46,7 @@ type factJSON struct {
 type recordsJSON struct {
 	Name  *nameJSON  `json:"name"`  // null where the domain is no name
 	DMARC *dmarcJSON `json:"dmarc"` // null where a lookup failed
+	mailJSON
 }
 
 type nameJSON struct {
@@ -107,7 +108,7 @@ func checkedJSON(p *records.Published, findings []records.Finding) checkJSON {
 	for _, a := range p.Failed {
 		out.LookupFailed = append(out.LookupFailed, a.Name+" "+dns.TypeToString[a.Type])
 	}
-	out.Records = recordsJSON{Name: nameOf(p), DMARC: dmarcOf(p)}
+	out.Records = recordsJSON{Name: nameOf(p), DMARC: dmarcOf(p), mailJSON: mailOf(p)}
 	return out
 }
 

@@ -1,0 +1,81 @@
+package records
+
+var _ = register(
+	Rule{
+		ID: "host.no_address", Record: "A/AAAA", Severity: Error, Reference: "RFC 5321, section 2.3.5",
+		Condition: "a sending host has no address",
+		What:      "Your sending host {host} has no address record, while it sends from {ip}.",
+		Why:       "Receivers cannot find the host that speaks to them, and many refuse it.",
+		Fix:       "Publish the address of {host}.",
+	},
+	Rule{
+		ID: "host.address_missing", Record: "A/AAAA", Severity: Warning, Reference: "RFC 1912, section 2.1",
+		Condition: "an address seen sending is not among those of the host",
+		What:      "{host} sends from {ip}, which is not one of its addresses ({addrs}).",
+		Why:       "Name and address do not confirm each other, which receivers count against the mail.",
+		Fix:       "Add {ip} to {host}, or let it send from an address that it has.",
+	},
+	Rule{
+		ID: "ptr.missing", Record: "PTR", Severity: Error, Reference: "RFC 1912, section 2.1; sender guidelines of Gmail and Yahoo",
+		Condition: "an address has no reverse name",
+		What:      "{ip} has no reverse name.",
+		Why:       "Gmail, Yahoo and many others refuse mail from such addresses, or mark it.",
+		Fix:       "Ask the owner of the address, mostly your hosting provider, to call it {host}.",
+	},
+	Rule{
+		ID: "ptr.not_confirmed", Record: "PTR", Severity: Error, Reference: "RFC 8601, sections 2.7.3 and 3",
+		Condition: "no reverse name resolves back to the address",
+		What:      "{ip} is called {name}, but that resolves to {addrs}.",
+		Why:       "Anyone can write any name for an address; only a name that leads back is believed, and many receivers refuse others.",
+		Fix:       "Publish {ip} as an address of its reverse name, or have the reverse name changed to one that has it.",
+	},
+	Rule{
+		ID: "ptr.helo_differs", Record: "PTR", Severity: Warning, Reference: "RFC 5321, section 4.1.4",
+		Condition: "the confirmed name is not the one said in HELO",
+		What:      "{ip} is called {ptr}, but says {helo} in HELO.",
+		Why:       "Some receivers count it against a sender.",
+		Fix:       "Use one name for both.",
+	},
+	Rule{
+		ID: "ptr.dynamic", Record: "PTR", Severity: Warning, Reference: "RFC 8601, section 3",
+		Condition: "the name looks like that of a dial-up customer",
+		What:      "The name {ptr} of {ip} looks like that of a dial-up or cable customer.",
+		Why:       "Many receivers refuse mail from such names, since most of it comes from broken-into machines.",
+		Fix:       "Ask the owner of the address for a name in your own domain.",
+	},
+	Rule{
+		ID: "ptr.many", Record: "PTR", Severity: Info, Reference: "RFC 1912, section 2.1; RFC 7208, section 4.6.4",
+		Condition: "more than ten reverse names, or several without the one said in HELO",
+		What:      "{ip} has {n} reverse names ({names}).",
+		Why:       "Receivers look at a few of them, not always the same ones.",
+		Fix:       "Keep one, the name that the host says in HELO.",
+	},
+	Rule{
+		ID: "ptr.ok", Record: "PTR", Severity: OK, Reference: "",
+		Condition: "one confirmed name, the same as in HELO",
+		What:      "{ip} is called {ptr}; the name leads back to it and is the one said in HELO.",
+		Why:       "Receivers know who speaks to them.",
+	},
+	Rule{
+		ID: "helo.not_fqdn", Record: "HELO", Severity: Error, Reference: "RFC 5321, sections 2.3.5 and 4.1.1.1",
+		Condition: "the name said in HELO is no full domain name",
+		What:      "{ip} says {helo} in HELO, which is not a full domain name.",
+		Why:       "Many receivers refuse such a greeting before they see any mail.",
+		Fix:       "Set the full name of the host in its mail server.",
+	},
+	Rule{
+		ID: "helo.unresolvable", Record: "A/AAAA", Severity: Warning, Reference: "RFC 5321, section 4.1.4",
+		Condition: "the name said in HELO has no address",
+		What:      "{ip} says {helo} in HELO, which has no address.",
+		Why:       "Receivers cannot confirm it; some refuse, others count it against the mail.",
+		Fix:       "Publish A or AAAA records for {helo}.",
+	},
+	Rule{
+		ID: "helo.no_spf", Record: "TXT", Severity: Info, Reference: "RFC 7208, sections 2.3 and 10.1.3",
+		Condition: "the name said in HELO has no SPF record",
+		What:      "{helo}, the name said in HELO, has no SPF record.",
+		Why:       "Bounces have no sender address, so receivers check SPF for the HELO name instead.",
+		Fix:       "Publish an SPF record for it.",
+		Publish:   `{helo}. IN TXT "v=spf1 a -all"`,
+	},
+)

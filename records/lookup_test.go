@@ -1,0 +1,139 @@
+package records
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// A slow resolver takes a second for each answer, as a far one does.
+type slow struct{ *zoneResolver }
+
+func (s slow) Lookup(ctx context.Context, name string, qtype uint16) Answer {
+	time.Sleep(time.Second)
+	return s.zoneResolver.Lookup(ctx, name, qtype)
+}
+
+// Ask answers as a server of the zone.
+func (s slow) Ask(ctx context.Context, server netip.AddrPort, name string, qtype uint16) Answer {
+	time.Sleep(time.Second)
+	a := s.zoneResolver.Lookup(ctx, name, qtype)
+	a.AA, a.Server = true, server.String()
+	return a
+}
+
+// What does not depend on each other is asked side by side: the time for a
+// domain is that of the longest chain of questions, and not of their number.
+func TestLookupTakesFewRoundTrips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newZoneResolver(t, map[string]string{
+			"test": apex,
+			"corp.test": apex + mailHost + txt("@", "v=spf1 mx -all") +
+				txt("_dmarc", "v=DMARC1; p=none; rua=mailto:a@one.test, mailto:b@two.test, mailto:c@corp.test"),
+			"one.test": apex + mailHost + txt("corp.test._report._dmarc", "v=DMARC1"),
+			"two.test": apex + mailHost,
+		})
+		// The longest chains have three links: NS, its address, what it says;
+		// record, authorisation, the wildcard that is hidden.
+		const chain = 3
+		began := time.Now()
+		p, err := Lookup(t.Context(), "corp.test", Options{Resolver: slow{r}, Direct: slow{r}, Documentation: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if trips := time.Since(began) / time.Second; trips > chain+2 {
+			t.Errorf("%d round trips, want at most %d", trips, chain+2)
+		}
+		if ids := found(Check(p)); !ids["rauth.missing"] || !ids["dmarc.p_none"] || ids["dns.lookup_failed"] {
+			t.Errorf("found %v", ids)
+		}
+	})
+}
+
+func TestLookupAsksEachQuestionOnce(t *testing.T) {
+	r := newZoneResolver(t, map[string]string{"corp.test": apex + mailHost + txt("_dmarc", "v=DMARC1; p=none; rua=mailto:a@sub.corp.test")})
+	if _, err := Lookup(t.Context(), "corp.test", Options{Resolver: r}); err != nil {
+		t.Fatal(err)
+	}
+	for question, n := range r.asked {
+		if n > 1 {
+			t.Errorf("%s is asked %d times", question, n)
+		}
+	}
+}
+
+// counting counts questions.
+type counting struct {
+	Resolver
+	n atomic.Int64
+}
+
+func (c *counting) Lookup(ctx context.Context, name string, qtype uint16) Answer {
+	c.n.Add(1)
+	return c.Resolver.Lookup(ctx, name, qtype)
+}
+
+func TestTheWorkForADomainIsBounded(t *testing.T) {
+	r := &counting{Resolver: newZoneResolver(t, nil)}
+	g := newGatherer("corp.test", Options{Resolver: r})
+	for i := range 2 * maxQuestions {
+		a := g.ask(t.Context(), fmt.Sprintf("n%d.test", i), dns.TypeA)
+		if over := i >= maxQuestions; over != (a.State == Failed) || over != strings.HasPrefix(a.Err, "not asked") {
+			t.Fatalf("question %d: %+v", i, a)
+		}
+	}
+	if n := r.n.Load(); n != maxQuestions {
+		t.Errorf("%d questions", n)
+	}
+	if a := g.ask(t.Context(), "n0.test", dns.TypeA); a.State != NXDomain {
+		t.Errorf("what was asked before is forgotten: %+v", a)
+	}
+}
+
+// A zone that wants to make much work: many name servers, mail hosts and report
+// addresses.
+func TestAHostileZoneMakesLittleWork(t *testing.T) {
+	var zone strings.Builder
+	zone.WriteString(soaZone(goodSOA, ""))
+	uris := ""
+	for i := range 200 {
+		fmt.Fprintf(&zone, "@ NS ns%[1]d\nns%[1]d A 192.0.2.1\n@ MX 10 mx.d%[1]d.test.\n", i)
+		uris += fmt.Sprintf(",mailto:x@h%d.test", i)
+	}
+	zone.WriteString(txt("_dmarc", "v=DMARC1; p=none; rua="+uris[1:]))
+	z := newZoneResolver(t, map[string]string{"corp.test": zone.String()})
+	r := &counting{Resolver: z}
+	synctest.Test(t, func(t *testing.T) {
+		p, err := Lookup(t.Context(), "corp.test", Options{Resolver: r, Direct: slow{z}, Documentation: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := r.n.Load(); n > maxQuestions {
+			t.Errorf("%d questions", n)
+		}
+		if n := len(Check(p)); n > 200 {
+			t.Errorf("%d findings", n)
+		}
+	})
+}
+
+func TestLookupEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p, err := Lookup(ctx, "corp.test", Options{Resolver: newZoneResolver(t, nil)})
+	if err == nil {
+		t.Error("no error")
+	}
+	for _, f := range Check(p) {
+		if f.Severity != Unknown {
+			t.Errorf("%s is found, although nothing could be looked up", f.ID)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package records
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// A servedPolicy is a Fetcher that gets one text, or fails.
+type servedPolicy struct {
+	body   string
+	status int // 200 if it is 0
+	err    error
+}
+
+func (s servedPolicy) FetchPolicy(ctx context.Context, host string) ([]byte, int, error) {
+	if s.err != nil {
+		return nil, 0, s.err
+	}
+	if s.status == 0 {
+		s.status = 200
+	}
+	return []byte(s.body), s.status, nil
+}
+
+var mtastsIDs = []string{
+	"mtasts.missing", "mtasts.several", "mtasts.syntax", "mtasts.host", "mtasts.fetch", "mtasts.policy", "mtasts.mx_uncovered", "mtasts.mode",
+}
+
+const (
+	policyStart = "version: STSv1\r\nmode: enforce\r\nmax_age: 604800\r\n"
+	policyHost  = "mta-sts A 192.0.2.80\n"
+)
+
+var stsRecord = txt("_mta-sts", "v=STSv1; id=20260512;")
+
+func mtastsCase(name, domain, zone string, served servedPolicy, want ...string) zoneCase {
+	return zoneCase{
+		name: name, domain: domain, zone: zone + twoMailHosts, want: want, not: others(mtastsIDs, want...),
+		o: Options{Fetcher: served, Now: time.Date(2026, 5, 12, 0, 0, 0, 0, time.UTC)},
+	}
+}
+
+var _ = addCases(
+	mtastsCase("a policy that covers all mail hosts", "sts-good.test", stsRecord+policyHost, servedPolicy{body: policyStart + "mx: *.sts-good.test\r\n"}),
+	mtastsCase("no MTA-STS", "sts-none.test", "", servedPolicy{}, "mtasts.missing"),
+	zoneCase{name: "no MTA-STS without mail", domain: "sts-no-mail.test", zone: "@ MX 0 .\n", not: mtastsIDs},
+	mtastsCase("two records", "sts-several.test", stsRecord+txt("_mta-sts", "v=STSv1; id=2")+policyHost,
+		servedPolicy{body: policyStart + "mx: *.sts-several.test\n"}, "mtasts.several"),
+	mtastsCase("a record beside other texts", "sts-unrelated.test", stsRecord+txt("_mta-sts", "v=spf1 -all")+policyHost,
+		servedPolicy{body: policyStart + "mx: *.sts-unrelated.test\n"}),
+	mtastsCase("a record without id", "sts-no-id.test", txt("_mta-sts", "v=STSv1;")+policyHost, servedPolicy{body: policyStart + "mx: *.sts-no-id.test\n"}, "mtasts.syntax"),
+	mtastsCase("an id with hyphens", "sts-bad-id.test", txt("_mta-sts", "v=STSv1; id=2026-05-12")+policyHost,
+		servedPolicy{body: policyStart + "mx: *.sts-bad-id.test\n"}, "mtasts.syntax"),
+	mtastsCase("a record in lower case", "sts-case.test", txt("_mta-sts", "v=stsv1; id=1"), servedPolicy{}, "mtasts.syntax"),
+	mtastsCase("no host for the policy", "sts-no-host.test", stsRecord, servedPolicy{}, "mtasts.host"),
+	mtastsCase("a policy that is not there", "sts-404.test", stsRecord+policyHost, servedPolicy{status: 404}, "mtasts.fetch"),
+	mtastsCase("a policy that cannot be had", "sts-refused.test", stsRecord+policyHost, servedPolicy{err: errors.New("connection refused")}, "mtasts.fetch"),
+	mtastsCase("a policy without mail hosts", "sts-no-mx.test", stsRecord+policyHost, servedPolicy{body: policyStart}, "mtasts.policy", "mtasts.mx_uncovered"),
+	mtastsCase("a policy without one of the mail hosts", "sts-uncovered.test", stsRecord+policyHost, servedPolicy{body: policyStart + "mx: mx1.sts-uncovered.test\n"}, "mtasts.mx_uncovered"),
+	mtastsCase("a policy of no effect", "sts-none-mode.test", stsRecord+policyHost, servedPolicy{body: "version: STSv1\nmode: none\nmax_age: 86400\n"}, "mtasts.mode"),
+	mtastsCase("a policy that is only tested", "sts-testing.test", stsRecord+policyHost,
+		servedPolicy{body: "version: STSv1\nmode: testing\nmax_age: 86400\nmx: *.sts-testing.test\n"}, "mtasts.mode"),
+	mtastsCase("a policy that is kept for an hour", "sts-short.test", stsRecord+policyHost,
+		servedPolicy{body: "version: STSv1\nmode: enforce\nmax_age: 3600\nmx: *.sts-short.test\n"}, "mtasts.mode"),
+	zoneCase{name: "TLS reports are wanted", domain: "tlsrpt-good.test", zone: txt("_smtp._tls", "v=TLSRPTv1;rua=mailto:tls@corp.example,https://corp.example/tls") + twoMailHosts,
+		not: []string{"tlsrpt.missing", "tlsrpt.invalid"}},
+	zoneCase{name: "no TLS reports are wanted", domain: "tlsrpt-none.test", zone: twoMailHosts, want: []string{"tlsrpt.missing"}, not: []string{"tlsrpt.invalid"}},
+	zoneCase{name: "two records of TLS reports", domain: "tlsrpt-several.test", want: []string{"tlsrpt.invalid"}, not: []string{"tlsrpt.missing"},
+		zone: txt("_smtp._tls", "v=TLSRPTv1; rua=mailto:a@corp.example") + txt("_smtp._tls", "v=TLSRPTv1; rua=mailto:b@corp.example")},
+	zoneCase{name: "TLS reports to nowhere", domain: "tlsrpt-no-rua.test", zone: txt("_smtp._tls", "v=TLSRPTv1;"), want: []string{"tlsrpt.invalid"}},
+	zoneCase{name: "TLS reports by plain HTTP", domain: "tlsrpt-http.test", zone: txt("_smtp._tls", "v=TLSRPTv1; rua=http://corp.example/"), want: []string{"tlsrpt.invalid"}},
+)
