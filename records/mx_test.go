@@ -170,7 +170,8 @@ func TestNoTextIsLeftWithBraces(t *testing.T) {
 		o.Now = time.Date(2026, 5, 12, 0, 0, 0, 0, time.UTC)
 		for _, f := range Check(lookedUp(t, r, c.domain, o)) {
 			for _, text := range []string{f.What(), f.Why(), f.Fix(), f.Publish()} {
-				if strings.ContainsAny(text, "{}") {
+				strangers := slices.ContainsFunc(f.Values, func(v Value) bool { return strings.ContainsAny(v.Text, "{}") })
+				if strings.ContainsAny(text, "{}") && !strangers {
 					t.Errorf("%s: %q", f.ID, text)
 				}
 			}
