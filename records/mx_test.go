@@ -178,7 +178,8 @@ func TestNoTextIsLeftWithBraces(t *testing.T) {
 				continue
 			}
 			for _, text := range []string{f.What(), f.Why(), f.Fix(), f.Publish()} {
-				if strings.ContainsAny(text, "{}") {
+				strangers := slices.ContainsFunc(f.Values, func(v Value) bool { return strings.ContainsAny(v.Text, "{}") })
+				if strings.ContainsAny(text, "{}") && !strangers {
 					t.Errorf("%s: %q", f.ID, text)
 				}
 			}

@@ -244,14 +244,14 @@ func (c *checker) printText(p *records.Published, findings []records.Finding) {
 			fmt.Fprintf(c.out, "  policy %s, from the %s of %s\n", cmp.Or(e.Policy.String(), "does not apply"), e.Tag, inline(e.At))
 		}
 	}
-	if tree, ok := any(&p.SPF).(interface{ Tree() string }); ok {
-		for line := range strings.Lines(tree.Tree()) {
-			fmt.Fprintf(c.out, "  %s\n", inline(strings.TrimRight(line, "\n")))
-		}
-	}
 	c.said = map[string]bool{}
 	for _, name := range order {
 		fmt.Fprintf(c.out, "\n  %s\n", c.bold(name))
+		if name == groups["spf"] {
+			for line := range strings.Lines(p.SPF.Tree()) {
+				fmt.Fprintf(c.out, "    %s\n", inline(strings.TrimRight(line, "\n")))
+			}
+		}
 		for severity := records.Unknown; ; severity-- {
 			for _, f := range by[name] {
 				if rank(f.Severity) == severity {

@@ -66,6 +66,9 @@ good.test. MX 10 mx.good.test.
 mx.good.test. A 9.9.9.9
 _dmarc.good.test. TXT "v=DMARC1; p=reject; rua=mailto:d@good.test"
 weak.test. SOA ns.weak.test. hostmaster.weak.test. 1 7200 3600 1209600 3600
+weak.test. TXT "v=spf1 a include:_spf.weak.test ~all"
+weak.test. A 9.9.9.9
+_spf.weak.test. TXT "v=spf1 ip4:9.9.9.0/24 -all"
 _dmarc.weak.test. TXT "v=DMARC1; p=none; rua=mailto:\027[2Jd@weak.test"
 bare.test. SOA ns.bare.test. hostmaster.bare.test. 1 7200 3600 1209600 3600
 shaky.test. SOA ns.shaky.test. hostmaster.shaky.test. 1 7200 3600 1209600 3600
@@ -94,6 +97,22 @@ func TestCheckSaysWhatIsWrongAndWhatToPublish(t *testing.T) {
         _dmarc.bare.test. IN TXT "v=DMARC1; p=none; rua=mailto:dmarc-reports@bare.test"`
 	if section := strings.TrimRight(got.section(t, "DMARC"), "\n"); section != want {
 		t.Errorf("got\n%s\nwant\n%s", section, want)
+	}
+}
+
+func TestCheckShowsTheTreeOfSPF(t *testing.T) {
+	resolver := resolving(t, checkZone)
+	text := world{}.run(t, "check", "--resolver", resolver, "weak.test").section(t, "SPF")
+	if tree, _, _ := strings.Cut(text, "\n    info"); !strings.Contains(tree, "    weak.test  v=spf1 a include:_spf.weak.test ~all  2/10, 0 void\n") || !strings.Contains(tree, "2 include:_spf.weak.test") {
+		t.Errorf("it says\n%s", text)
+	}
+	var d checkJSON
+	got := world{}.run(t, "check", "--resolver", resolver, "--format", "json", "weak.test")
+	if err := json.Unmarshal([]byte(got.stdout), &d); err != nil {
+		t.Fatal(err)
+	}
+	if spf := d.Records.SPF; spf == nil || *spf.Record != "v=spf1 a include:_spf.weak.test ~all" || spf.Lookups != 2 || spf.VoidLookups != 0 || len(spf.Tree) != 5 {
+		t.Errorf("%+v", spf)
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -44,9 +46,29 @@ type factJSON struct {
 
 // recordsJSON is what a domain publishes, by kind.
 type recordsJSON struct {
-	Name  *nameJSON  `json:"name"`  // null where the domain is no name
-	DMARC *dmarcJSON `json:"dmarc"` // null where a lookup failed
+	Name  *nameJSON    `json:"name"`  // null where the domain is no name
+	DMARC *dmarcJSON   `json:"dmarc"` // null where a lookup failed
+	SPF   *spfTreeJSON `json:"spf"`   // null where the lookup failed
 	mailJSON
+}
+
+type spfTreeJSON struct {
+	Record      *string       `json:"record"` // null unless there is one alone
+	Lookups     int           `json:"lookups"`
+	VoidLookups int           `json:"void_lookups"`
+	Tree        []spfLineJSON `json:"tree"`
+}
+
+// spfLineJSON is a term of the tree, with the lookups it costs.
+type spfLineJSON struct {
+	Number string         `json:"number"`
+	Term   string         `json:"term"`
+	Own    int            `json:"own"`
+	Cost   int            `json:"cost"` // with all below it
+	Total  int            `json:"total"`
+	Result string         `json:"result"`
+	Hosts  []string       `json:"hosts"`
+	Nets   []netip.Prefix `json:"nets"`
 }
 
 type nameJSON struct {
@@ -108,7 +130,7 @@ func checkedJSON(p *records.Published, findings []records.Finding) checkJSON {
 	for _, a := range p.Failed {
 		out.LookupFailed = append(out.LookupFailed, a.Name+" "+dns.TypeToString[a.Type])
 	}
-	out.Records = recordsJSON{Name: nameOf(p), DMARC: dmarcOf(p), mailJSON: mailOf(p)}
+	out.Records = recordsJSON{Name: nameOf(p), DMARC: dmarcOf(p), SPF: spfOf(p), mailJSON: mailOf(p)}
 	return out
 }
 
@@ -128,6 +150,26 @@ func nameOf(p *records.Published) *nameJSON {
 	if n.Zone != "" && n.DS.State != records.Failed {
 		signed := n.DS.State == records.Found
 		out.Signed = &signed
+	}
+	return out
+}
+
+func spfOf(p *records.Published) *spfTreeJSON {
+	root := p.SPF.Root
+	if root == nil || root.Answer.State == records.Failed {
+		return nil
+	}
+	out := &spfTreeJSON{Lookups: p.SPF.Lookups, VoidLookups: p.SPF.Voids, Tree: []spfLineJSON{}}
+	if len(root.Texts) == 1 {
+		text := strings.Join(root.Texts[0], "")
+		out.Record = &text
+	}
+	for _, l := range p.SPF.Lines() {
+		line := spfLineJSON{l.Number, l.Text, l.Own, l.Cost, l.Total, l.Result, list(l.Names), l.Nets}
+		if line.Nets == nil {
+			line.Nets = []netip.Prefix{}
+		}
+		out.Tree = append(out.Tree, line)
 	}
 	return out
 }
