@@ -128,7 +128,7 @@ func checkName(p *Published) []Finding {
 		v.add("dns.name_invalid", excerpt(p.Domain), "why", n.Invalid)
 		return v.all
 	}
-	if n.SOA.State == NXDomain {
+	if n.SOA.Nonexistent() {
 		v.add("dns.nxdomain", p.Domain).on(n.SOA)
 		return v.all
 	}

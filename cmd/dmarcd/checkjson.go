@@ -141,7 +141,7 @@ func nameOf(p *records.Published) *nameJSON {
 	}
 	out := &nameJSON{Zone: n.Zone, NameServers: []string{}}
 	if n.SOA.State != records.Failed {
-		exists := n.SOA.State != records.NXDomain
+		exists := !n.SOA.Nonexistent()
 		out.Exists = &exists
 	}
 	for i := range n.Servers {
