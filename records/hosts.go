@@ -239,7 +239,7 @@ func checkHELO(h *HostAddress, v *verdicts) {
 		v.add("host.address_missing", h.HELO, "host", h.HELO, "ip", h.Addr.String(), "addrs", joinAddresses(ips),
 			"publish", addressRecord(h.HELO, h.Addr)).on(h.HELOA, h.HELOAAAA)
 	}
-	if h.HELOTXT.Name != "" && h.HELOTXT.State != Failed && len(spfTexts(h.HELOTXT)) == 0 {
+	if h.HELOTXT.Name != "" && h.HELOTXT.State != Failed && len(spfRecords(&h.HELOTXT)) == 0 {
 		v.add("helo.no_spf", h.HELO, "helo", h.HELO).on(h.HELOTXT)
 	}
 }

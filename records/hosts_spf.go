@@ -1,55 +1,37 @@
 package records
 
-import (
-	"net/netip"
-	"strings"
-)
-
-// spfTexts returns the SPF records of an answer (RFC 7208, section 4.5).
-func spfTexts(a Answer) []string {
-	var all []string
-	for _, text := range texts(a) {
-		if version, _, _ := strings.Cut(text, " "); strings.EqualFold(version, "v=spf1") {
-			all = append(all, text)
-		}
-	}
-	return all
-}
+import "net/netip"
 
 // maxSingles is more than a record of any use holds.
 const maxSingles = 200
 
-// spfSingles returns the addresses that the SPF record of a domain names one
-// by one, without following it.
+// spfSingles returns the addresses that the SPF record of a domain lets send
+// one by one, without following it.
 func spfSingles(a Answer) []netip.Addr {
-	records := spfTexts(a)
+	records := spfRecords(&a)
 	if len(records) != 1 {
 		return nil
 	}
 	var all []netip.Addr
-	for term := range strings.FieldsSeq(records[0]) {
-		name, value, _ := strings.Cut(strings.TrimPrefix(term, "+"), ":")
-		bits := map[string]int{"ip4": 32, "ip6": 128}[strings.ToLower(name)]
-		if bits == 0 || len(all) == maxSingles {
-			continue
-		}
-		if !strings.Contains(value, "/") {
-			if ip, err := netip.ParseAddr(value); err == nil && ip.BitLen() == bits && ip.Zone() == "" {
-				all = append(all, ip)
-			}
-		} else if prefix, err := netip.ParsePrefix(value); err == nil && prefix.Bits() == bits && prefix.Addr().BitLen() == bits {
-			all = append(all, prefix.Addr())
+	for _, t := range parseSPF(records[0]).Terms {
+		if (t.Name == "ip4" || t.Name == "ip6") && t.Qualifier == '+' && t.Net.IsSingleIP() && len(all) < maxSingles {
+			all = append(all, t.Net.Addr())
 		}
 	}
 	return all
 }
 
-// spfAllows reports whether the domain has an SPF record that lets anybody
-// send.
+// spfAllows reports whether the domain has an SPF record that was made for
+// mail: one that does more than refuse.
 func spfAllows(p *Published) bool {
-	for _, text := range spfTexts(p.Hosts.TXT) {
-		if terms := strings.Fields(text)[1:]; len(terms) > 0 && !strings.EqualFold(terms[0], "-all") {
-			return true
+	for _, strs := range spfRecords(&p.Hosts.TXT) {
+		for _, t := range parseSPF(strs).Terms {
+			if t.Name == "redirect" || !t.modifier() && t.Qualifier != '-' {
+				return true
+			}
+			if t.Name == "all" {
+				break
+			}
 		}
 	}
 	return false
@@ -57,10 +39,10 @@ func spfAllows(p *Published) bool {
 
 // spfClosed reports whether the SPF record of the domain lets nobody send.
 func spfClosed(p *Published) bool {
-	records := spfTexts(p.Hosts.TXT)
+	records := spfRecords(&p.Hosts.TXT)
 	if len(records) != 1 {
 		return false
 	}
-	terms := strings.Fields(records[0])
-	return len(terms) > 1 && strings.EqualFold(terms[1], "-all")
+	r := parseSPF(records[0])
+	return r.valid() && r.term("all") != nil && !spfAllows(p)
 }

@@ -105,6 +105,37 @@ func TestSPFSinglesAreOnlySingleAddressesThatPass(t *testing.T) {
 	}
 }
 
+func TestSPFRecordsThatWereMadeForMail(t *testing.T) {
+	for record, want := range map[string]string{
+		"v=spf1 -all":                         "closed",
+		"v=spf1 exp=why.corp.test -all":       "closed",
+		"v=spf1 -ip4:192.0.2.1 -all":          "closed",
+		"V=SPF1  -ALL mx":                     "closed",
+		"v=spf1 ip4:192.0.2.1 -all":           "allows",
+		"v=spf1 ~all":                         "allows",
+		"v=spf1 ?all":                         "allows",
+		"v=spf1 +all":                         "allows",
+		"v=spf1 redirect=_spf.mailer.test":    "allows",
+		"v=spf1 include:spf.mailer.test -all": "allows",
+		"v=spf1":                              "",
+		"v=spf1 -all nonsense":                "",
+		"v=spf2 -all":                         "",
+		"hello":                               "",
+	} {
+		p := lookedUp(t, newZoneResolver(t, map[string]string{"corp.test": txt("@", record)}), "corp.test", Options{})
+		got := ""
+		if spfClosed(p) {
+			got += "closed"
+		}
+		if spfAllows(p) {
+			got += "allows"
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", record, got, want)
+		}
+	}
+}
+
 func TestReverseLookupsThatFailAreUnknown(t *testing.T) {
 	zones := map[string]string{"corp.test": "mail A 192.0.2.20\n" + txt("@", "v=spf1 ip4:192.0.2.20 -all"), "2.0.192.in-addr.arpa": "20 PTR mail.corp.test.\n20 PTR other.corp.test.\n"}
 	for broken, confirmed := range map[string]string{
