@@ -58,7 +58,7 @@ func gatherDMARC(ctx context.Context, g *gatherer) {
 	if d.Walk.Failed != nil {
 		return
 	}
-	d.Policy = d.Walk.Policy(soa.Nonexistent())
+	d.Policy = d.Walk.Policy(soa.Nonexistent() || d.Apex.Nonexistent())
 	d.Destinations = gatherDestinations(ctx, g, d)
 }
 

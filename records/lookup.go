@@ -105,7 +105,7 @@ func Lookup(ctx context.Context, domain string, o Options) (*Published, error) {
 // Check judges what was found, by kind of record. It is pure. Of a domain that
 // does not exist, or is no name, nothing else is judged.
 func Check(p *Published) []Finding {
-	if p.Name.Invalid != "" || p.Name.SOA.Nonexistent() {
+	if p.Name.Invalid != "" || p.Name.Nonexistent() {
 		return checkName(p)
 	}
 	var all []Finding
