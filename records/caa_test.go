@@ -67,7 +67,7 @@ func TestRecordsThatForbidTheCAOfAHost(t *testing.T) {
 		cert := c.ca.issue(time.Hour, c.for_).Leaf
 		r := newZoneResolver(t, map[string]string{"corp.test": "@ MX 10 mx1\nmx1 A 192.0.2.10\n" + c.caa + "\n"})
 		got := ""
-		for _, f := range checkCAA(lookedUp(t, r, "corp.test", Options{Probe: showing{"mx1.corp.test": {cert}}})) {
+		for _, f := range checkCAA(lookedUp(t, r, "corp.test", Options{Probe: shownChains{"mx1.corp.test": {cert}}})) {
 			if f.ID == "caa.blocks" {
 				got = f.Publish()
 			}
@@ -81,7 +81,7 @@ func TestRecordsThatForbidTheCAOfAHost(t *testing.T) {
 func TestTheHostOfThePolicyIsHeldAgainstCAA(t *testing.T) {
 	cert := newAuthority("Let's Encrypt").issue(time.Hour, "mta-sts.corp.test").Leaf
 	r := newZoneResolver(t, map[string]string{"corp.test": "@ CAA 0 issue \"digicert.com\"\n" + stsRecord + policyHost})
-	o := Options{Probe: showing{"mta-sts.corp.test": []*x509.Certificate{cert}}, Fetcher: servedPolicy{body: policyStart}}
+	o := Options{Probe: shownChains{"mta-sts.corp.test": []*x509.Certificate{cert}}, Fetcher: servedPolicy{body: policyStart}}
 	if got, want := idsOf(checkCAA(lookedUp(t, r, "corp.test", o))), []string{"warning caa.blocks mta-sts.corp.test"}; !slices.Equal(got, want) {
 		t.Errorf("findings: %q", got)
 	}
@@ -91,7 +91,7 @@ func TestTheAuthoritiesToNameAreThoseInUse(t *testing.T) {
 	own := newAuthority("Let's Encrypt").issue(time.Hour, "mx1.corp.test").Leaf
 	foreign := newAuthority("DigiCert Inc").issue(time.Hour, "mx.host.test").Leaf
 	r := newZoneResolver(t, map[string]string{"corp.test": "@ MX 10 mx1\n@ MX 20 mx.host.test.\nmx1 A 192.0.2.10\n", "host.test": "mx A 192.0.2.11\n"})
-	for probe, want := range map[*showing]string{
+	for probe, want := range map[*shownChains]string{
 		{"mx1.corp.test": {own}, "mx.host.test": {foreign}}: `corp.test. IN CAA 0 issue "letsencrypt.org"`,
 		{"mx.host.test": {foreign}}:                         "", // whose zone has CAA records of its own
 		{}:                                                  "",

@@ -21,10 +21,10 @@ func tlsa(host, kind string, octets int) string {
 	return fmt.Sprintf("_25._tcp.%s TLSA %s %s\n", host, kind, strings.Repeat("ab", octets))
 }
 
-// showing is a Probe that knows what hosts show.
-type showing map[string][]*x509.Certificate
+// shownChains is a Probe that knows what hosts show.
+type shownChains map[string][]*x509.Certificate
 
-func (s showing) Certificates(ctx context.Context, host string, server netip.AddrPort) ([]*x509.Certificate, error) {
+func (s shownChains) Certificates(ctx context.Context, host string, server netip.AddrPort) ([]*x509.Certificate, error) {
 	if s[host] == nil {
 		return nil, errors.New("connection refused")
 	}
@@ -93,12 +93,12 @@ var hostCert = newAuthority("Let's Encrypt").issue(time.Hour, "mx1.dane-mismatch
 var _ = addCases(
 	func() zoneCase {
 		c := daneCase("a certificate that matches no TLSA", "dane-mismatch.test", tlsa("mx1", "3 1 1", 32)+tlsa("mx2", "3 1 1", 32), "dane.mismatch")
-		c.o.Probe = showing{"mx1.dane-mismatch.test": {hostCert}}
+		c.o.Probe = shownChains{"mx1.dane-mismatch.test": {hostCert}}
 		return c
 	}(),
 	zoneCase{
 		name: "an authority that may not renew", domain: "caa-blocks.test", zone: "@ CAA 0 issue \"digicert.com\"\n" + twoMailHosts,
-		o: Options{Probe: showing{"mx1.caa-blocks.test": {hostCert}}}, want: []string{"caa.blocks"}, not: []string{"caa.none", "caa.invalid"},
+		o: Options{Probe: shownChains{"mx1.caa-blocks.test": {hostCert}}}, want: []string{"caa.blocks"}, not: []string{"caa.none", "caa.invalid"},
 	},
 	daneCase("TLSA for all mail hosts", "dane-good.test", tlsa("mx1", "3 1 1", 32)+tlsa("mx2", "3 1 2", 64)),
 	daneCase("signed mail hosts without TLSA", "dane-none.test", "", "dane.none"),

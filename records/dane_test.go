@@ -104,7 +104,7 @@ func TestTheCertificateOfAMailHostIsHeldAgainstTLSA(t *testing.T) {
 		{nil, nil}, // it could not be connected to: nothing is known
 		{[]*x509.Certificate{other}, []string{"error dane.mismatch mx1.corp.test"}},
 	} {
-		p := lookedUp(t, r, "corp.test", Options{Probe: showing{"mx1.corp.test": c.shows}})
+		p := lookedUp(t, r, "corp.test", Options{Probe: shownChains{"mx1.corp.test": c.shows}})
 		got := checkDANE(p)
 		if !slices.Equal(idsOf(got), c.want) {
 			t.Errorf("findings: %q, want %q", idsOf(got), c.want)
@@ -175,7 +175,7 @@ func TestOnlySomeMailHostsAreConnectedTo(t *testing.T) {
 		fmt.Fprintf(&zone, "@ MX %d mx%d\nmx%d A 192.0.2.%d\n", i, i, i, i+1)
 	}
 	n := 0
-	for _, h := range lookedUp(t, newZoneResolver(t, map[string]string{"corp.test": zone.String()}), "corp.test", Options{Probe: showing{}}).DANE.Hosts {
+	for _, h := range lookedUp(t, newZoneResolver(t, map[string]string{"corp.test": zone.String()}), "corp.test", Options{Probe: shownChains{}}).DANE.Hosts {
 		if h.Probed.IsValid() {
 			n++
 		}

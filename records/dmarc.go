@@ -2,6 +2,7 @@ package records
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -58,7 +59,7 @@ func gatherDMARC(ctx context.Context, g *gatherer) {
 	if d.Walk.Failed != nil {
 		return
 	}
-	d.Policy = d.Walk.Policy(soa.State == NXDomain)
+	d.Policy = d.Walk.Policy(soa.Nonexistent() || d.Apex.Nonexistent())
 	d.Destinations = gatherDestinations(ctx, g, d)
 }
 
@@ -168,6 +169,10 @@ func nearMiss(text string) (reason, fixed string) {
 		}
 	}
 	if reason == "" {
+		// The version is there, with something else than a semicolon behind it.
+		if m := versionFirst.FindStringSubmatch(unescaped); m != nil {
+			return "v=DMARC1 must have a semicolon behind it", ascii("v=DMARC1; " + parted(strings.Trim(m[1], " \t,;:")))
+		}
 		parts := strings.FieldsFunc(versionWord(unescaped), func(r rune) bool { return r == ';' || r == ',' && !strings.Contains(unescaped, ";") })
 		tags := []string{"v=DMARC1"}
 		version := false
@@ -184,14 +189,28 @@ func nearMiss(text string) (reason, fixed string) {
 			return "", ""
 		}
 		fixed = strings.Join(tags, "; ")
-		reason = "v=DMARC1 must come first, with a semicolon behind it"
+		reason = "v=DMARC1 must come first"
 	}
-	return reason, strings.Map(func(r rune) rune {
+	return reason, ascii(fixed)
+}
+
+var (
+	versionFirst = regexp.MustCompile(`(?is)^v[ \t]*=[ \t]*DMARC1(?:\.0)?[^0-9a-z](.*)$`)
+	// unseparated finds a tag that no semicolon parts from what stands before.
+	unseparated = regexp.MustCompile(`(?i)([^; \t,])[ \t,]+(p|sp|np|rua|ruf|adkim|aspf|fo|psd|t|pct|ri|rf)[ \t]*=`)
+)
+
+// parted puts semicolons between the tags of a text.
+func parted(text string) string { return unseparated.ReplaceAllString(text, "$1; $2=") }
+
+// ascii leaves out what cannot stand in a record.
+func ascii(text string) string {
+	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return -1
 		}
 		return r
-	}, fixed)
+	}, text)
 }
 
 // versionWord writes the version at the beginning of a text as it must be.

@@ -67,6 +67,9 @@ func (d *DMARCFound) checkRecord(v *verdicts) {
 	for _, part := range r.Unreadable[:min(len(r.Unreadable), maxTold)] {
 		v.add("dmarc.syntax", policyName(at), "part", excerpt(part), "publish", r.zone(at)).on(a)
 	}
+	if part, whole := r.apart(); part != "" {
+		v.add("dmarc.syntax", policyName(at), "part", excerpt(part), "publish", zoneTXT(policyName(at), whole)).on(a)
+	}
 	d.checkPolicy(v)
 	d.checkTags(v)
 	if r.ADKIM == dmarc.AlignmentStrict || r.ASPF == dmarc.AlignmentStrict {
@@ -89,6 +92,21 @@ func (d *DMARCFound) checkRecord(v *verdicts) {
 		}
 	}
 	d.checkURIs(v)
+}
+
+// apart returns a part in which two tags are not parted by a semicolon, and the
+// record as it was meant; or "".
+func (r *DMARCRecord) apart() (part, whole string) {
+	tags := []string{"v=DMARC1"}
+	for _, t := range r.Tags {
+		text := t.Name + "=" + t.Value
+		if unseparated.MatchString(t.Value) {
+			part = text
+			text = t.Name + "=" + parted(t.Value)
+		}
+		tags = append(tags, text)
+	}
+	return part, strings.Join(tags, "; ")
 }
 
 // checkPolicy judges p, sp, np and t.

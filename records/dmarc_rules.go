@@ -45,7 +45,7 @@ var _ = register(
 	},
 	Rule{
 		ID: "dmarc.syntax", Record: "TXT", Severity: Warning, Reference: "RFC 9989, section 4.8; RFC 6376, section 3.2",
-		Condition: "a part that is no tag, or a tag that stands twice",
+		Condition: "a part that is no tag, tags without a semicolon between them, or a tag that stands twice",
 		What:      "The record at {subject} holds a part that cannot be read: \"{part}\"",
 		Why:       "Some receivers skip the part, others throw the whole record away.",
 		Fix:       "Write each tag once, as name=value, with semicolons between them.",

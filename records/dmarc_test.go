@@ -38,6 +38,8 @@ var _ = addCases(
 	zoneCase{name: "dmarc: beside another text", domain: "d-beside.test", zone: txt("_dmarc", "v=DMARC1; p=none") + txt("_dmarc", "verify=12345"),
 		want: []string{"dmarc.unrelated_txt", "dmarc.p_none"}, not: []string{"dmarc.several", "dmarc.near_miss"}},
 	zoneCase{name: "dmarc: parts that are no tags", domain: "d-syntax.test", zone: txt("_dmarc", "v=DMARC1; p=reject; hello; p=none"), want: []string{"dmarc.syntax"}, not: []string{"dmarc.p_none"}},
+	zoneCase{name: "dmarc: a comma for a semicolon", domain: "d-comma.test", zone: txt("_dmarc", "v=DMARC1; p=reject, sp=none; rua=mailto:d@d-comma.test"), want: []string{"dmarc.syntax", "dmarc.policy_invalid"}},
+	zoneCase{name: "dmarc: no semicolon", domain: "d-nosemi.test", zone: txt("_dmarc", "v=DMARC1 p=reject"), want: []string{"dmarc.near_miss"}, not: []string{"dmarc.missing"}},
 	zoneCase{name: "dmarc: no p", domain: "d-nop.test", zone: txt("_dmarc", "v=DMARC1; rua=mailto:d@d-nop.test"), want: []string{"dmarc.p_missing"}, not: []string{"dmarc.policy_invalid", "dmarc.ok"}},
 	zoneCase{name: "dmarc: bad sp", domain: "d-badsp.test", zone: txt("_dmarc", "v=DMARC1; p=reject; sp=rejected"), want: []string{"dmarc.policy_invalid"}, not: []string{"dmarc.ok", "dmarc.p_missing"}},
 	zoneCase{name: "dmarc: test mode", domain: "d-testing.test", zone: txt("_dmarc", "v=DMARC1; p=reject; t=y"), want: []string{"dmarc.test_mode"}, not: []string{"dmarc.p_none", "dmarc.old_new_differ"}},
@@ -100,9 +102,13 @@ func TestNearMiss(t *testing.T) {
 		{"\u201cv=DMARC1; p=none\u201d", "it holds the quotation marks of a zone file as text", "v=DMARC1; p=none"},
 		{`v=DMARC1\; p=none\; rua=mailto:a@b.test`, `its semicolons are written as \;`, "v=DMARC1; p=none; rua=mailto:a@b.test"},
 		{"V=Dmarc1; p=none", "DMARC1 must be in capitals", "v=DMARC1; p=none"},
-		{"p=none; v=DMARC1; rua=mailto:a@b.test", "v=DMARC1 must come first, with a semicolon behind it", "v=DMARC1; p=none; rua=mailto:a@b.test"},
-		{"v=DMARC1, p=none, sp=none", "v=DMARC1 must come first, with a semicolon behind it", "v=DMARC1; p=none; sp=none"},
-		{"DMARC1; p=none", "v=DMARC1 must come first, with a semicolon behind it", "v=DMARC1; p=none"},
+		{"p=none; v=DMARC1; rua=mailto:a@b.test", "v=DMARC1 must come first", "v=DMARC1; p=none; rua=mailto:a@b.test"},
+		{"v=DMARC1, p=none, sp=none", "v=DMARC1 must have a semicolon behind it", "v=DMARC1; p=none; sp=none"},
+		{"v=DMARC1 p=none rua=mailto:a@b.test,mailto:c@d.test", "v=DMARC1 must have a semicolon behind it", "v=DMARC1; p=none; rua=mailto:a@b.test,mailto:c@d.test"},
+		{"v=dmarc1: p=none; sp=none", "v=DMARC1 must have a semicolon behind it", "v=DMARC1; p=none; sp=none"},
+		{"v=DMARC1.0; p=none", "v=DMARC1 must have a semicolon behind it", "v=DMARC1; p=none"},
+		{"v=DMARC10; p=none", "", ""},
+		{"DMARC1; p=none", "v=DMARC1 must come first", "v=DMARC1; p=none"},
 	} {
 		if reason, fixed := nearMiss(c.text); reason != c.reason || fixed != c.fixed {
 			t.Errorf("%q: %q, %q; want %q, %q", c.text, reason, fixed, c.reason, c.fixed)

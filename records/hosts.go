@@ -283,7 +283,7 @@ func checkPTR(h *HostAddress, v *verdicts) {
 	} else if !isConfirmed && h.More > 0 {
 		v.unknown(Answer{Name: h.PTR.Name, Type: dns.TypePTR, Err: fmt.Sprintf("%d more names were not looked at", h.More)})
 	}
-	checkDynamic(h, confirmed, v)
+	checkDynamic(h, v)
 	helo := h.HELO != "" && slices.Contains(confirmed, h.HELO)
 	switch {
 	case h.More > 0, len(names) > 1 && isHostName(h.HELO) && !slices.Contains(names, h.HELO):
@@ -297,10 +297,12 @@ func checkPTR(h *HostAddress, v *verdicts) {
 
 // checkDynamic judges whether an address is called like one of a dial-up
 // customer. A name of one's own beside it makes up for that.
-func checkDynamic(h *HostAddress, confirmed []string, v *verdicts) {
-	for _, name := range confirmed {
-		own := name == h.HELO || isBelow(name, h.organization) || slices.Contains(h.MX, name)
-		if own && !looksDynamic(name, h.Addr) {
+func checkDynamic(h *HostAddress, v *verdicts) {
+	for i := range h.Names {
+		n := &h.Names[i]
+		own := n.Name == h.HELO || isBelow(n.Name, h.organization) || slices.Contains(h.MX, n.Name)
+		// One that could not be looked up may be confirmed.
+		if own && !looksDynamic(n.Name, h.Addr) && (n.confirms(h.Addr) || n.Forward.Name != "" && n.Forward.State == Failed) {
 			return
 		}
 	}

@@ -106,7 +106,7 @@ func Lookup(ctx context.Context, domain string, o Options) (*Published, error) {
 // Check judges what was found, by kind of record. It is pure. Of a domain that
 // does not exist, or is no name, nothing else is judged.
 func Check(p *Published) []Finding {
-	if p.Name.Invalid != "" || p.Name.SOA.State == NXDomain {
+	if p.Name.Invalid != "" || p.Name.Nonexistent() {
 		return checkName(p)
 	}
 	var all []Finding
@@ -200,7 +200,7 @@ func (g *gatherer) ask(ctx context.Context, name string, qtype uint16) Answer {
 // askServer asks a name server directly, like ask.
 func (g *gatherer) askServer(ctx context.Context, server netip.AddrPort, name string, qtype uint16) Answer {
 	name = bareName(name)
-	return g.once(question{name, qtype, server}, &g.direct, maxAsked, func() Answer {
+	return g.once(question{name: name, qtype: qtype, server: server}, &g.direct, maxAsked, func() Answer {
 		return g.o.Direct.Ask(ctx, server, name, qtype)
 	})
 }

@@ -121,6 +121,12 @@ func apexOf(soas []Answer) int {
 	return -1
 }
 
+// Nonexistent reports whether the domain is known not to exist. Any type
+// shows it (RFC 8020).
+func (n *NameFound) Nonexistent() bool {
+	return n.SOA.Nonexistent() || n.TXT.Nonexistent() || n.CNAME.Nonexistent()
+}
+
 func checkName(p *Published) []Finding {
 	n := &p.Name
 	v := &verdicts{}
@@ -128,8 +134,8 @@ func checkName(p *Published) []Finding {
 		v.add("dns.name_invalid", excerpt(p.Domain), "why", n.Invalid)
 		return v.all
 	}
-	if n.SOA.State == NXDomain {
-		v.add("dns.nxdomain", p.Domain).on(n.SOA)
+	if n.Nonexistent() {
+		v.add("dns.nxdomain", p.Domain).on(n.SOA, n.TXT)
 		return v.all
 	}
 	n.checkFailed(p, v)

@@ -91,6 +91,8 @@ var _ = addCases(
 	zoneCase{name: "name: wildcard", domain: "n-wild.test", zone: txt("*", "v=spf1 -all"), want: []string{"dns.wildcard_txt"}},
 	zoneCase{name: "name: alias", domain: "alias.n-alias.test", bare: true, zone: "", others: map[string]string{"n-alias.test": "alias CNAME host.n-aliased.test.", "n-aliased.test": "host A 192.0.2.1"},
 		want: []string{"dns.cname_at_domain"}, not: []string{"dns.cname_loop"}},
+	zoneCase{name: "name: alias of nothing", domain: "alias.n-dangling.test", bare: true, zone: "", others: map[string]string{"n-dangling.test": "alias CNAME no-such"},
+		want: []string{"dns.cname_at_domain"}, not: []string{"dns.nxdomain"}},
 	zoneCase{name: "name: aliases in a circle", domain: "n-loop.test", zone: "_dmarc CNAME a\na CNAME b\nb CNAME _dmarc", want: []string{"dns.cname_loop"}, not: []string{"dmarc.missing", "dns.lookup_failed", "dnssec.bogus"}},
 	zoneCase{name: "name: low TTL", domain: "n-ttl.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25", live: true, want: []string{"dns.ttl_low"}},
 	zoneCase{name: "name: low TTL for some days", domain: "n-ttldays.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25", live: true,

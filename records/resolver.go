@@ -18,13 +18,12 @@ import (
 // Direct resolver. What was answered is remembered for its TTL, within a bound
 // on memory; a question that several want answered is asked once.
 type Client struct {
-	servers  []string
-	wire     wire // to the resolver
-	direct   wire // to other servers, which more often do not answer
-	limit    *rate.Limiter
-	inFlight chan struct{}
-	cache    *answerCache
-	asking   singleflight.Group
+	servers []string
+	wire    wire // to the resolver
+	direct  wire // to other servers, which more often do not answer
+	limit   *rate.Limiter
+	cache   *answerCache
+	asking  singleflight.Group
 }
 
 // ClientOptions are how a Client asks. Zero is a default that suits a resolver
@@ -34,7 +33,7 @@ type ClientOptions struct {
 	Timeout  time.Duration // for the first try; each further one waits longer
 	Tries    int           // over UDP
 	Rate     int           // questions a second
-	InFlight int           // questions at a time
+	InFlight int           // questions at a time to the resolver, and as many to other servers
 	Cache    int           // octets of memory
 }
 
@@ -74,12 +73,11 @@ func NewClient(o ClientOptions) (*Client, error) {
 		}
 	}
 	return &Client{
-		servers:  servers,
-		wire:     wire{timeout: o.Timeout, tries: o.Tries},
-		direct:   wire{timeout: min(o.Timeout, 2*time.Second), tries: min(o.Tries, 2)},
-		limit:    rate.NewLimiter(rate.Limit(o.Rate), max(o.Rate/4, 1)),
-		inFlight: make(chan struct{}, o.InFlight),
-		cache:    newAnswerCache(o.Cache),
+		servers: servers,
+		wire:    wire{timeout: o.Timeout, tries: o.Tries, inFlight: make(chan struct{}, o.InFlight)},
+		direct:  wire{timeout: min(o.Timeout, 2*time.Second), tries: min(o.Tries, 2), inFlight: make(chan struct{}, o.InFlight)},
+		limit:   rate.NewLimiter(rate.Limit(o.Rate), max(o.Rate/4, 1)),
+		cache:   newAnswerCache(o.Cache),
 	}, nil
 }
 
@@ -89,7 +87,7 @@ func (c *Client) Servers() []string { return c.servers }
 // Lookup is that of Resolver.
 func (c *Client) Lookup(ctx context.Context, name string, qtype uint16) Answer {
 	name = bareName(name)
-	return c.once(ctx, question{name, qtype, netip.AddrPort{}}, func(ctx context.Context) Answer {
+	return c.once(ctx, question{name: name, qtype: qtype}, func(ctx context.Context) Answer {
 		return c.resolve(ctx, name, qtype)
 	})
 }
@@ -97,7 +95,7 @@ func (c *Client) Lookup(ctx context.Context, name string, qtype uint16) Answer {
 // Ask is that of Direct.
 func (c *Client) Ask(ctx context.Context, server netip.AddrPort, name string, qtype uint16) Answer {
 	name = bareName(name)
-	return c.once(ctx, question{name, qtype, server}, func(ctx context.Context) Answer {
+	return c.once(ctx, question{name: name, qtype: qtype, server: server}, func(ctx context.Context) Answer {
 		return c.askServer(ctx, server, name, qtype)
 	})
 }
@@ -107,6 +105,7 @@ type question struct {
 	name   string
 	qtype  uint16
 	server netip.AddrPort
+	rd     bool // a server is asked to resolve
 }
 
 // once returns what is remembered, waits for somebody who is asking already,
@@ -122,7 +121,7 @@ func (c *Client) once(ctx context.Context, q question, ask func(context.Context)
 	if err := ctx.Err(); err != nil {
 		return Answer{Name: q.name, Type: q.qtype, At: time.Now().UTC(), Err: "not asked: " + err.Error()}
 	}
-	key := fmt.Sprintf("%s %d %s", q.name, q.qtype, q.server)
+	key := fmt.Sprintf("%s %d %s %t", q.name, q.qtype, q.server, q.rd)
 	done := c.asking.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 		defer cancel()
@@ -178,7 +177,7 @@ func (c *Client) diagnose(ctx context.Context, a *Answer) {
 		unchecked := Answer{Name: a.Name, Type: a.Type}
 		unchecked.read(r.msg, a.Name)
 		if a.Loop, a.Chain = unchecked.Loop, unchecked.Chain; !a.Loop {
-			a.Bogus = true
+			a.Bogus = invalid(a.EDE) || signed(r.msg) && c.stillFails(ctx, a)
 			return
 		}
 	}
@@ -206,16 +205,46 @@ func (c *Client) diagnose(ctx context.Context, a *Answer) {
 	a.Loop = true
 }
 
+// stillFails asks again: a server may have been away for a moment only.
+func (c *Client) stillFails(ctx context.Context, a *Answer) bool {
+	r := c.exchange(ctx, &c.wire, c.servers, newQuery(a.Name, a.Type, true))
+	return r.msg != nil && r.msg.Rcode == dns.RcodeServerFailure
+}
+
+// invalid reports whether an extended error is about validation.
+func invalid(ede string) bool {
+	for _, code := range []uint16{
+		dns.ExtendedErrorCodeDNSBogus, dns.ExtendedErrorCodeSignatureExpired, dns.ExtendedErrorCodeSignatureNotYetValid, dns.ExtendedErrorCodeDNSKEYMissing,
+		dns.ExtendedErrorCodeRRSIGsMissing, dns.ExtendedErrorCodeNoZoneKeyBitSet, dns.ExtendedErrorCodeNSECMissing,
+	} {
+		if strings.Contains(ede, fmt.Sprintf("EDE %d ", code)) {
+			return true
+		}
+	}
+	return false
+}
+
+// signed reports whether there are signatures in a reply.
+func signed(m *dns.Msg) bool {
+	isSig := func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG }
+	return slices.ContainsFunc(m.Answer, isSig) || slices.ContainsFunc(m.Ns, isSig)
+}
+
 // Recurses reports whether a server resolves a name that it does not serve for
 // us, as for anyone.
 func (c *Client) Recurses(ctx context.Context, server netip.AddrPort, name string) bool {
-	r := c.exchange(ctx, &c.direct, []string{server.String()}, newQuery(name, dns.TypeA, false))
-	if r.msg == nil || !r.msg.RecursionAvailable || r.msg.Authoritative {
-		return false
-	}
-	a := Answer{Name: name, Type: dns.TypeA}
-	a.read(r.msg, name)
-	return a.State == Found
+	q := question{name: bareName(name), qtype: dns.TypeA, server: server, rd: true}
+	a := c.once(ctx, q, func(ctx context.Context) Answer {
+		a := Answer{Name: q.name, Type: q.qtype, TTL: forever}
+		r := c.exchange(ctx, &c.direct, []string{server.String()}, newQuery(q.name, q.qtype, false))
+		a.take(r)
+		if r.msg != nil {
+			a.AA, a.RA = r.msg.Authoritative, r.msg.RecursionAvailable
+			a.read(r.msg, q.name)
+		}
+		return a
+	})
+	return a.State == Found && a.RA && !a.AA
 }
 
 // askServer asks a server for what it serves.
@@ -270,8 +299,8 @@ func newQuery(name string, qtype uint16, dnssec bool) *dns.Msg {
 // exchange waits for its turn, and asks.
 func (c *Client) exchange(ctx context.Context, w *wire, servers []string, query *dns.Msg) reply {
 	select {
-	case c.inFlight <- struct{}{}:
-		defer func() { <-c.inFlight }()
+	case w.inFlight <- struct{}{}:
+		defer func() { <-w.inFlight }()
 	case <-ctx.Done():
 		return reply{err: "not asked: " + ctx.Err().Error()}
 	}
@@ -304,13 +333,13 @@ func (a *Answer) read(m *dns.Msg, name string) (next string) {
 	}
 	aliases := map[string]*dns.CNAME{}
 	held := map[string][]dns.RR{}
-	signed := map[string]*dns.RRSIG{}
+	sigs := map[string]*dns.RRSIG{}
 	visible := dns.Msg{Question: m.Question, Compress: true} // without what only DNSSEC adds
 	for _, rr := range m.Answer {
 		owner := bareName(rr.Header().Name)
 		if sig, ok := rr.(*dns.RRSIG); ok && a.Type != dns.TypeRRSIG {
-			if last := signed[owner]; sig.TypeCovered == a.Type && (last == nil || sig.Expiration > last.Expiration) {
-				signed[owner] = sig
+			if last := sigs[owner]; sig.TypeCovered == a.Type && (last == nil || sig.Expiration > last.Expiration) {
+				sigs[owner] = sig
 			}
 			continue
 		}
@@ -334,7 +363,7 @@ func (a *Answer) read(m *dns.Msg, name string) (next string) {
 				follow(rr.Header().Ttl)
 			}
 			a.State, a.RRs = Found, rrs
-			if sig := signed[at]; sig != nil {
+			if sig := sigs[at]; sig != nil {
 				a.SigBegins, a.SigEnds = time.Unix(int64(sig.Inception), 0).UTC(), time.Unix(int64(sig.Expiration), 0).UTC()
 			}
 			return ""

@@ -110,12 +110,28 @@ func TestFailuresAreToldApart(t *testing.T) {
 			w.WriteMsg(m)
 		}, want: Failed, rcode: dns.RcodeServerFailure, ede: "EDE 22 (No Reachable Authority): all ?[31m servers"},
 		{name: "bogus", answer: func(w dns.ResponseWriter, q *dns.Msg) {
-			m := replyWith(q, "corp.test. A 192.0.2.1")
+			m := replyWith(q, "corp.test. A 192.0.2.1", "corp.test. RRSIG A 13 2 3600 20260101000000 20250101000000 1 corp.test. AAAA")
 			if !q.CheckingDisabled {
 				m.Answer, m.Rcode = nil, dns.RcodeServerFailure
 			}
 			w.WriteMsg(m)
 		}, want: Failed, rcode: dns.RcodeServerFailure, bogus: true},
+		{name: "a server away for a moment", answer: func(w dns.ResponseWriter, q *dns.Msg) {
+			m := replyWith(q, "corp.test. A 192.0.2.1") // not signed, so that nothing can be wrong with it
+			if !q.CheckingDisabled {
+				m.Answer, m.Rcode = nil, dns.RcodeServerFailure
+			}
+			w.WriteMsg(m)
+		}, want: Failed, rcode: dns.RcodeServerFailure},
+		{name: "bogus by its reason", answer: func(w dns.ResponseWriter, q *dns.Msg) {
+			m := replyWith(q, "corp.test. A 192.0.2.1")
+			m.SetEdns0(1232, true)
+			if !q.CheckingDisabled {
+				m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeRRSIGsMissing})
+				m.Answer, m.Rcode = nil, dns.RcodeServerFailure
+			}
+			w.WriteMsg(m)
+		}, want: Failed, rcode: dns.RcodeServerFailure, ede: "EDE 10 (RRSIGs Missing)", bogus: true},
 		{name: "aliases in a circle", answer: func(w dns.ResponseWriter, q *dns.Msg) {
 			w.WriteMsg(replyWith(q, "corp.test. CNAME a.test.", "a.test. CNAME corp.test."))
 		}, want: Failed, loop: true},

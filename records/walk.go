@@ -226,7 +226,7 @@ func Policy(ctx context.Context, r Resolver, name string) (EffectivePolicy, erro
 	if w.Failed != nil {
 		return EffectivePolicy{}, &LookupError{*w.Failed}
 	}
-	e := w.Policy(exists.State == NXDomain)
+	e := w.Policy(exists.Nonexistent())
 	if exists.State == Failed && e.Record != nil && e.At != name && e.Record.NP != dmarc.PolicyUnknown {
 		return EffectivePolicy{}, &LookupError{exists}
 	}

@@ -21,8 +21,9 @@ const (
 
 // A wire sends queries and takes the replies that belong to them.
 type wire struct {
-	timeout time.Duration // of the first try
-	tries   int
+	timeout  time.Duration // of the first try
+	tries    int
+	inFlight chan struct{} // holds one for each query under way
 }
 
 // A reply is what came back.

@@ -81,7 +81,7 @@ func runCheck(ctx context.Context, env *environ, args []string) error {
 		look: func(ctx context.Context, domain string) (*records.Published, error) {
 			o := records.Options{Resolver: client, Direct: client, Fetcher: fetcher, ReportAddresses: cfg.ReportAddresses, Now: time.Now()}
 			for _, name := range selectors {
-				o.Selectors = append(o.Selectors, records.Selector{Name: name, Domain: domain, Configured: true})
+				o.Selectors = append(o.Selectors, records.Selector{Name: name, Configured: true})
 			}
 			return records.Lookup(ctx, domain, o)
 		},

@@ -140,8 +140,8 @@ func nameOf(p *records.Published) *nameJSON {
 		return nil
 	}
 	out := &nameJSON{Zone: n.Zone, NameServers: []string{}}
-	if n.SOA.State != records.Failed {
-		exists := n.SOA.State != records.NXDomain
+	if gone := n.Nonexistent(); gone || n.SOA.State != records.Failed {
+		exists := !gone
 		out.Exists = &exists
 	}
 	for i := range n.Servers {
