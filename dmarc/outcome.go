@@ -29,6 +29,7 @@ const (
 	OutcomeNotStored      Outcome = "not_stored"
 
 	OutcomeUnauthenticated Outcome = "unauthenticated"
+	OutcomeDefect          Outcome = "defect"
 )
 
 // OutcomeDocs says what each outcome means, in the order of a table.
@@ -57,6 +58,7 @@ var OutcomeDocs = []struct {
 	{OutcomeTimeout, "took longer than the limit allows"},
 	{OutcomeTooOld, "a report about a time that is no longer kept; retention says which"},
 	{OutcomeUnreadable, "the mailbox or the disk would not hand it out"},
+	{OutcomeDefect, "dmarcd itself failed while reading it; the log has the details, and the message is kept"},
 	{OutcomeNotStored, "read, but the database refused it; the raw message is kept"},
 }
 

@@ -39,7 +39,7 @@ func sound(t *testing.T, raw []byte, name string) {
 			t.Errorf("%d bytes took %d bytes of memory", len(raw), n)
 		}
 	}()
-	found, err := Message(context.Background(), Bytes(raw), name, fuzzLimits)
+	found, err := readMessage(context.Background(), Bytes(raw), name, fuzzLimits)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

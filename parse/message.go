@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -50,7 +52,19 @@ func (f *Found) Close() error {
 //
 // The rows of large reports are read from raw when they are asked for, so raw
 // must stay readable until Found.Close.
-func Message(ctx context.Context, raw dmarc.Blob, name string, limits Limits) (*Found, error) {
+func Message(ctx context.Context, raw dmarc.Blob, name string, limits Limits) (found *Found, err error) {
+	// Should this package have a defect, one message must not end the service.
+	defer func() {
+		if r := recover(); r != nil {
+			slog.Error("a defect of dmarcd was met while reading a message; please report it", "name", name, "defect", r, "stack", string(debug.Stack()))
+			found, err = &Found{Outcome: dmarc.OutcomeDefect, Reason: "dmarcd has a defect that this message shows: the log has it; please report it, the message is kept"}, nil
+		}
+	}()
+	return readMessage(ctx, raw, name, limits)
+}
+
+// readMessage is Message, but for defects.
+func readMessage(ctx context.Context, raw dmarc.Blob, name string, limits Limits) (*Found, error) {
 	timed, cancel := context.WithTimeout(ctx, limits.Time)
 	defer cancel()
 	w := &walker{ctx: timed, parent: ctx, limits: limits, found: &Found{}, paths: map[string]int{}}

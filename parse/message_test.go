@@ -478,3 +478,15 @@ func TestRowsCanBeReadAfterTheMessage(t *testing.T) {
 		}
 	}
 }
+
+// A blob that makes reading panic stands for a defect that is not known.
+type defective struct{ dmarc.Blob }
+
+func (defective) ReadAt([]byte, int64) (int, error) { panic("not thought of") }
+
+func TestADefectCostsOneMessageOnly(t *testing.T) {
+	found, err := Message(context.Background(), defective{Bytes([]byte("x"))}, "", DefaultLimits)
+	if err != nil || found.Outcome != dmarc.OutcomeDefect || found.Outcome.Harmless() || !strings.Contains(found.Reason, "please report it") {
+		t.Errorf("%+v, %v", found, err)
+	}
+}

@@ -320,13 +320,12 @@ func (s *scanner) oddTag() (tok token, ok bool, err error) {
 		return s.noTag("<> is no tag")
 	}
 	if inner[0] == '/' {
+		if len(s.marks) == 0 {
+			s.pos += n + 1
+			return tokenEOF, false, nil // a stray end tag outside of everything
+		}
 		name := local(inner[1:])
-		open := s.current()
-		if string(name) != string(open) {
-			if len(s.marks) == 0 {
-				s.pos += n + 1
-				return tokenEOF, false, nil // a stray end tag outside of everything
-			}
+		if open := s.current(); string(name) != string(open) {
 			return s.noTag("</%s> closes <%s>", printable(name), printable(open))
 		}
 		s.pop()
