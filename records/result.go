@@ -1,6 +1,7 @@
 package records
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 )
 
 // A Result is what was found for a domain, in the form in which it is kept and
-// shown: that of dmarcd check --format json.
+// shown.
 type Result struct {
 	Domain       string          `json:"domain"`
 	CheckedAt    time.Time       `json:"checked_at"`
@@ -19,7 +20,7 @@ type Result struct {
 	LookupFailed []string        `json:"lookup_failed"` // name and type of each lookup that failed
 }
 
-// ResultFinding is a finding. Message is What, under the name that checks of
+// A ResultFinding is a finding. Message is What, under the name that checks of
 // other programs use.
 type ResultFinding struct {
 	ID        string            `json:"id"`
@@ -42,43 +43,43 @@ type ResultFact struct {
 	Answer string `json:"answer"`
 }
 
-// ResultRecords is what a domain publishes, by kind.
+// ResultRecords are what a domain publishes, by kind.
 type ResultRecords struct {
 	Name  *ResultName  `json:"name"`  // null where the domain is no name
 	DMARC *ResultDMARC `json:"dmarc"` // null where a lookup failed
-	SPF   *ResultSPF   `json:"spf"`   // null where a lookup failed, or there is no record
-	Sets  []ResultSet  `json:"sets"`  // everything that was answered, by name and type
+	SPF   *ResultSPF   `json:"spf"`   // null where the lookup failed
+	ResultMail
+	Sets []ResultSet `json:"sets"` // everything that was answered, by name and type
 }
 
-// ResultSPF is the SPF record of the domain with all that it leads to.
-type ResultSPF struct {
-	Record  string          `json:"record"`
-	Lookups int             `json:"lookups"` // of ten
-	Voids   int             `json:"voids"`   // of two
-	Tree    []ResultSPFLine `json:"tree"`
-}
-
-// ResultSPFLine is a term.
-type ResultSPFLine struct {
-	Depth  int      `json:"depth"`
-	Number string   `json:"number"`
-	Term   string   `json:"term"`
-	Own    int      `json:"own"`   // lookups of the term itself
-	Cost   int      `json:"cost"`  // with all below it
-	Total  int      `json:"total"` // of the tree up to and with it
-	Result string   `json:"result"`
-	Names  []string `json:"names"`
-	Nets   []string `json:"nets"`
-	Over   bool     `json:"over"` // it crosses the limit of ten
-	Void   int      `json:"void"` // it is the first, second, ... term that finds nothing
-}
-
-// ResultSet is the records of one name and type.
+// A ResultSet is the records of one name and type.
 type ResultSet struct {
 	Name   string   `json:"name"`
 	Type   string   `json:"type"`
-	Values []string `json:"values"`
-	TTL    int64    `json:"ttl"` // seconds
+	Values []string `json:"values"` // as in a zone file; empty if it is proven that there are none
+	TTL    int64    `json:"ttl"`    // seconds
+}
+
+type ResultSPF struct {
+	Record      *string         `json:"record"` // null unless there is one alone
+	Lookups     int             `json:"lookups"`
+	VoidLookups int             `json:"void_lookups"`
+	Tree        []ResultSPFLine `json:"tree"`
+}
+
+// ResultSPFLine is a term of the tree, with the lookups it costs.
+type ResultSPFLine struct {
+	Depth  int            `json:"depth"` // 0 for the terms of the domain's own record
+	Number string         `json:"number"`
+	Term   string         `json:"term"`
+	Own    int            `json:"own"`
+	Cost   int            `json:"cost"` // with all below it
+	Total  int            `json:"total"`
+	Result string         `json:"result"`
+	Hosts  []string       `json:"hosts"`
+	Nets   []netip.Prefix `json:"nets"`
+	Over   bool           `json:"over"` // it is the term that crosses the limit
+	Void   int            `json:"void"` // it is the first, second, ... that finds nothing; 0 if it is none
 }
 
 type ResultName struct {
@@ -134,33 +135,9 @@ func NewResult(p *Published, findings []Finding) *Result {
 	for _, a := range p.Failed {
 		out.LookupFailed = append(out.LookupFailed, a.Name+" "+dns.TypeToString[a.Type])
 	}
-	out.Records = ResultRecords{Name: nameOf(p), DMARC: dmarcOf(p), SPF: spfOf(p), Sets: []ResultSet{}}
+	out.Records = ResultRecords{Name: nameOf(p), DMARC: dmarcOf(p), SPF: spfOf(p), ResultMail: mailOf(p), Sets: []ResultSet{}}
 	for _, set := range p.Records {
 		out.Records.Sets = append(out.Records.Sets, ResultSet{set.Name, set.Type, set.Values, int64(set.TTL / time.Second)})
-	}
-	return out
-}
-
-// maxNets bounds how many networks are listed of one term.
-const maxNets = 50
-
-func spfOf(p *Published) *ResultSPF {
-	f := &p.SPF
-	if f.Root == nil || f.Root.Record == nil {
-		return nil
-	}
-	out := &ResultSPF{Record: strings.Join(f.Root.Texts[0], ""), Lookups: f.Lookups, Voids: f.Voids, Tree: []ResultSPFLine{}}
-	for _, l := range f.Lines() {
-		line := ResultSPFLine{Depth: l.Depth, Number: l.Number, Term: l.Text, Own: l.Own, Cost: l.Cost, Total: l.Total, Result: l.Result,
-			Names: append([]string{}, l.Names...), Nets: []string{}, Over: l.Over, Void: l.Void}
-		for i, net := range l.Nets {
-			if i == maxNets {
-				line.Nets = append(line.Nets, "…")
-				break
-			}
-			line.Nets = append(line.Nets, net.String())
-		}
-		out.Tree = append(out.Tree, line)
 	}
 	return out
 }
@@ -171,8 +148,8 @@ func nameOf(p *Published) *ResultName {
 		return nil
 	}
 	out := &ResultName{Zone: n.Zone, NameServers: []string{}}
-	if n.SOA.State != Failed {
-		exists := n.SOA.State != NXDomain
+	if gone := n.Nonexistent(); gone || n.SOA.State != Failed {
+		exists := !gone
 		out.Exists = &exists
 	}
 	for i := range n.Servers {
@@ -181,6 +158,26 @@ func nameOf(p *Published) *ResultName {
 	if n.Zone != "" && n.DS.State != Failed {
 		signed := n.DS.State == Found
 		out.Signed = &signed
+	}
+	return out
+}
+
+func spfOf(p *Published) *ResultSPF {
+	root := p.SPF.Root
+	if root == nil || root.Answer.State == Failed {
+		return nil
+	}
+	out := &ResultSPF{Lookups: p.SPF.Lookups, VoidLookups: p.SPF.Voids, Tree: []ResultSPFLine{}}
+	if len(root.Texts) == 1 {
+		text := strings.Join(root.Texts[0], "")
+		out.Record = &text
+	}
+	for _, l := range p.SPF.Lines() {
+		line := ResultSPFLine{l.Depth, l.Number, l.Text, l.Own, l.Cost, l.Total, l.Result, listOrEmpty(l.Names), l.Nets, l.Over, l.Void}
+		if line.Nets == nil {
+			line.Nets = []netip.Prefix{}
+		}
+		out.Tree = append(out.Tree, line)
 	}
 	return out
 }
@@ -221,4 +218,11 @@ func wordOrNull(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+func listOrEmpty(items []string) []string {
+	if items == nil {
+		return []string{}
+	}
+	return items
 }

@@ -106,7 +106,7 @@ func TestCheckShowsTheTreeOfSPF(t *testing.T) {
 	if tree, _, _ := strings.Cut(text, "\n    info"); !strings.Contains(tree, "    weak.test  v=spf1 a include:_spf.weak.test ~all  2/10, 0 void\n") || !strings.Contains(tree, "2 include:_spf.weak.test") {
 		t.Errorf("it says\n%s", text)
 	}
-	var d checkJSON
+	var d records.Result
 	got := world{}.run(t, "check", "--resolver", resolver, "--format", "json", "weak.test")
 	if err := json.Unmarshal([]byte(got.stdout), &d); err != nil {
 		t.Fatal(err)
@@ -143,9 +143,9 @@ func TestCheckPrintsJSON(t *testing.T) {
 	if got.status != exitFailed { // for the last
 		t.Errorf("status %d: %s", got.status, got.stderr)
 	}
-	var domains []checkJSON
+	var domains []records.Result
 	for line := range strings.Lines(got.stdout) {
-		var d checkJSON
+		var d records.Result
 		if err := json.Unmarshal([]byte(line), &d); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
@@ -158,15 +158,15 @@ func TestCheckPrintsJSON(t *testing.T) {
 	if d := good.Records.DMARC; d == nil || *d.FoundAt != "good.test" || *d.EffectivePolicy != "reject" || d.OrganizationalDomain != "good.test" || !*d.Destinations[0].Authorized {
 		t.Errorf("good.test: %+v", d)
 	}
-	i := slices.IndexFunc(good.Findings, func(f findingJSON) bool { return f.ID == "dmarc.ok" })
+	i := slices.IndexFunc(good.Findings, func(f records.ResultFinding) bool { return f.ID == "dmarc.ok" })
 	if i < 0 {
 		t.Fatalf("good.test: %+v", good.Findings)
 	}
-	wantFinding := findingJSON{
+	wantFinding := records.ResultFinding{
 		ID: "dmarc.ok", Severity: "ok", Subject: "good.test", Value: "reject", Message: "good.test is protected: reject, from the record of good.test.",
 		What: "good.test is protected: reject, from the record of good.test.", Why: "Mail that only claims to come from good.test is stopped, and you hear of it.",
 		Reference: "RFC 9989, section 3.2.9", Values: map[string]string{"policy": "reject", "at": "good.test"},
-		Facts: []factJSON{{"_dmarc.good.test", "TXT", `"v=DMARC1; p=reject; rua=mailto:d@good.test"`}},
+		Facts: []records.ResultFact{{Name: "_dmarc.good.test", Type: "TXT", Answer: `"v=DMARC1; p=reject; rua=mailto:d@good.test"`}},
 	}
 	if got, want := fmt.Sprintf("%+v", good.Findings[i]), fmt.Sprintf("%+v", wantFinding); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
@@ -221,7 +221,7 @@ func TestCheckKeepsOrderAndFewDomainsAtATime(t *testing.T) {
 	}
 	dec := json.NewDecoder(&out)
 	for i := range n {
-		var d checkJSON
+		var d records.Result
 		if err := dec.Decode(&d); err != nil || d.Domain != domains[i] {
 			t.Fatalf("domain %d is %s, %v", i, d.Domain, err)
 		}

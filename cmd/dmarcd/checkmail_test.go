@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"testing"
+
+	"github.com/dmarcd/dmarcd/records"
 )
 
 const mailZone = `
@@ -43,7 +45,7 @@ func TestCheckTellsWhatIsPublishedForMail(t *testing.T) {
 			`"mta_sts":null,"tls_rpt":[],"tlsa":[],"bimi":null,"caa":{"found_at":null,"records":[]}}`,
 	} {
 		got := world{}.run(t, "check", "--resolver", resolver, "--selector", "s1", "--format", "json", domain)
-		var out struct{ Records mailJSON }
+		var out struct{ Records records.ResultMail }
 		if err := json.Unmarshal([]byte(got.stdout), &out); err != nil {
 			t.Fatalf("%v: %s", err, got.stdout)
 		}

@@ -1,31 +1,29 @@
-package main
+package records
 
 import (
 	"strings"
-
-	"github.com/dmarcd/dmarcd/records"
 )
 
-// mailJSON is what a domain publishes for mail beside SPF and DMARC. What is
+// ResultMail is what a domain publishes for mail beside SPF and DMARC. What is
 // null could not be looked up.
-type mailJSON struct {
-	MX     []mxJSON   `json:"mx"`    // empty where there is none
-	Hosts  []hostJSON `json:"hosts"` // addresses that take or send mail
-	DKIM   []keyJSON  `json:"dkim"`  // a key for each selector that was named
-	MTASTS *stsJSON   `json:"mta_sts"`
-	TLSRPT []string   `json:"tls_rpt"` // where TLS reports go
-	TLSA   []tlsaJSON `json:"tlsa"`    // of mail hosts that have an address
-	BIMI   *bimiJSON  `json:"bimi"`
-	CAA    *caaJSON   `json:"caa"`
+type ResultMail struct {
+	MX     []ResultMX    `json:"mx"`    // empty where there is none
+	Hosts  []ResultHost  `json:"hosts"` // addresses that take or send mail
+	DKIM   []ResultKey   `json:"dkim"`  // a key for each selector that was named
+	MTASTS *ResultMTASTS `json:"mta_sts"`
+	TLSRPT []string      `json:"tls_rpt"` // where TLS reports go
+	TLSA   []ResultTLSA  `json:"tlsa"`    // of mail hosts that have an address
+	BIMI   *ResultBIMI   `json:"bimi"`
+	CAA    *ResultCAA    `json:"caa"`
 }
 
-type mxJSON struct {
+type ResultMX struct {
 	Host       string   `json:"host"` // "." for a null MX
 	Preference uint16   `json:"preference"`
 	Addresses  []string `json:"addresses"` // null where a lookup failed
 }
 
-type hostJSON struct {
+type ResultHost struct {
 	Address string   `json:"address"`
 	MX      []string `json:"mx"`     // mail hosts that have it
 	Sends   bool     `json:"sends"`  // SPF names it singly, or it is known to send
@@ -33,7 +31,7 @@ type hostJSON struct {
 	FCrDNS  *bool    `json:"fcrdns"` // whether one of its names resolves back to it
 }
 
-type keyJSON struct {
+type ResultKey struct {
 	Selector string  `json:"selector"`
 	Name     string  `json:"name"`
 	Record   *string `json:"record"` // null unless there is one alone
@@ -42,49 +40,49 @@ type keyJSON struct {
 	Revoked  bool    `json:"revoked"`
 }
 
-type stsJSON struct {
+type ResultMTASTS struct {
 	ID     *string  `json:"id"`
 	Mode   *string  `json:"mode"` // null where the policy was not had
 	MaxAge *int     `json:"max_age"`
 	MX     []string `json:"mx"`
 }
 
-type tlsaJSON struct {
+type ResultTLSA struct {
 	Host    string   `json:"host"`
 	Records []string `json:"records"` // null where the lookup failed
 	Secure  bool     `json:"secure"`  // the answer is validated
 }
 
-type bimiJSON struct {
+type ResultBIMI struct {
 	FoundAt  *string `json:"found_at"`
 	Logo     *string `json:"logo"`
 	Evidence *string `json:"evidence"`
 }
 
-type caaJSON struct {
+type ResultCAA struct {
 	FoundAt *string  `json:"found_at"`
 	Records []string `json:"records"`
 }
 
-func mailOf(p *records.Published) mailJSON {
-	return mailJSON{
-		MX: mxOf(p), Hosts: hostsOf(p), DKIM: keysOf(p), MTASTS: stsOf(p), TLSRPT: tlsrptOf(p), TLSA: tlsaOf(p), BIMI: bimiOf(p), CAA: caaOf(p),
+func mailOf(p *Published) ResultMail {
+	return ResultMail{
+		MX: mxOf(p), Hosts: hostsOf(p), DKIM: keysOf(p), MTASTS: stsOf(p), TLSRPT: tlsrptOf(p), TLSA: tlsaResults(p), BIMI: bimiOf(p), CAA: caaOf(p),
 	}
 }
 
-func mxOf(p *records.Published) []mxJSON {
+func mxOf(p *Published) []ResultMX {
 	m := &p.MX
-	if m.Answer.State == records.Failed {
+	if m.Answer.State == Failed {
 		return nil
 	}
-	all := []mxJSON{}
+	all := []ResultMX{}
 	if m.Null {
-		all = append(all, mxJSON{Host: ".", Addresses: []string{}})
+		all = append(all, ResultMX{Host: ".", Addresses: []string{}})
 	}
 	for i := range m.Hosts {
 		h := &m.Hosts[i]
-		j := mxJSON{Host: h.Name, Preference: h.Preference}
-		if h.A.Name == "" || h.A.State != records.Failed && h.AAAA.State != records.Failed {
+		j := ResultMX{Host: h.Name, Preference: h.Preference}
+		if h.A.Name == "" || h.A.State != Failed && h.AAAA.State != Failed {
 			j.Addresses = []string{}
 		}
 		for _, ip := range h.Addresses() {
@@ -95,12 +93,12 @@ func mxOf(p *records.Published) []mxJSON {
 	return all
 }
 
-func hostsOf(p *records.Published) []hostJSON {
-	all := []hostJSON{}
+func hostsOf(p *Published) []ResultHost {
+	all := []ResultHost{}
 	for i := range p.Hosts.Addresses {
 		h := &p.Hosts.Addresses[i]
-		j := hostJSON{Address: h.Addr.String(), MX: append([]string{}, h.MX...), Sends: h.Sends()}
-		if h.PTR.State != records.Failed {
+		j := ResultHost{Address: h.Addr.String(), MX: append([]string{}, h.MX...), Sends: h.Sends()}
+		if h.PTR.State != Failed {
 			j.PTR = []string{}
 		}
 		for _, n := range h.Names {
@@ -114,13 +112,13 @@ func hostsOf(p *records.Published) []hostJSON {
 	return all
 }
 
-func keysOf(p *records.Published) []keyJSON {
-	all := []keyJSON{}
+func keysOf(p *Published) []ResultKey {
+	all := []ResultKey{}
 	for i := range p.DKIM.Selectors {
 		s := &p.DKIM.Selectors[i]
-		j := keyJSON{Selector: s.Name, Name: s.Selected(), Revoked: s.Key.Revoked}
+		j := ResultKey{Selector: s.Name, Name: s.Selected(), Revoked: s.Key.Revoked}
 		if s.Text != "" {
-			j.Record, j.Type = &s.Text, word(s.Key.Type)
+			j.Record, j.Type = &s.Text, wordOrNull(s.Key.Type)
 		}
 		if s.Key.Bits > 0 {
 			j.Bits = &s.Key.Bits
@@ -130,14 +128,14 @@ func keysOf(p *records.Published) []keyJSON {
 	return all
 }
 
-func stsOf(p *records.Published) *stsJSON {
+func stsOf(p *Published) *ResultMTASTS {
 	f := &p.MTASTS
-	if f.Answer.State == records.Failed {
+	if f.Answer.State == Failed {
 		return nil
 	}
-	j := &stsJSON{ID: word(f.ID), MX: []string{}}
+	j := &ResultMTASTS{ID: wordOrNull(f.ID), MX: []string{}}
 	if f.Fetched && f.Why == "" {
-		j.Mode, j.MX = word(f.Policy.Mode), append(j.MX, f.Policy.MX...)
+		j.Mode, j.MX = wordOrNull(f.Policy.Mode), append(j.MX, f.Policy.MX...)
 		if f.Policy.MaxAge >= 0 {
 			j.MaxAge = &f.Policy.MaxAge
 		}
@@ -145,44 +143,44 @@ func stsOf(p *records.Published) *stsJSON {
 	return j
 }
 
-func tlsrptOf(p *records.Published) []string {
-	if p.TLSRPT.Answer.State == records.Failed {
+func tlsrptOf(p *Published) []string {
+	if p.TLSRPT.Answer.State == Failed {
 		return nil
 	}
 	return append([]string{}, p.TLSRPT.URIs...)
 }
 
-func tlsaOf(p *records.Published) []tlsaJSON {
-	all := []tlsaJSON{}
+func tlsaResults(p *Published) []ResultTLSA {
+	all := []ResultTLSA{}
 	for i := range p.DANE.Hosts {
 		if h := &p.DANE.Hosts[i]; h.TLSA.Name != "" {
-			all = append(all, tlsaJSON{Host: h.Name, Records: dataOf(h.TLSA), Secure: h.TLSA.AD})
+			all = append(all, ResultTLSA{Host: h.Name, Records: dataOf(h.TLSA), Secure: h.TLSA.AD})
 		}
 	}
 	return all
 }
 
-func bimiOf(p *records.Published) *bimiJSON {
+func bimiOf(p *Published) *ResultBIMI {
 	f := &p.BIMI
-	if f.Answer.State == records.Failed {
+	if f.Answer.State == Failed {
 		return nil
 	}
-	j := &bimiJSON{Logo: word(f.Record.Logo), Evidence: word(f.Record.Evidence)}
-	if f.Answer.State == records.Found {
+	j := &ResultBIMI{Logo: wordOrNull(f.Record.Logo), Evidence: wordOrNull(f.Record.Evidence)}
+	if f.Answer.State == Found {
 		j.FoundAt = &f.Answer.Name
 	}
 	return j
 }
 
-func caaOf(p *records.Published) *caaJSON {
+func caaOf(p *Published) *ResultCAA {
 	if len(p.CAA.Sets) == 0 {
 		return nil
 	}
 	a, ok := p.CAA.Sets[0].At()
-	if !ok && a.State == records.Failed {
+	if !ok && a.State == Failed {
 		return nil
 	}
-	j := &caaJSON{Records: []string{}}
+	j := &ResultCAA{Records: []string{}}
 	if ok {
 		j.FoundAt, j.Records = &a.Name, dataOf(a)
 	}
@@ -191,8 +189,8 @@ func caaOf(p *records.Published) *caaJSON {
 
 // dataOf writes what the records of an answer hold; nil for a lookup that
 // failed.
-func dataOf(a records.Answer) []string {
-	if a.State == records.Failed {
+func dataOf(a Answer) []string {
+	if a.State == Failed {
 		return nil
 	}
 	all := []string{}
