@@ -51,6 +51,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	}
 	c.settings, c.File = nil, ""
 	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, Limits: parse.DefaultLimits}
+	want.ReadLag = 10 * time.Second
 	want.Retention, want.Late = store.Retention{Raw: 400 * hoursOfDay, Failures: 90 * hoursOfDay}, "count"
 	want.Ingest.BatchRows = 5000
 	if !reflect.DeepEqual(c, want) {
