@@ -49,9 +49,9 @@ type Store interface {
 
 // An Intake takes in uploads, and decides between contents that it took in.
 type Intake interface {
-	// Activate makes a report the one of its identity that counts; a
-	// dmarc.Refusal says why that cannot be.
-	Activate(ctx context.Context, id string) error
+	// Activate makes a report the one of its identity that counts, and
+	// returns it; a dmarc.Refusal says why that cannot be.
+	Activate(ctx context.Context, id string) (dmarc.ReportSummary, error)
 	Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error)
 }
 
@@ -62,6 +62,7 @@ type Options struct {
 	MaxUpload int64                // bytes; 0 for 64 MiB
 	Metrics   *prometheus.Registry // what else /metrics shows
 	Now       func() time.Time
+	Ready     func() string // what /readyz says besides; lines of text
 }
 
 // API answers requests.
@@ -170,6 +171,9 @@ func (a *API) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	io.WriteString(w, "ready\n")
+	if a.opts.Ready != nil {
+		io.WriteString(w, a.opts.Ready())
+	}
 }
 
 // secure sets headers that keep browsers from making more of an answer than

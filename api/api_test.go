@@ -88,9 +88,9 @@ func (f *fake) Alternatives(context.Context, string, dmarc.Page) ([]dmarc.Report
 	return []dmarc.ReportSummary{{ID: "1-2"}}, "", f.err
 }
 
-func (f *fake) Activate(_ context.Context, id string) error {
+func (f *fake) Activate(_ context.Context, id string) (dmarc.ReportSummary, error) {
 	f.last = id
-	return f.err
+	return dmarc.ReportSummary{ID: id, Active: true}, f.err
 }
 
 func (f *fake) Raw(context.Context, string) (io.ReadCloser, dmarc.LedgerEntry, error) {

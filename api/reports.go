@@ -207,12 +207,9 @@ type Activated struct {
 }
 
 func (a *API) activate(ctx context.Context, in *struct{ ID }) (*Activated, error) {
-	if err := a.intake.Activate(ctx, in.ID.ID); err != nil {
-		return nil, a.problem(err, "letting a report count")
-	}
-	rep, err := a.store.Report(ctx, in.ID.ID)
+	rep, err := a.intake.Activate(ctx, in.ID.ID)
 	if err != nil {
-		return nil, a.problem(err, "reading a report")
+		return nil, a.problem(err, "letting a report count")
 	}
 	return &Activated{reportItem(&rep)}, nil
 }

@@ -243,8 +243,13 @@ func (run *rereading) afterActivation(ctx context.Context, c dmarc.Change) (dmar
 }
 
 // Activate makes a stored report the one of its identity that counts, for good.
-// Its rows are read again from the archived message.
-func (r *Rereader) Activate(ctx context.Context, id string) error { return r.activate(ctx, id, true) }
+// Its rows are read again from the archived message. It returns the report.
+func (r *Rereader) Activate(ctx context.Context, id string) (dmarc.ReportSummary, error) {
+	if err := r.activate(ctx, id, true); err != nil {
+		return dmarc.ReportSummary{}, err
+	}
+	return r.Archive.Report(ctx, id)
+}
 
 func (r *Rereader) activate(ctx context.Context, id string, chosen bool) error {
 	rep, err := r.Archive.Report(ctx, id)

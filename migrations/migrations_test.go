@@ -1,4 +1,4 @@
-package migrations_test
+package migrations
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/dmarcd/dmarcd/migrations"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
@@ -14,7 +13,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func TestSeveralProcessesMayApplyAtOnce(t *testing.T) {
 	db := pgtest.DB(t)
-	before, err := migrations.Status(t.Context(), db)
+	before, err := Status(t.Context(), db)
 	if err != nil || len(before) == 0 || !before[0].AppliedAt.IsZero() {
 		t.Fatalf("before: %+v, %v", before, err)
 	}
@@ -22,7 +21,7 @@ func TestSeveralProcessesMayApplyAtOnce(t *testing.T) {
 	applied := make([]int, 4)
 	for i := range applied {
 		wg.Go(func() {
-			steps, err := migrations.Apply(context.Background(), db)
+			steps, err := Apply(context.Background(), db)
 			if err != nil {
 				t.Error(err)
 			}
@@ -37,7 +36,7 @@ func TestSeveralProcessesMayApplyAtOnce(t *testing.T) {
 	if sum != len(before) {
 		t.Errorf("steps applied by each: %v, want %d in all", applied, len(before))
 	}
-	after, err := migrations.Status(t.Context(), db)
+	after, err := Status(t.Context(), db)
 	if err != nil || after[len(after)-1].AppliedAt.IsZero() {
 		t.Errorf("after: %+v, %v", after, err)
 	}
@@ -45,13 +44,13 @@ func TestSeveralProcessesMayApplyAtOnce(t *testing.T) {
 
 func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
 	db := pgtest.DB(t)
-	if _, err := migrations.Apply(t.Context(), db); err != nil {
+	if _, err := Apply(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Exec(t.Context(), "INSERT INTO schema_steps (number, name) VALUES (9999, 'tomorrow')"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := migrations.Apply(t.Context(), db); err == nil || !strings.Contains(err.Error(), "newer version") {
+	if _, err := Apply(t.Context(), db); err == nil || !strings.Contains(err.Error(), "newer version") {
 		t.Errorf("err = %v", err)
 	}
 }

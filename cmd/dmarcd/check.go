@@ -25,6 +25,11 @@ func (l *loader) check() {
 			l.wrong(findSetting(c.settings, "database_url_file"), "what is in "+shown(c.databaseURLFile)+" "+err.Error())
 		}
 	}
+	if findSetting(c.settings, "database_read_url_file").origin.level != fromDefault {
+		if err := databaseURL(c.ReadURL.reveal()); err != nil {
+			l.wrong(findSetting(c.settings, "database_read_url_file"), "what is in "+shown(c.readURLFile)+" "+err.Error())
+		}
+	}
 	l.checkListen()
 	if c.DatabaseURL.empty() && c.databaseURLFile == "" && !findSetting(c.settings, "database_url").refused {
 		l.checkDataDir()

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dmarcd/dmarcd/parse"
 	"github.com/dmarcd/dmarcd/store"
@@ -13,7 +14,9 @@ import (
 // A config is what dmarcd runs with: defaults, the configuration file and the
 // environment, each winning over what stands before it.
 type config struct {
-	DatabaseURL secret // empty: a private PostgreSQL in DataDir
+	DatabaseURL secret        // empty: a private PostgreSQL in DataDir
+	ReadURL     secret        // of a replica to read from; empty: none
+	ReadLag     time.Duration // how far it may be behind
 	DataDir     string
 	Listen      string // host:port
 	Insecure    bool   // Listen may be an address that others reach
@@ -45,6 +48,7 @@ type config struct {
 	File string // that was read, or ""
 
 	databaseURLFile string
+	readURLFile     string
 	settings        []*setting
 }
 
@@ -67,6 +71,7 @@ func defaultConfig(env *environ) *config {
 	// wants to see them. Failure reports are about people.
 	c.Retention = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}
 	c.Late = "count"
+	c.ReadLag = 10 * time.Second
 	c.settings = c.table()
 	return c
 }

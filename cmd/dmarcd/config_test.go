@@ -53,6 +53,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, ReportAddresses: []string{}, Limits: parse.DefaultLimits}
 	want.Ingest.BatchRows, want.Transport.Trusted, want.Transport.Check = 5000, []string{}, true
 	want.Retention, want.Late = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}, "count"
+	want.ReadLag = 10 * time.Second
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf(" got %+v\nwant %+v", c, want)
 	}

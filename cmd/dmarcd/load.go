@@ -302,7 +302,8 @@ func (p secretPair) clearFile() { *p.path, p.file.origin = "", origin{} }
 
 func (l *loader) secretPairs() []secretPair {
 	c := l.cfg
-	pairs := []secretPair{{findSetting(c.settings, "database_url"), findSetting(c.settings, "database_url_file"), &c.DatabaseURL, &c.databaseURLFile}}
+	pairs := []secretPair{{findSetting(c.settings, "database_url"), findSetting(c.settings, "database_url_file"), &c.DatabaseURL, &c.databaseURLFile},
+		{findSetting(c.settings, "database_read_url"), findSetting(c.settings, "database_read_url_file"), &c.ReadURL, &c.readURLFile}}
 	for _, m := range c.Mailboxes {
 		pairs = append(pairs, secretPair{m.setting("password"), m.setting("password_file"), &m.Password, &m.passwordFile})
 	}

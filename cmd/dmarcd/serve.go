@@ -17,6 +17,7 @@ import (
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/postgres"
+	"github.com/dmarcd/dmarcd/store"
 	"github.com/dmarcd/dmarcd/web"
 )
 
@@ -81,6 +82,9 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 	if s.verifier != nil {
 		wg.Go(func() { s.every(ctx, 10*time.Second, "transport", s.verifier.Pass) })
 	}
+	if s.replica != nil {
+		wg.Go(func() { s.followReplica(ctx) })
+	}
 	if s.private != nil {
 		wg.Go(func() {
 			select {
@@ -123,13 +127,43 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 // handler serves API and dashboard.
 func (s *service) handler() http.Handler {
 	r := chi.NewRouter()
-	r.Mount("/", web.New(s.store, web.Options{Log: s.log, Version: version}))
-	h := api.New(s.store, &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, api.Options{Log: s.log, Version: version, Metrics: s.metrics})
+	var reads interface {
+		api.Store
+		web.Store
+	} = s.store
+	opts := api.Options{Log: s.log, Version: version, Metrics: s.metrics}
+	if s.replica != nil {
+		reads, opts.Ready = s.replica, func() string { return replicaLine(s.replica.State()) }
+	}
+	r.Mount("/", web.New(reads, web.Options{Log: s.log, Version: version}))
+	h := api.New(reads, &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, opts)
 	for _, path := range []string{"/api", "/healthz", "/readyz", "/metrics"} {
 		r.Handle(path, h)
 		r.Handle(path+"/*", h)
 	}
 	return r
+}
+
+// replicaLine says how the replica is, for /readyz.
+func replicaLine(state store.ReplicaState) string {
+	if state.Used {
+		return fmt.Sprintf("replica: used, %.1f s behind\n", state.Lag.Seconds())
+	}
+	return fmt.Sprintf("replica: not used, the database itself is read; %.1f s behind\n", state.Lag.Seconds())
+}
+
+// watchReplica adds metrics of the replica.
+func watchReplica(registry *prometheus.Registry, r *store.Replica) {
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dmarcd_replica_lag_seconds", Help: "How old the newest data of the replica may be.",
+	}, func() float64 { return r.State().Lag.Seconds() }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dmarcd_replica_used", Help: "1 while pages and API read from the replica, 0 while they read from the database itself.",
+	}, func() float64 {
+		if r.State().Used {
+			return 1
+		}
+		return 0
+	}))
 }
 
 // count returns metrics of what the ingester takes in from now on.

@@ -33,6 +33,8 @@ type service struct {
 	metrics  *prometheus.Registry // of what the ingester takes in
 
 	retention store.Retention
+	replica   *store.Replica // nil if there is none
+	copy      *pgxpool.Pool  // of the replica
 }
 
 // stopTime is how long the private server may take to stop. With drainTime, and
@@ -85,6 +87,12 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	s.store = store.New(s.db, log)
 	s.store.RefuseLate = cfg.Late == "refuse"
 	s.retention = cfg.Retention
+	if url := cfg.ReadURL.reveal(); url != "" {
+		if s.copy, err = store.Open(ctx, url); err != nil {
+			return nil, errors.Join(fmt.Errorf("replica: %w", err), s.close())
+		}
+		s.replica = store.NewReplica(s.store, s.copy, cfg.ReadLag)
+	}
 	s.ingester = &ingest.Ingester{
 		Store: s.store, Log: log, Limits: cfg.Limits, Workers: cfg.Ingest.Workers, BatchRows: cfg.Ingest.BatchRows,
 		KeepFailures: cfg.Failure.Store, FailureSubjects: cfg.Failure.Subjects, RequireAuthentic: cfg.Transport.Require,
@@ -94,6 +102,9 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 		s.verifier = &transport.Verifier{Store: s.store, Resolver: net.DefaultResolver, Trusted: cfg.Transport.Trusted, Release: rereader.Release, Log: log}
 	}
 	s.metrics = count(s.ingester)
+	if s.replica != nil {
+		watchReplica(s.metrics, s.replica)
+	}
 	if len(cfg.Domains) > 0 {
 		s.ingester.Accepts = func(domain string) bool { return slices.Contains(cfg.Domains, domain) }
 	}
@@ -102,6 +113,9 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 
 // close lets go of the database, and stops a private one.
 func (s *service) close() error {
+	if s.copy != nil {
+		s.copy.Close()
+	}
 	if s.db != nil {
 		s.db.Close()
 	}
@@ -178,6 +192,18 @@ func (s *service) expire(ctx context.Context) error {
 		return err
 	}
 	return s.store.Expire(ctx, s.retention, now)
+}
+
+// followReplica looks at the replica every second, until ctx ends.
+func (s *service) followReplica(ctx context.Context) {
+	for {
+		looking, cancel := context.WithTimeout(ctx, 5*time.Second)
+		s.replica.Check(looking)
+		cancel()
+		if !sleep(ctx, time.Second) {
+			return
+		}
+	}
 }
 
 // sleep waits, and reports false if ctx ended meanwhile.

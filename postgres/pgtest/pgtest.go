@@ -71,8 +71,8 @@ func URL(t testing.TB) string {
 	if owner != "" {
 		create += " OWNER " + owner
 	}
-	exec(t, admin, create)
-	t.Cleanup(func() { exec(t, admin, "DROP DATABASE "+name+" WITH (FORCE)") })
+	execute(t, admin, create)
+	t.Cleanup(func() { execute(t, admin, "DROP DATABASE "+name+" WITH (FORCE)") })
 	return withDatabase(t, admin, owner, name)
 }
 
@@ -149,7 +149,7 @@ func removeOld() {
 	}
 }
 
-func exec(t testing.TB, admin, sql string) {
+func execute(t testing.TB, admin, sql string) {
 	t.Helper()
 	ctx := context.Background() // that of a test has ended at its cleanup
 	conn, err := pgx.Connect(ctx, admin)

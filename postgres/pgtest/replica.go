@@ -1,0 +1,170 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dmarcd/dmarcd/postgres"
+)
+
+// A Replicated database is a primary and a streaming replica of it, two real
+// servers that end with the test.
+type Replicated struct {
+	Primary, Replica *Server
+}
+
+// A Server is one server of a replicated database.
+type Server struct {
+	URL string // of a superuser
+
+	t       testing.TB
+	bin     string
+	as      *syscall.Credential
+	dir     string // of the sockets
+	data    string
+	port    string
+	more    []string  // settings
+	process *exec.Cmd // nil while it does not run
+}
+
+// Replicate starts a primary and a replica. The test is skipped if PostgreSQL
+// is not installed, or fails if DMARCD_TEST_REQUIRE is set.
+func Replicate(t testing.TB) *Replicated {
+	t.Helper()
+	primary := newServer(t, "primary", "5432")
+	copied := *primary
+	replica := &copied
+	replica.data, replica.port = filepath.Join(primary.dir, "replica"), "5433"
+	replica.URL = replica.url()
+	primary.initialise()
+	primary.Start()
+	replica.run("pg_basebackup", "-h", primary.dir, "-p", primary.port, "-U", "postgres", "-D", replica.data, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+	replica.Start()
+	return &Replicated{primary, replica}
+}
+
+// Citus starts a cluster of one machine, and returns its URL. The test is
+// skipped if Citus is not installed.
+func Citus(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	listener.Close()
+	s := newServer(t, "coordinator", port)
+	library, err := s.command("pg_config", "--pkglibdir").Output()
+	if err == nil {
+		_, err = os.Stat(filepath.Join(strings.TrimSpace(string(library)), "citus.so"))
+	}
+	if err != nil {
+		t.Skip("SKIPPED, AND NOT TESTED ON THIS MACHINE: the extension citus is not installed for the PostgreSQL in " + s.bin)
+	}
+	s.more = []string{"-c", "listen_addresses=127.0.0.1", "-c", "shared_preload_libraries=citus", "-c", "citus.node_conninfo=sslmode=disable", "-c", "max_prepared_transactions=60"}
+	s.initialise()
+	s.Start()
+	conn, err := pgx.Connect(t.Context(), s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for _, sql := range []string{"CREATE EXTENSION citus", "SELECT citus_set_coordinator_host('127.0.0.1', " + port + ")"} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	return s.URL
+}
+
+// newServer returns a server that has no data yet.
+func newServer(t testing.TB, name, port string) *Server {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "replicated") // sockets want a short path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	bin, as, err := postgres.Programs(t.Context(), dir)
+	if errors.Is(err, postgres.ErrNotInstalled) && os.Getenv("DMARCD_TEST_REQUIRE") == "" {
+		t.Skip("NOT TESTED: ", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if as != nil {
+		if err := os.Chown(dir, int(as.Uid), int(as.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &Server{t: t, bin: bin, as: as, dir: dir, data: filepath.Join(dir, name), port: port}
+	s.URL = s.url()
+	return s
+}
+
+func (s *Server) url() string {
+	q := url.Values{"host": {s.dir}, "port": {s.port}, "user": {"postgres"}}
+	return "postgres:///postgres?" + q.Encode()
+}
+
+func (s *Server) initialise() {
+	s.t.Helper()
+	s.run("initdb", "-D", s.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+}
+
+func (s *Server) command(program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.bin, program), args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
+	return cmd
+}
+
+func (s *Server) run(program string, args ...string) {
+	s.t.Helper()
+	if out, err := s.command(program, args...).CombinedOutput(); err != nil {
+		s.t.Fatalf("%s: %v\n%s", program, err, out)
+	}
+}
+
+// Start starts the server, and returns once it answers.
+func (s *Server) Start() {
+	s.t.Helper()
+	s.process = s.command("postgres", append([]string{"-D", s.data, "-p", s.port, "-c", "listen_addresses=", "-c", "unix_socket_directories=" + s.dir,
+		"-c", "fsync=off", "-c", "wal_level=replica", "-c", "max_wal_senders=4", "-c", "shared_buffers=32MB", "-c", "max_connections=60"}, s.more...)...)
+	if err := s.process.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(s.Stop)
+	for deadline := time.Now().Add(time.Minute); ; {
+		conn, err := pgx.Connect(s.t.Context(), s.URL)
+		if err == nil {
+			conn.Close(context.Background())
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("PostgreSQL does not answer: %v", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// Stop ends the server at once.
+func (s *Server) Stop() {
+	if s.process == nil {
+		return
+	}
+	s.process.Process.Signal(syscall.SIGQUIT)
+	s.process.Wait()
+	s.process = nil
+}
