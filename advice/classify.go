@@ -181,6 +181,9 @@ func (d *scene) classify(i int) Classified {
 	src := &d.e.Sources[i]
 	c := Classified{Source: src, Summary: d.summaries[i], Sender: src.Identity.Sender}
 	n := d.names(src)
+	if src.Identity.By == "asn" && c.Sender != nil && c.Sender.Kind != dmarc.SenderService && c.Sender.Kind != dmarc.SenderGateway {
+		c.Sender = nil // the network of a provider holds anybody's servers
+	}
 	if c.Sender == nil || c.Sender.Kind == dmarc.SenderHosting && n.sender != nil {
 		c.Sender = n.sender
 	}

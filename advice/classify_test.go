@@ -22,6 +22,21 @@ func TestWhoseASourceIs(t *testing.T) {
 			func(w *world) { w.send(who, own(), 10, 0, 30, 1) }, nil, dmarc.ClassOwn, Sure},
 		{"passes SPF alone",
 			func(w *world) { w.send(who, spfOnly(), 10, 0, 30, 1) }, nil, dmarc.ClassOwn, Sure},
+		{"passes SPF from the network of a mailbox provider, which holds anybody's servers",
+			func(w *world) { w.send(who, own(), 10, 0, 30, 1) },
+			func(_ *Evidence, s *Source) {
+				s.Identity = dmarc.SourceIdentity{Sender: &dmarc.Sender{Name: "Big Mail", Kind: dmarc.SenderMailbox}, By: "asn"}
+			}, dmarc.ClassOwn, Sure},
+		{"is a mailbox provider by its proven name, and passes SPF",
+			func(w *world) { w.send(who, own(), 10, 0, 30, 1) },
+			func(_ *Evidence, s *Source) {
+				s.Identity = dmarc.SourceIdentity{Sender: &dmarc.Sender{Name: "Big Mail", Kind: dmarc.SenderMailbox}, By: "ptr"}
+			}, dmarc.ClassService, Sure},
+		{"is a mailbox provider that passes on the own signature",
+			func(w *world) { w.send(who, forwarded(), 10, 0, 30, 1) },
+			func(_ *Evidence, s *Source) {
+				s.Identity = dmarc.SourceIdentity{Sender: &dmarc.Sender{Name: "Big Mail", Kind: dmarc.SenderMailbox}, By: "ptr"}
+			}, dmarc.ClassForwarder, Sure},
 		{"was fine and fails now",
 			func(w *world) { w.send(who, own(), 10, 0, 15, 1).send(who, ownBroken(), 90, 15, 30, 1) }, nil, dmarc.ClassOwn, Sure},
 		{"always fails, but its proven name is of the domain",

@@ -1,6 +1,9 @@
 package dmarc
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // A Class says whose a source is, as seen from one domain.
 type Class uint8
@@ -89,6 +92,7 @@ type SourceIdentity struct {
 	Names     []string // PTR names that lead back to the address
 	Unproven  []string // PTR names that do not, or could not be asked: anyone can write them
 	CheckedAt time.Time
+	DueAt     time.Time // when to look again
 
 	ASN     uint32
 	Org     string // that the network belongs to
@@ -96,4 +100,10 @@ type SourceIdentity struct {
 
 	Sender *Sender // of the catalogue, by a proven name or the ASN; nil if none
 	By     string  // what it was recognised by: "ptr" or "asn"
+}
+
+// An IdentifiedSource is an address and what is known about it.
+type IdentifiedSource struct {
+	Source   netip.Addr
+	Identity SourceIdentity
 }
