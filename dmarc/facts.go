@@ -44,7 +44,7 @@ type Pattern struct {
 	// Policy is the one that applied to the author by the report: p, or sp
 	// for a subdomain, lowered by t=y.
 	Policy    Policy
-	Sampled   bool // pct was below 100: the policy applied to some messages only
+	Sampled   bool // pct below 100, or t=y, which some receivers ignore: the policy applied to some messages only
 	Overrides Overrides
 	Hints     Hints
 }
@@ -95,6 +95,7 @@ const (
 	HintDKIMBroken                    // a signature of the author's organization did not pass
 	HintTemporary                     // a check of the author's organization failed for a moment
 	HintDisputed                      // the verdict does not follow from the raw results
+	HintModeUntold                    // passed, and the report does not tell under which alignment modes
 )
 
 // Bits packs a pattern: equal patterns have equal bits.
@@ -207,7 +208,7 @@ func author(from, domain string) string {
 // what would be aligned strictly.
 func (f *FactReducer) pattern(row *Row, policy *PolicyPublished, author string) Pattern {
 	p := Pattern{Disposition: row.Disposition, Policy: effective(policy, author), Overrides: overrides(row)}
-	p.Sampled = policy.Pct != nil && *policy.Pct < 100
+	p.Sampled = policy.Pct != nil && *policy.Pct < 100 || policy.Testing != nil && *policy.Testing
 	from := row.HeaderFrom
 	if from == "" {
 		from = policy.Domain
@@ -253,6 +254,9 @@ func (f *FactReducer) pattern(row *Row, policy *PolicyPublished, author string) 
 	}
 	if row.Passes() || row.DKIM == ResultUnknown && row.SPF == ResultUnknown && (dkim > 0 || spf > 0) {
 		p.Hints |= HintPassed
+		if policy.ADKIM == AlignmentUnknown && p.DKIM == AlignedRelaxed || policy.ASPF == AlignmentUnknown && p.SPF == AlignedRelaxed {
+			p.Hints |= HintModeUntold
+		}
 	}
 	return p
 }

@@ -20,7 +20,7 @@ func oneDay() dmarc.Attribution {
 }
 
 func TestRowsThatAnyPolicyTreatsAlikeBecomeOneCell(t *testing.T) {
-	policy := &dmarc.PolicyPublished{Domain: "acme.example", P: dmarc.PolicyReject, SP: dmarc.PolicyQuarantine, ADKIM: dmarc.AlignmentRelaxed, ASPF: dmarc.AlignmentRelaxed}
+	policy := &dmarc.PolicyPublished{Domain: "acme.example", P: dmarc.PolicyReject, SP: dmarc.PolicyQuarantine}
 	row := dmarc.Row{
 		Source: netip.MustParseAddr("192.0.2.1"), Count: 7, HeaderFrom: "news.acme.example", EnvelopeFrom: "bounce.mailer.example",
 		DKIM: dmarc.ResultPass, SPF: dmarc.ResultFail, Disposition: dmarc.DispositionNone,
@@ -37,7 +37,7 @@ func TestRowsThatAnyPolicyTreatsAlikeBecomeOneCell(t *testing.T) {
 			Author: "news.acme.example", Reporter: 3, Messages: 14,
 			Pattern: dmarc.Pattern{
 				DKIM: dmarc.AlignedRelaxed, Disposition: dmarc.DispositionNone, Policy: dmarc.PolicyQuarantine,
-				Hints: dmarc.HintPassed | dmarc.HintDKIMForeign | dmarc.HintSPFForeign,
+				Hints: dmarc.HintPassed | dmarc.HintDKIMForeign | dmarc.HintSPFForeign | dmarc.HintModeUntold,
 			},
 		}},
 		Marks: []dmarc.Mark{
@@ -293,7 +293,7 @@ func TestPatternsArePackedIntoBits(t *testing.T) {
 	for range 10_000 {
 		p := dmarc.Pattern{
 			DKIM: dmarc.Strength(rnd.IntN(3)), SPF: dmarc.Strength(rnd.IntN(3)), Disposition: dmarc.Disposition(rnd.IntN(5)),
-			Policy: dmarc.Policy(rnd.IntN(4)), Sampled: rnd.IntN(2) == 0, Overrides: dmarc.Overrides(rnd.IntN(128)), Hints: dmarc.Hints(rnd.IntN(128)),
+			Policy: dmarc.Policy(rnd.IntN(4)), Sampled: rnd.IntN(2) == 0, Overrides: dmarc.Overrides(rnd.IntN(128)), Hints: dmarc.Hints(rnd.IntN(256)),
 		}
 		if got := dmarc.PatternOf(p.Bits()); got != p {
 			t.Fatalf("%+v became %+v", p, got)

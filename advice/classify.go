@@ -1,0 +1,510 @@
+package advice
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// Confidence tells how sure a class is.
+type Confidence uint8
+
+// Guess: ask. Likely: several things say so. Sure: it is proven or said by the
+// operator.
+const (
+	Guess Confidence = iota
+	Likely
+	Sure
+)
+
+func (c Confidence) String() string { return [...]string{"guess", "likely", "sure"}[c] }
+
+// A Classified source is one with a class and what speaks for it.
+type Classified struct {
+	*Source
+	Class      dmarc.Class
+	Confidence Confidence
+	Clues      []string // most telling first, in words
+	Summary    Summary
+	Sender     *dmarc.Sender // of the catalogue; nil if unknown
+	Name       string        // for people: of the sender, of the server, or the address
+	// Group is equal for sources that one person mends: all addresses of a
+	// service, or one server.
+	Group string
+	// As is the organization that it authenticates as, if not the domain's.
+	As string
+}
+
+// Classify tells whose each source is. The order is that of the evidence.
+func Classify(e *Evidence) []Classified {
+	d := newScene(e)
+	out := make([]Classified, len(e.Sources))
+	for i := range e.Sources {
+		out[i] = d.classify(i)
+	}
+	return out
+}
+
+// A scene is what all sources of a domain have in common.
+type scene struct {
+	e         *Evidence
+	summaries []Summary
+	org       string
+	passing   int64           // messages that passed, over all sources
+	keys      map[string]*key // of the domain, by selector
+	ownNets   map[netip.Prefix]bool
+}
+
+// A key is a DKIM key of the domain.
+type key struct {
+	messages int64 // signed with it, and passed
+	home     int64 // of those: from sources whose SPF is aligned
+}
+
+// name of a key; keys of subdomains are their own.
+func keyName(m *dmarc.Mark) string { return m.Selector + "._domainkey." + m.Domain }
+
+func newScene(e *Evidence) *scene {
+	d := &scene{e: e, org: dmarc.OrganizationalDomain(e.Domain), keys: make(map[string]*key), ownNets: make(map[netip.Prefix]bool)}
+	d.summaries = make([]Summary, len(e.Sources))
+	for i := range e.Sources {
+		src := &e.Sources[i]
+		s := summarise(src)
+		d.summaries[i] = s
+		d.passing += s.Passing()
+		aligned := s.Both+s.SPFOnly > s.Messages/2
+		if aligned && src.Source.IsValid() {
+			d.ownNets[neighbours(src.Source)] = true
+		}
+		for j := range src.Days {
+			for k := range src.Days[j].Marks {
+				m := &src.Days[j].Marks[k]
+				if m.Kind != dmarc.MarkDKIMPass || m.Selector == "" || !d.ours(m.Domain) {
+					continue
+				}
+				name := keyName(m)
+				if d.keys[name] == nil {
+					d.keys[name] = &key{}
+				}
+				d.keys[name].messages += m.Messages
+				if aligned {
+					d.keys[name].home += m.Messages
+				}
+			}
+		}
+	}
+	return d
+}
+
+// neighbours returns the network of a source that one customer of a hosting
+// company usually has to himself, or shares with few.
+func neighbours(p netip.Prefix) netip.Prefix {
+	bits := 24
+	if p.Addr().Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(p.Addr(), min(bits, p.Bits())).Masked()
+}
+
+func (d *scene) ours(domain string) bool {
+	return domain == d.e.Domain || dmarc.OrganizationalDomain(domain) == d.org
+}
+
+// names is what authenticated the mail of a source.
+type names struct {
+	atHome, foreignKey int64  // passing signatures of the domain: by a key that own servers use, by another
+	known              int64  // failing signatures by a key that passes for other sources
+	invented           int64  // failing signatures by a key that never passed
+	spf                string // the organization that SPF mostly passes for, if not the domain's
+	spfMessages        int64
+	signs              int64 // passing signatures of that same organization
+	signer             string
+	sender             *dmarc.Sender // whose names those are
+}
+
+func (d *scene) names(src *Source) names {
+	var n names
+	spf, signer := make(map[string]int64), make(map[string]int64)
+	for i := range src.Days {
+		for j := range src.Days[i].Marks {
+			m := &src.Days[i].Marks[j]
+			ours := d.ours(m.Domain)
+			switch k := d.keys[keyName(m)]; {
+			case m.Kind == dmarc.MarkSPFPass && !ours:
+				spf[dmarc.OrganizationalDomain(m.Domain)] += m.Messages
+				n.recognise(d.e.Senders, m.Domain)
+			case m.Kind == dmarc.MarkDKIMPass && !ours:
+				signer[dmarc.OrganizationalDomain(m.Domain)] += m.Messages
+				n.recognise(d.e.Senders, m.Domain)
+			case m.Kind == dmarc.MarkDKIMPass && k != nil && k.home*5 >= k.messages && k.home > 0:
+				n.atHome += m.Messages
+			case m.Kind == dmarc.MarkDKIMPass && k != nil:
+				n.foreignKey += m.Messages
+			case m.Kind == dmarc.MarkDKIMFail && k != nil:
+				n.known += m.Messages
+			case m.Kind == dmarc.MarkDKIMFail && m.Selector != "":
+				n.invented += m.Messages
+			}
+		}
+	}
+	n.spf, n.spfMessages = most(spf)
+	n.signer, _ = most(signer)
+	if n.spf != "" {
+		n.signs = signer[n.spf]
+	}
+	return n
+}
+
+func (n *names) recognise(known Senders, domain string) {
+	if n.sender == nil && known != nil {
+		n.sender = known.ByDomain(domain)
+	}
+}
+
+func most(m map[string]int64) (string, int64) {
+	var best string
+	for k := range m {
+		if c := cmp.Compare(m[k], m[best]); best == "" || c > 0 || c == 0 && k < best {
+			best = k
+		}
+	}
+	return best, m[best]
+}
+
+// classify applies the rules in order; the first that can tell decides.
+func (d *scene) classify(i int) Classified {
+	src := &d.e.Sources[i]
+	c := Classified{Source: src, Summary: d.summaries[i], Sender: src.Identity.Sender}
+	n := d.names(src)
+	if src.Identity.By == "asn" && c.Sender != nil && c.Sender.Kind != dmarc.SenderService && c.Sender.Kind != dmarc.SenderGateway {
+		c.Sender = nil // the network of a provider holds anybody's servers
+	}
+	if c.Sender == nil || c.Sender.Kind == dmarc.SenderHosting && n.sender != nil {
+		c.Sender = n.sender
+	}
+	c.As = cmp.Or(n.spf, n.signer)
+	c.Name = d.name(&c)
+	for _, rule := range []func(*Classified, *names) bool{
+		d.overruled, d.unreadable, d.namedAfterDomain, d.authorised, d.signed, d.failing,
+	} {
+		if rule(&c, &n) {
+			break
+		}
+	}
+	c.Group = c.Source.Source.String()
+	if c.Class == dmarc.ClassService {
+		if c.Sender != nil && c.Name == c.Sender.Name {
+			c.Group = "sender " + c.Sender.ID
+		} else if c.As != "" {
+			c.Group, c.Name = "as "+c.As, c.As
+		}
+	}
+	return c
+}
+
+// name returns what people call a source.
+func (d *scene) name(c *Classified) string {
+	switch {
+	case !c.Source.Source.IsValid():
+		return "unreadable address"
+	case c.Sender != nil && c.Sender.Kind != dmarc.SenderHosting && c.Sender.Kind != dmarc.SenderISP:
+		return c.Sender.Name
+	case len(c.Identity.Names) > 0:
+		return c.Identity.Names[0]
+	case c.Source.Source.IsSingleIP():
+		return c.Source.Source.Addr().String()
+	}
+	return c.Source.Source.String()
+}
+
+func (c *Classified) is(class dmarc.Class, sure Confidence, clues ...string) bool {
+	c.Class, c.Confidence = class, sure
+	c.Clues = append(c.Clues, clues...)
+	return true
+}
+
+// The operator's word wins; the smallest network counts.
+func (d *scene) overruled(c *Classified, _ *names) bool {
+	best := -1
+	for i, o := range d.e.Overrules {
+		s := c.Source.Source
+		if !s.IsValid() || !o.Network.IsValid() || o.Network.Bits() > s.Bits() || !o.Network.Contains(s.Addr()) {
+			continue
+		}
+		if best < 0 || o.Network.Bits() > d.e.Overrules[best].Network.Bits() {
+			best = i
+		}
+	}
+	if best < 0 {
+		return false
+	}
+	clue := "you said so"
+	if note := d.e.Overrules[best].Note; note != "" {
+		clue += ": " + note
+	}
+	return c.is(d.e.Overrules[best].Class, Sure, clue)
+}
+
+// Messages without a source are nobody's.
+func (d *scene) unreadable(c *Classified, _ *names) bool {
+	if c.Source.Source.IsValid() {
+		return false
+	}
+	return c.is(dmarc.ClassUnknown, Guess, "the reports do not say from where these messages came")
+}
+
+// A server whose proven name lies within the domain is the owner's.
+func (d *scene) namedAfterDomain(c *Classified, _ *names) bool {
+	for _, name := range c.Identity.Names {
+		if d.ours(name) {
+			return c.is(dmarc.ClassOwn, Sure, fmt.Sprintf("its name is %s, and that name leads back to it", name))
+		}
+	}
+	return false
+}
+
+// Mail that passes SPF for the domain itself comes from a server that the
+// owner's SPF record names. It is a service where somebody else's signature or
+// the catalogue says so.
+func (d *scene) authorised(c *Classified, n *names) bool {
+	s := &c.Summary
+	spf := s.Both + s.SPFOnly
+	if spf == 0 || spf*1000 < s.Messages {
+		return false
+	}
+	if s.DKIMOnly > 4*spf && (s.Forwarding > 0 || s.Missed > 0 || c.Sender != nil && c.Sender.Kind == dmarc.SenderMailbox) {
+		return false // it forwards, and sends a little itself
+	}
+	clue := fmt.Sprintf("%s of its %s messages pass SPF for your domain", count(spf), count(s.Messages))
+	sure := Likely
+	if s.Both > 0 || c.SPF == CoverYes || s.Reporters > 1 {
+		sure = Sure
+	}
+	switch {
+	case c.Sender != nil && c.Sender.Kind != dmarc.SenderHosting && c.Sender.Kind != dmarc.SenderISP && c.Sender.Kind != dmarc.SenderOther:
+		return c.is(dmarc.ClassService, sure, "it is "+c.Sender.Name, clue)
+	case s.SelfSigned*2 > s.Messages:
+		return c.is(dmarc.ClassService, Likely, fmt.Sprintf("it signs as %s as well as for you", n.signer), clue)
+	}
+	return c.is(dmarc.ClassOwn, sure, clue)
+}
+
+// A scale weighs clues for one class against those for another.
+type scale struct {
+	weight float64
+	clues  []weighed
+}
+
+type weighed struct {
+	weight float64
+	text   string
+}
+
+func (s *scale) add(weight float64, format string, args ...any) {
+	s.weight += weight
+	s.clues = append(s.clues, weighed{weight, fmt.Sprintf(format, args...)})
+}
+
+// told returns the clues that speak for the side that won, heaviest first.
+func (s *scale) told(sign float64) []string {
+	slices.SortStableFunc(s.clues, func(a, b weighed) int { return cmp.Compare(b.weight*sign, a.weight*sign) })
+	var texts []string
+	for _, c := range s.clues {
+		if c.weight*sign > 0 {
+			texts = append(texts, c.text)
+		}
+	}
+	return texts
+}
+
+func (s *scale) confidence() Confidence {
+	switch w := math.Abs(s.weight); {
+	case w >= 4:
+		return Sure
+	case w >= 1.5:
+		return Likely
+	}
+	return Guess
+}
+
+// Mail that carries a valid signature of the domain, and no SPF of it, comes
+// from a service that has a key of its own, or was forwarded with the
+// signature that it got elsewhere.
+func (d *scene) signed(c *Classified, n *names) bool {
+	s := &c.Summary
+	if s.DKIMOnly == 0 {
+		return false
+	}
+	var w scale
+	switch {
+	case n.atHome > n.foreignKey:
+		w.add(-3, "it carries signatures of a key that your own servers use")
+	case n.foreignKey > 0:
+		w.add(2, "it signs for you with a key that your own servers do not use")
+	}
+	switch {
+	case n.signs*2 > s.DKIMOnly:
+		w.add(2, "it authenticates as %s as well, by DKIM and SPF", n.spf)
+	case n.spfMessages*2 > s.Messages:
+		w.add(0.5, "its bounces go to %s", n.spf)
+	}
+	if s.Missed > 0 {
+		w.add(-2, "it passes on your MAIL FROM, for which SPF does not know it")
+	}
+	if s.Forwarding > 0 {
+		w.add(-2, "reporters say that it forwards")
+	}
+	if s.Broken*20 > s.Messages && s.Broken < s.Messages {
+		w.add(-1, "some of its signatures are broken, as changes on the way do")
+	}
+	switch share := float64(s.Passing()) / float64(max(1, d.passing)); {
+	case share >= 0.2:
+		w.add(2, "it sends a large part of your mail")
+	case share >= 0.02:
+		w.add(0.5, "it sends some of your mail")
+	case share < 0.002 && d.passing >= 1000:
+		w.add(-0.5, "it sends very little")
+	}
+	if c.SPF == CoverYes {
+		w.add(2, "your SPF record covers it")
+	}
+	d.weighSender(&w, c)
+	d.weighElsewhere(&w, c)
+	if w.weight > 0 {
+		return c.is(dmarc.ClassService, w.confidence(), append(w.told(1), passing(s.DKIMOnly, s.Messages))...)
+	}
+	return c.is(dmarc.ClassForwarder, w.confidence(), append(w.told(-1), passing(s.DKIMOnly, s.Messages))...)
+}
+
+func passing(n, of int64) string {
+	return fmt.Sprintf("%s of its %s messages pass by DKIM only", count(n), count(of))
+}
+
+func (d *scene) weighSender(w *scale, c *Classified) {
+	if c.Sender == nil {
+		return
+	}
+	switch c.Sender.Kind {
+	case dmarc.SenderService:
+		w.add(3, "it is %s, which sends for its customers", c.Sender.Name)
+	case dmarc.SenderForwarder, dmarc.SenderList:
+		w.add(-3, "it is %s, which forwards", c.Sender.Name)
+	case dmarc.SenderMailbox:
+		w.add(-1, "it is %s, whose users forward mail", c.Sender.Name)
+	case dmarc.SenderGateway:
+		w.add(-1, "it is %s, which filters mail on its way", c.Sender.Name)
+	case dmarc.SenderISP:
+		w.add(-0.5, "it belongs to %s", c.Sender.Name)
+	}
+}
+
+func (d *scene) weighElsewhere(w *scale, c *Classified) {
+	fwd, srv := c.Elsewhere[dmarc.ClassForwarder], c.Elsewhere[dmarc.ClassService]+c.Elsewhere[dmarc.ClassOwn]
+	total := fwd + srv
+	if total == 0 {
+		return
+	}
+	lean := float64(srv-fwd) / float64(total) * min(3, 1+math.Log2(float64(total))/2)
+	if lean < 0 {
+		w.add(lean, "it forwards for other domains that you watch")
+	} else if lean > 0 {
+		w.add(lean, "it sends for other domains that you watch")
+	}
+}
+
+// Mail that never passes is forwarded and changed, sent by a service that
+// nobody set up, or forged.
+func (d *scene) failing(c *Classified, n *names) bool {
+	s := &c.Summary
+	var w scale // towards forwarded
+	if s.Forwarding > 0 {
+		w.add(2+2*float64(s.Forwarding)/float64(s.Messages), "reporters say that it forwards")
+	} else if s.Exempted*2 > s.Messages {
+		w.add(1, "reporters made an exception for it")
+	}
+	if n.known > 0 {
+		w.add(2.5, "its messages carry your signature by a key that passes elsewhere, broken on the way")
+	}
+	if n.invented > 0 && n.known == 0 {
+		w.add(-1, "its messages carry signatures by a key that never passed")
+	}
+	if c.Sender != nil {
+		switch c.Sender.Kind {
+		case dmarc.SenderForwarder, dmarc.SenderList:
+			w.add(2.5, "it is %s, which forwards", c.Sender.Name)
+		case dmarc.SenderMailbox, dmarc.SenderGateway:
+			w.add(0.5, "it is %s, through which mail is forwarded", c.Sender.Name)
+		}
+	}
+	if fwd := c.Elsewhere[dmarc.ClassForwarder]; fwd > 0 {
+		others := 0
+		for class, k := range c.Elsewhere {
+			if class != int(dmarc.ClassForwarder) && class != int(dmarc.ClassUnknown) {
+				others += k
+			}
+		}
+		if fwd > others {
+			w.add(min(3, 1+math.Log2(float64(fwd))), "it forwards for other domains that you watch")
+		}
+	}
+	if w.weight >= 1 {
+		return c.is(dmarc.ClassForwarder, w.confidence(), w.told(1)...)
+	}
+	if c.SPF == CoverYes {
+		return c.is(dmarc.ClassOwn, Likely, "your SPF record covers it, but its mail does not pass")
+	}
+	steady := s.Days >= 3 && s.Messages >= 10
+	if s.Foreign*2 > s.Messages {
+		who := n.spf
+		if who == "" {
+			who = n.signer
+		}
+		if c.Sender != nil && c.Sender.Kind == dmarc.SenderService && steady {
+			return c.is(dmarc.ClassService, Likely, fmt.Sprintf("it is %s, sends steadily, and authenticates as itself and not as you", c.Sender.Name))
+		}
+		clues := []string{fmt.Sprintf("it authenticates as %s and not as you", cmp.Or(who, "somebody else"))}
+		if k := c.Elsewhere[dmarc.ClassService]; k > 0 {
+			clues = append(clues, "it sends for other domains that you watch")
+		}
+		return c.is(dmarc.ClassUnknown, Guess, clues...)
+	}
+	if c.Source.Source.IsSingleIP() && s.Days >= 14 && s.Reporters >= 3 && len(c.Identity.Names) > 0 {
+		return c.is(dmarc.ClassUnknown, Guess, fmt.Sprintf("it fails always, but has sent on %d days and has a name, %s: an old server?", s.Days, c.Identity.Names[0]))
+	}
+	if steady && c.Source.Source.IsSingleIP() && d.ownNets[neighbours(c.Source.Source)] {
+		return c.is(dmarc.ClassUnknown, Guess, "it fails always, but is a neighbour of servers of yours")
+	}
+	clues := append([]string{"nothing that it sends passes, as you or as anybody"}, w.told(-1)...)
+	sure := Likely
+	if s.Missed*2 > s.Messages {
+		clues = append(clues, "it uses your MAIL FROM, for which SPF does not know it")
+	}
+	if k := c.Elsewhere[dmarc.ClassSuspicious]; k > 0 {
+		sure = Sure
+		clues = append(clues, "it is suspicious for other domains that you watch")
+	}
+	if c.Identity.PTR == dmarc.LookupAbsent {
+		clues = append(clues, "it has no name in DNS")
+	}
+	return c.is(dmarc.ClassSuspicious, sure, clues...)
+}
+
+// AskFirst returns the sources whose class only people can confirm, those with
+// most messages first: unknown ones, and guesses. At most n.
+func AskFirst(all []Classified, n int) []Classified {
+	var ask []Classified
+	for _, c := range all {
+		if c.Source.Source.IsValid() && (c.Class == dmarc.ClassUnknown || c.Confidence == Guess && c.Class != dmarc.ClassSuspicious) {
+			ask = append(ask, c)
+		}
+	}
+	slices.SortStableFunc(ask, func(a, b Classified) int {
+		return cmp.Or(cmp.Compare(b.Summary.Messages, a.Summary.Messages), strings.Compare(a.Name, b.Name))
+	})
+	return ask[:min(n, len(ask))]
+}

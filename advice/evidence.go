@@ -1,0 +1,204 @@
+// Package advice tells the owner of a domain who sends as it, what a stricter
+// policy would cost, and what to do next. Evidence goes in, words and numbers
+// come out: everything here is pure. It asks no database and no DNS, and reads
+// no clock; the end of the period is its present.
+package advice
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// Evidence is all that a judgement about a domain rests on.
+type Evidence struct {
+	Domain    string
+	Period    dmarc.Period // whole days in UTC
+	Published Published
+	Sources   []Source
+	Reporters map[int64]string // names, by the numbers that cells have
+	Overrules []Overrule       // the operator's word wins
+	Senders   Senders          // recognises names; may be nil
+	Changes   []Change         // of the published policy, ascending
+	// Nonexistent reports whether a subdomain is known not to exist (RFC
+	// 9989, section 3.2.13); nil if nothing is known.
+	Nonexistent func(name string) bool
+	// RUA is the address at which dmarcd takes in reports, for records that
+	// are made anew; "" if it is not known.
+	RUA string
+}
+
+// Senders recognises known senders by the domains that they sign with and
+// take bounces at. The catalogue of package sources is one.
+type Senders interface {
+	ByDomain(domain string) *dmarc.Sender // nil if unknown
+}
+
+// A Source is what one source did as the domain.
+type Source struct {
+	Source   netip.Prefix
+	Days     []dmarc.SourceDay // ascending
+	Identity dmarc.SourceIdentity
+	// SPF tells whether the SPF record of the domain covers the address.
+	SPF Cover
+	// Elsewhere is how the source is classed for other domains of this
+	// installation.
+	Elsewhere Elsewhere
+}
+
+// Cover tells whether an SPF record covers an address.
+type Cover uint8
+
+// CoverUnknown is for what was not looked up or could not be.
+const (
+	CoverUnknown Cover = iota
+	CoverYes
+	CoverNo
+)
+
+// Elsewhere counts other domains of the installation by how they class a
+// source.
+type Elsewhere [dmarc.NumClasses]int
+
+// An Overrule is the operator's word about a source or a network.
+type Overrule struct {
+	Network netip.Prefix
+	Class   dmarc.Class
+	Note    string
+}
+
+// A Change is a change of the published policy, as first seen.
+type Change struct {
+	Day      time.Time
+	From, To dmarc.Policy // p
+}
+
+// Published is the DMARC record that is in force for the domain.
+type Published struct {
+	Record  string // as published at FoundAt; "" if there is none
+	FoundAt string // the name that has it, without "_dmarc."
+	// Unknown is true when the lookup failed for now: nothing is called
+	// missing on that ground.
+	Unknown     bool
+	P, SP, NP   dmarc.Policy
+	Testing     bool
+	ADKIM, ASPF dmarc.AlignmentMode
+	ReportsTo   bool // rua is there
+}
+
+// Policy returns the published policy as one that can be replayed. Without a
+// record nothing is applied.
+func (p *Published) Policy() Policy {
+	q := Policy{P: p.P, SP: p.SP, NP: p.NP, Testing: p.Testing, ADKIM: p.ADKIM, ASPF: p.ASPF}
+	if q.P == dmarc.PolicyUnknown {
+		q.P = dmarc.PolicyNone
+	}
+	return q
+}
+
+// Collect sorts the facts about a domain by source. What is known about a
+// source otherwise is for the caller to add.
+func Collect(days []dmarc.SourceDay) []Source {
+	at := make(map[netip.Prefix]int)
+	var out []Source
+	for _, d := range days {
+		i, ok := at[d.Source]
+		if !ok {
+			i = len(out)
+			at[d.Source] = i
+			out = append(out, Source{Source: d.Source})
+		}
+		out[i].Days = append(out[i].Days, d)
+	}
+	for i := range out {
+		slices.SortFunc(out[i].Days, func(a, b dmarc.SourceDay) int { return a.Day.Compare(b.Day) })
+	}
+	slices.SortFunc(out, func(a, b Source) int {
+		return cmp.Or(a.Source.Addr().Compare(b.Source.Addr()), cmp.Compare(a.Source.Bits(), b.Source.Bits()))
+	})
+	return out
+}
+
+// A Summary counts the messages of a source.
+type Summary struct {
+	Messages   int64
+	Both       int64 // DKIM and SPF aligned
+	DKIMOnly   int64
+	SPFOnly    int64
+	Failing    int64 // neither
+	Foreign    int64 // of those failing: authenticated as somebody else
+	Exempted   int64 // with a reason for not applying the policy
+	Forwarding int64 // of those: a reason that says forwarded
+	Missed     int64 // MAIL FROM is the domain's, and SPF did not pass
+	Broken     int64 // a signature of the domain did not pass, nor did another
+	Temporary  int64 // a check failed for a moment
+	SelfSigned int64 // a signature of another organization passed
+	Reporters  int
+	Days       int
+	First      time.Time
+	Last       time.Time
+}
+
+// Passing returns the messages that passed DMARC.
+func (s *Summary) Passing() int64 { return s.Messages - s.Failing }
+
+func summarise(src *Source) Summary {
+	var s Summary
+	reporters := make(map[int64]bool)
+	for i := range src.Days {
+		d := &src.Days[i]
+		for j := range d.Cells {
+			s.add(&d.Cells[j])
+			reporters[d.Cells[j].Reporter] = true
+		}
+		if s.Days == 0 || !d.Day.Equal(s.Last) {
+			s.Days++
+		}
+		if s.First.IsZero() {
+			s.First = d.Day
+		}
+		s.Last = d.Day
+	}
+	s.Reporters = len(reporters)
+	return s
+}
+
+func (s *Summary) add(c *dmarc.Cell) {
+	p, n := &c.Pattern, c.Messages
+	s.Messages += n
+	dkim, spf := p.DKIM != dmarc.NotAligned, p.SPF != dmarc.NotAligned
+	switch {
+	case dkim && spf:
+		s.Both += n
+	case dkim:
+		s.DKIMOnly += n
+	case spf:
+		s.SPFOnly += n
+	default:
+		s.Failing += n
+		if p.Hints&(dmarc.HintDKIMForeign|dmarc.HintSPFForeign) != 0 {
+			s.Foreign += n
+		}
+	}
+	if p.Overrides&dmarc.OverridesExempting != 0 {
+		s.Exempted += n
+	}
+	if p.Overrides&dmarc.OverridesForwarding != 0 {
+		s.Forwarding += n
+	}
+	if p.Hints&dmarc.HintSPFMissed != 0 {
+		s.Missed += n
+	}
+	if p.Hints&dmarc.HintDKIMBroken != 0 && !dkim {
+		s.Broken += n
+	}
+	if p.Hints&dmarc.HintTemporary != 0 && !dkim && !spf {
+		s.Temporary += n
+	}
+	if p.Hints&dmarc.HintDKIMForeign != 0 {
+		s.SelfSigned += n
+	}
+}

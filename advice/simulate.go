@@ -1,0 +1,235 @@
+package advice
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A Policy is a DMARC record as far as it decides about mail. Unknown SP and
+// NP mean that the record does not have them.
+type Policy struct {
+	P, SP, NP   dmarc.Policy
+	Testing     bool
+	ADKIM, ASPF dmarc.AlignmentMode
+}
+
+// For returns the policy that applies to an author: "" for the domain itself,
+// or the name of a subdomain (RFC 9989, section 4.10.1).
+func (p *Policy) For(author string, nonexistent bool) dmarc.Policy {
+	q := p.P
+	if author != "" {
+		switch {
+		case nonexistent && p.NP != dmarc.PolicyUnknown:
+			q = p.NP
+		case p.SP != dmarc.PolicyUnknown:
+			q = p.SP
+		}
+	}
+	if p.Testing {
+		q = q.Lowered()
+	}
+	return q
+}
+
+// Passes reports whether messages of a pattern pass DMARC under the alignment
+// modes of the policy. A report that does not tell the modes was made under
+// those in force: its verdict stands where the policy is no stricter.
+func (p *Policy) Passes(c *dmarc.Pattern, inForce *Policy) bool {
+	return enough(c.DKIM, p.ADKIM) || enough(c.SPF, p.ASPF) ||
+		c.Hints&dmarc.HintModeUntold != 0 && !stricter(p.ADKIM, inForce.ADKIM) && !stricter(p.ASPF, inForce.ASPF)
+}
+
+func stricter(a, b dmarc.AlignmentMode) bool {
+	return a == dmarc.AlignmentStrict && b != dmarc.AlignmentStrict
+}
+
+func enough(s dmarc.Strength, mode dmarc.AlignmentMode) bool {
+	if mode == dmarc.AlignmentStrict {
+		return s == dmarc.AlignedStrict
+	}
+	return s != dmarc.NotAligned
+}
+
+// A Loss counts what a policy does to messages.
+type Loss struct {
+	Messages    int64
+	Quarantined int64
+	Rejected    int64
+	// Spared messages fail, but their receivers made an exception, and would
+	// again: they are not among those quarantined or rejected.
+	Spared int64
+}
+
+// Affected returns the messages that are quarantined or rejected.
+func (l Loss) Affected() int64 { return l.Quarantined + l.Rejected }
+
+func (l *Loss) merge(o Loss) {
+	l.Messages += o.Messages
+	l.Quarantined += o.Quarantined
+	l.Rejected += o.Rejected
+	l.Spared += o.Spared
+}
+
+// A WhatIf is a policy to replay, with some sources taken as repaired.
+type WhatIf struct {
+	Policy   Policy
+	Repaired map[netip.Prefix]bool
+	// Exempt are subdomains that have a record of their own with p=none.
+	Exempt map[string]bool
+}
+
+// A Simulation is what a policy would have done to the messages of a period.
+type Simulation struct {
+	Policy     Policy
+	Total      Loss
+	ByClass    [dmarc.NumClasses]Loss
+	BySource   []Loss // in the order of the sources
+	ByReporter map[int64]Loss
+	ByDay      map[time.Time]Loss
+	ByAuthor   map[string]Loss // "" is the domain itself
+}
+
+// Simulate replays a policy over the evidence.
+func Simulate(e *Evidence, sources []Classified, w WhatIf) *Simulation {
+	s := &Simulation{
+		Policy: w.Policy, BySource: make([]Loss, len(sources)), ByReporter: make(map[int64]Loss),
+		ByDay: make(map[time.Time]Loss), ByAuthor: make(map[string]Loss),
+	}
+	inForce := e.Published.Policy()
+	for i := range sources {
+		src := &sources[i]
+		repaired := w.Repaired[src.Source.Source]
+		for j := range src.Days {
+			d := &src.Days[j]
+			var day Loss
+			for k := range d.Cells {
+				c := &d.Cells[k]
+				l := w.fate(c, repaired, &inForce, e.Nonexistent)
+				day.merge(l)
+				add(s.ByReporter, c.Reporter, l)
+				add(s.ByAuthor, c.Author, l)
+			}
+			add(s.ByDay, d.Day, day)
+			s.BySource[i].merge(day)
+		}
+		s.ByClass[src.Class].merge(s.BySource[i])
+		s.Total.merge(s.BySource[i])
+	}
+	return s
+}
+
+func add[K comparable](m map[K]Loss, k K, l Loss) {
+	sum := m[k]
+	sum.merge(l)
+	m[k] = sum
+}
+
+// fate replays the policy for a cell.
+func (w *WhatIf) fate(c *dmarc.Cell, repaired bool, inForce *Policy, nonexistent func(string) bool) Loss {
+	l := Loss{Messages: c.Messages}
+	if repaired || w.exempt(c.Author) || w.Policy.Passes(&c.Pattern, inForce) {
+		return l
+	}
+	missing := c.Author != "" && c.Author != dmarc.OtherAuthors && nonexistent != nil && nonexistent(c.Author)
+	p := w.Policy.For(c.Author, missing)
+	switch {
+	case p != dmarc.PolicyQuarantine && p != dmarc.PolicyReject:
+	case c.Pattern.Overrides&dmarc.OverridesExempting != 0:
+		l.Spared = c.Messages
+	case p == dmarc.PolicyQuarantine:
+		l.Quarantined = c.Messages
+	default:
+		l.Rejected = c.Messages
+	}
+	return l
+}
+
+// exempt reports whether the author has a record of its own, or stands below a
+// subdomain that has (RFC 9989, section 4.10.1: only its own record counts).
+func (w *WhatIf) exempt(author string) bool { return len(w.Exempt) > 0 && w.Exempt[author] }
+
+// Agreement compares what the policies of the time say with what reporters did.
+type Agreement struct {
+	Agree       int64
+	Explained   int64 // the reporter gives a reason, or applied pct
+	Unexplained int64
+	Unstated    int64 // no disposition
+}
+
+// Agree replays over every cell the policy that was published when it was
+// reported, and compares with the disposition.
+func Agree(sources []Source) Agreement {
+	var a Agreement
+	for i := range sources {
+		for j := range sources[i].Days {
+			for _, c := range sources[i].Days[j].Cells {
+				p := &c.Pattern
+				want := dmarc.DispositionNone
+				if !p.Passes() {
+					switch p.Policy {
+					case dmarc.PolicyQuarantine:
+						want = dmarc.DispositionQuarantine
+					case dmarc.PolicyReject:
+						want = dmarc.DispositionReject
+					}
+				}
+				switch got := p.Disposition; {
+				case got == dmarc.DispositionUnknown || p.Policy == dmarc.PolicyUnknown:
+					a.Unstated += c.Messages
+				case got == want || want == dmarc.DispositionNone && got == dmarc.DispositionPass:
+					a.Agree += c.Messages
+				case p.Overrides != 0 || p.Sampled:
+					a.Explained += c.Messages
+				default:
+					a.Unexplained += c.Messages
+				}
+			}
+		}
+	}
+	return a
+}
+
+// Stricter returns the policies above the present one in the order in which
+// they are taken: each is at least as strict as the one before.
+func (p Policy) Stricter() []Policy {
+	var out []Policy
+	for next := max(p.P, dmarc.PolicyNone); next <= dmarc.PolicyReject; next++ {
+		q := p
+		q.P, q.Testing = next, false
+		if q.SP != dmarc.PolicyUnknown {
+			q.SP = max(q.SP, next)
+		}
+		if q.NP != dmarc.PolicyUnknown {
+			q.NP = max(q.NP, next)
+		}
+		if q != p {
+			out = append(out, q)
+		}
+	}
+	return out
+}
+
+// String returns the tags that decide: p=reject; sp=none; t=y.
+func (p Policy) String() string {
+	var b strings.Builder
+	b.WriteString("p=" + p.P.String())
+	if p.SP != dmarc.PolicyUnknown {
+		b.WriteString("; sp=" + p.SP.String())
+	}
+	if p.NP != dmarc.PolicyUnknown {
+		b.WriteString("; np=" + p.NP.String())
+	}
+	if p.Testing {
+		b.WriteString("; t=y")
+	}
+	if p.ADKIM == dmarc.AlignmentStrict {
+		b.WriteString("; adkim=s")
+	}
+	if p.ASPF == dmarc.AlignmentStrict {
+		b.WriteString("; aspf=s")
+	}
+	return b.String()
+}
