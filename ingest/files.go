@@ -122,7 +122,7 @@ func (f *Files) file(ctx context.Context, name string, handle func(context.Conte
 }
 
 func tooLarge(size, limit int64) *dmarc.Error {
-	return &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the message has %d bytes, the limit is %d (limits.message)", size, limit)}
+	return &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the message has %d bytes, the limit is %d (limits.message, or limit of the mailbox)", size, limit)}
 }
 
 // An openFile is a message in a file of its own. It is read from there.

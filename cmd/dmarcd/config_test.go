@@ -161,7 +161,7 @@ url = "imaps://x@y"
   dmarcd.toml:4: store: is no setting; did you mean failure.store?
   dmarcd.toml:6: limits.rows = "many": must be a whole number without quotes
   dmarcd.toml:7: limits.messages: is no setting; did you mean limits.message?
-  dmarcd.toml:8: mailbox.password (DMARCD_IMAP_PASSWORD): is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE
+  dmarcd.toml:8: mailbox.password (DMARCD_IMAP_PASSWORD): is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE, or set oauth
   dmarcd.toml:8: mailbox.move_to (DMARCD_IMAP_MOVE_TO): is missing; after = "move" needs a folder to move to
   dmarcd.toml:10: mailbox.url (DMARCD_IMAP_URL): imap:// sends the password in plain text over the network; write imaps:// or imap+starttls://, or set allow_plain = true
   dmarcd.toml:13: mailbox.name (DMARCD_IMAP_NAME): another mailbox has the name "a" already; give each its own
@@ -180,6 +180,7 @@ url = "imaps://x@y"
 
 func TestEachMistakeNamesItsFix(t *testing.T) {
 	box := "[[mailbox]]\nurl = \"imaps://a@b/INBOX\"\npassword = \"x\"\n"
+	bare := "[[mailbox]]\nurl = \"imaps://a@b/INBOX\"\n"
 	two := box + strings.ReplaceAll(box, "a@b", "c@d")
 	blocked := writeFile(t, "blocked", "")
 	for _, c := range []struct {
@@ -221,7 +222,25 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{box + box, nil, `4: mailbox.name (DMARCD_IMAP_NAME): another mailbox has the name "a@b/INBOX" already; give each its own`},
 		{box + "name = \"a\\u0007\"", nil, `4: mailbox.name = "a\U00000007": holds control characters`},
 		{box + "name = \"import\"", nil, `4: mailbox.name = "import": is the name of what comes from files; choose another`},
-		{box + "auth = \"oauth\"", nil, `4: mailbox.auth = "oauth": must be one of "auto", "plain", "login"`},
+		{box + "auth = \"oauth\"", nil, `4: mailbox.auth = "oauth": must be one of "auto", "plain", "login", "xoauth2", "oauthbearer"`},
+		{bare + "oauth = \"microsoft\"\noauth_tenant = \"contoso.example\"\noauth_client_id = \"a\"\noauth_client_secret = \"x\"", nil, ""},
+		{bare + "oauth = \"refresh_token\"\noauth_client_id = \"a\"\noauth_refresh_token_file = \"" + writeFile(t, "token", "x") + "\"\nauth = \"xoauth2\"", nil, ""},
+		{bare, []string{"DMARCD_IMAP_OAUTH=refresh_token", "DMARCD_IMAP_OAUTH_CLIENT_ID=a", "DMARCD_IMAP_OAUTH_REFRESH_TOKEN=x"}, ""},
+		{bare + "oauth = \"gogle\"", nil, `3: mailbox.oauth = "gogle": must be one of "", "microsoft", "google", "refresh_token"; did you mean google?`},
+		{bare + "oauth = \"google\"", nil, `1: mailbox.oauth_key_file (DMARCD_IMAP_OAUTH_KEY_FILE): is missing; name the JSON key of a service account with domain-wide delegation`},
+		{bare + "oauth = \"google\"\noauth_key_file = \"" + writeFile(t, "key", "s3cret") + "\"", nil, "s3cret"},
+		{bare + "oauth = \"google\"\noauth_key_file = \"/nonexistent\"\noauth_tenant = \"a\"", nil, `2 mistakes in the configuration:
+  dmarcd.toml:4: mailbox.oauth_key_file (DMARCD_IMAP_OAUTH_KEY_FILE): cannot read the key: open /nonexistent: no such file or directory; name a file that is there
+  dmarcd.toml:5: mailbox.oauth_tenant (DMARCD_IMAP_OAUTH_TENANT): has no use with oauth = "google"; remove it`},
+		{bare + "oauth = \"microsoft\"\nauth = \"plain\"", nil, `4 mistakes in the configuration:
+  dmarcd.toml:1: mailbox.oauth_tenant (DMARCD_IMAP_OAUTH_TENANT): is missing; give the id of the tenant, as Entra shows it under App registrations
+  dmarcd.toml:1: mailbox.oauth_client_id (DMARCD_IMAP_OAUTH_CLIENT_ID): is missing; give the id of the application, as Entra shows it under App registrations
+  dmarcd.toml:1: mailbox.oauth_client_secret (DMARCD_IMAP_OAUTH_CLIENT_SECRET): is missing; give oauth_client_secret_file or oauth_client_secret
+  dmarcd.toml:4: mailbox.auth (DMARCD_IMAP_AUTH): has no use with oauth; remove it, or write xoauth2 or oauthbearer`},
+		{box + "auth = \"xoauth2\"", nil, `4: mailbox.auth (DMARCD_IMAP_AUTH): needs access tokens; set oauth to microsoft, google or refresh_token`},
+		{box + "oauth_scope = \"x\"", nil, `4: mailbox.oauth_scope (DMARCD_IMAP_OAUTH_SCOPE): has no use without oauth; set that to microsoft, google or refresh_token, or remove oauth_scope`},
+		{box + "oauth = \"refresh_token\"\noauth_client_id = \"a\"\noauth_refresh_token = \"x\"", nil, `3: mailbox.password (DMARCD_IMAP_PASSWORD): has no use with oauth; remove one of them`},
+		{bare + "oauth = \"refresh_token\"\noauth_client_id = \"a\"\noauth_refresh_token = \"x\"\noauth_token_url = \"http://example.com/\"", nil, `6: mailbox.oauth_token_url = "http://example.com/": must begin with https://, as secrets are sent there`},
 		{box + "after = \"Seen\"", nil, `4: mailbox.after = "Seen": must be one of "", "seen", "move", "delete"; did you mean seen?`},
 		{box + "move_to = \"Done\"", nil, `4: mailbox.move_to (DMARCD_IMAP_MOVE_TO): has no use without after = "move"; set that, or remove move_to`},
 		{box + "after = \"move\"\nmove_to = \"inbox\"", nil, `5: mailbox.move_to (DMARCD_IMAP_MOVE_TO): is the folder that is polled; name another`},
@@ -231,8 +250,8 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{"[[mailbox]]\nurl = \"imap://a@mail.example.com\"\npassword = \"x\"\nallow_plain = true", nil, ""},
 		{"[[mailbox]]\npassword = \"x\"", nil, `1: mailbox.url (DMARCD_IMAP_URL): is missing; write it as "imaps://user@host/INBOX"`},
 		{"[[mailbox]]\nurl = \"imaps://a@b\"\npassword = \"(hidden)\"", nil, `3: mailbox.password: that is how dmarcd config prints a secret; put the secret itself here`},
-		{"mailbox = [{url = \"imaps://a@b\"}]", nil, `1: mailbox.password (DMARCD_IMAP_PASSWORD): is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE`},
-		{"", []string{"DMARCD_IMAP_URL=imaps://a@b"}, `DMARCD_IMAP_PASSWORD: is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE`},
+		{"mailbox = [{url = \"imaps://a@b\"}]", nil, `1: mailbox.password (DMARCD_IMAP_PASSWORD): is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE, or set oauth`},
+		{"", []string{"DMARCD_IMAP_URL=imaps://a@b"}, `DMARCD_IMAP_PASSWORD: is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE, or set oauth`},
 		{"", []string{"DMARCD_IMAP_PASSWORD=x"}, `DMARCD_IMAP_URL: is missing; write it as "imaps://user@host/INBOX"`},
 		{"", []string{"DMARCD_IMAP_URL=imaps://a@b", "DMARCD_IMAP_PASSWORD=x", "DMARCD_IMAP_PASSWORD_FILE=" + blocked}, `DMARCD_IMAP_PASSWORD_FILE: password is given as well; remove one of them`},
 
@@ -242,8 +261,8 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{"", []string{"DMARCD_PORT=8080"}, `DMARCD_PORT: is no setting; unset it, or see dmarcd config --help`},
 	} {
 		got := mistakes(t, c.file, c.vars...)
-		if c.want == "nonsense" { // the content of a secret file
-			if !strings.Contains(got, "database_url_file") || strings.Contains(got, "nonsense") {
+		if c.want == "nonsense" || c.want == "s3cret" { // the content of a secret file
+			if !strings.Contains(got, "_file") || strings.Contains(got, c.want) {
 				t.Errorf("%s", got)
 			}
 			continue
