@@ -116,13 +116,13 @@ func (f *Files) file(ctx context.Context, name string, handle func(context.Conte
 	}
 	if info.Size() > f.Limit {
 		file.Close()
-		return handle(ctx, Message{Name: name, Err: tooLarge(info.Size(), f.Limit)})
+		return handle(ctx, Message{Name: name, Err: tooLarge(info.Size(), f.Limit, "limits.message")})
 	}
 	return handle(ctx, Message{Name: name, Raw: &openFile{file, info.Size()}})
 }
 
-func tooLarge(size, limit int64) *dmarc.Error {
-	return &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the message has %d bytes, the limit is %d (limits.message, or limit of the mailbox)", size, limit)}
+func tooLarge(size, limit int64, setting string) *dmarc.Error {
+	return &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the message has %d bytes, the limit is %d (%s)", size, limit, setting)}
 }
 
 // An openFile is a message in a file of its own. It is read from there.

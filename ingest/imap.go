@@ -320,7 +320,7 @@ func (m *IMAP) chunk(ctx context.Context, uids []imap.UID, handle func(context.C
 		if err := flush(); err != nil {
 			return err
 		}
-		if err := handle(ctx, m.message(uid, t, Message{Err: tooLarge(size, m.opts.Limit)})); err != nil {
+		if err := handle(ctx, m.message(uid, t, Message{Err: tooLarge(size, m.opts.Limit, "limits.message, or limit of the mailbox")})); err != nil {
 			return err
 		}
 	}

@@ -78,6 +78,8 @@ type Ingester struct {
 	// OnFate is told of every message after its commit, one at a time for each
 	// mailbox.
 	OnFate func(d *dmarc.Delivery, f dmarc.Fate)
+
+	submissions submissions
 }
 
 // Bounds of what is in hand.
@@ -131,10 +133,10 @@ func (r *read) close() {
 	}
 }
 
-// rows is how many rows a message brings.
-func (r *read) rows() (n int64) {
-	for i := range r.d.Parts {
-		if a := r.d.Parts[i].Aggregate; a != nil {
+// rowsOf is how many rows a message brings.
+func rowsOf(d *dmarc.Delivery) (n int64) {
+	for i := range d.Parts {
+		if a := d.Parts[i].Aggregate; a != nil {
 			n += a.Tally.Rows
 		}
 	}
@@ -154,10 +156,7 @@ func (in *Ingester) Pass(ctx context.Context, box Mailbox) (Summary, error) {
 	fetching, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 
-	workers := in.Workers
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
+	workers := in.workers()
 	slots := make(chan struct{}, workers)
 	ordered := make(chan *read, 4*workers)
 	var fetchErr error
@@ -197,12 +196,23 @@ func (in *Ingester) Pass(ctx context.Context, box Mailbox) (Summary, error) {
 	return sum, err
 }
 
+func (in *Ingester) workers() int {
+	if in.Workers > 0 {
+		return in.Workers
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+func (in *Ingester) batchRows() int64 {
+	if in.BatchRows > 0 {
+		return int64(in.BatchRows)
+	}
+	return 5000
+}
+
 // collect makes batches of messages and commits them.
 func (in *Ingester) collect(ctx context.Context, box Mailbox, ordered <-chan *read, sum *Summary) error {
-	limit := int64(in.BatchRows)
-	if limit <= 0 {
-		limit = 5000
-	}
+	limit := in.batchRows()
 	var batch []*read
 	var rows, bytes int64
 	var timer *time.Timer
@@ -247,7 +257,7 @@ func (in *Ingester) collect(ctx context.Context, box Mailbox, ordered <-chan *re
 			}
 			return r.err
 		}
-		n := r.rows()
+		n := rowsOf(&r.d)
 		if len(batch) > 0 && rows+n > limit {
 			if err := flush(); err != nil {
 				r.close()
@@ -383,31 +393,6 @@ func withoutSubject(headers []dmarc.HeaderField) []dmarc.HeaderField {
 		}
 	}
 	return kept
-}
-
-// Take takes in one file that somebody brings, and returns its fate. A body
-// over the limit gives an error with the outcome too_large.
-func (in *Ingester) Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error) {
-	raw, err := parse.NewSpool(body, in.Limits.Message)
-	if err != nil {
-		return dmarc.Fate{}, err
-	}
-	defer raw.Close()
-	d, found, err := in.read(ctx, mailbox, Message{Raw: raw, Name: name})
-	if err != nil {
-		return dmarc.Fate{}, err
-	}
-	if found != nil {
-		defer found.Close()
-	}
-	fates, err := in.Store.Add(ctx, []dmarc.Delivery{d})
-	if err != nil {
-		return dmarc.Fate{}, fmt.Errorf("storing an upload: %w", err)
-	}
-	if in.OnFate != nil {
-		in.OnFate(&d, fates[0])
-	}
-	return fates[0], nil
 }
 
 // Back-off after errors.

@@ -62,12 +62,17 @@ func freeAddress(t *testing.T) string {
 
 func serve(t *testing.T, binary, data string, imap *dovecottest.Server) *running {
 	t.Helper()
+	return serveWith(t, binary, data, "DMARCD_IMAP_URL=imap://"+dovecottest.User+"@"+imap.Address+"/INBOX", "DMARCD_IMAP_PASSWORD="+dovecottest.Password, "DMARCD_IMAP_NAME=reports")
+}
+
+// serveWith runs dmarcd with further variables.
+func serveWith(t *testing.T, binary, data string, vars ...string) *running {
+	t.Helper()
 	address := freeAddress(t)
 	r := &running{t: t, cmd: exec.Command(binary, "serve"), base: "http://" + address, log: new(bytes.Buffer)}
-	r.cmd.Env = []string{
+	r.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "DMARCD_DATA_DIR=" + data, "DMARCD_LISTEN=" + address, "DMARCD_LOG_FORMAT=text",
-		"DMARCD_IMAP_URL=imap://" + dovecottest.User + "@" + imap.Address + "/INBOX", "DMARCD_IMAP_PASSWORD=" + dovecottest.Password, "DMARCD_IMAP_NAME=reports",
-	}
+	}, vars...)
 	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)

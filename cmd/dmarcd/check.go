@@ -26,6 +26,7 @@ func (l *loader) check() {
 		}
 	}
 	l.checkListen()
+	l.checkSMTP()
 	if c.DatabaseURL.empty() && c.databaseURLFile == "" && !findSetting(c.settings, "database_url").refused {
 		l.checkDataDir()
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dmarcd/dmarcd/parse"
 )
@@ -30,6 +31,18 @@ type config struct {
 		Workers   int // that parse; 0: one for each processor
 		BatchRows int // that are stored in one transaction
 	}
+	SMTP struct {
+		Listen      string // host:port or unix:path; empty: off
+		Protocol    string // smtp or lmtp
+		Hostname    string // to greet with; empty: that of the machine
+		CertFile    string // for STARTTLS; empty: none
+		KeyFile     string
+		Recipients  []string // addresses, or "@" and a domain
+		Size        int64    // bytes of a message
+		Connections int      // at the same time
+		PerMinute   int      // connections of one address; 0: any number
+		Timeout     time.Duration
+	}
 	Limits parse.Limits
 
 	File string // that was read, or ""
@@ -49,6 +62,8 @@ func defaultConfig(env *environ) *config {
 		Limits:    parse.DefaultLimits,
 	}
 	c.Ingest.BatchRows = 5_000
+	c.SMTP.Protocol, c.SMTP.Recipients, c.SMTP.Size = "smtp", []string{}, 25<<20
+	c.SMTP.Connections, c.SMTP.PerMinute, c.SMTP.Timeout = 100, 60, 5*time.Minute
 	c.settings = c.table()
 	return c
 }

@@ -51,6 +51,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	c.settings, c.File = nil, ""
 	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, Limits: parse.DefaultLimits}
 	want.Ingest.BatchRows = 5000
+	want.SMTP.Protocol, want.SMTP.Recipients, want.SMTP.Size, want.SMTP.Connections, want.SMTP.PerMinute, want.SMTP.Timeout = "smtp", []string{}, 25<<20, 100, 60, 5*time.Minute
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf(" got %+v\nwant %+v", c, want)
 	}
@@ -221,7 +222,7 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{two, []string{"DMARCD_IMAP_AFTER=seen"}, `DMARCD_IMAP_…: dmarcd.toml has several mailboxes; say with DMARCD_IMAP_NAME which one is meant, or give a new name`},
 		{box + box, nil, `4: mailbox.name (DMARCD_IMAP_NAME): another mailbox has the name "a@b/INBOX" already; give each its own`},
 		{box + "name = \"a\\u0007\"", nil, `4: mailbox.name = "a\U00000007": holds control characters`},
-		{box + "name = \"import\"", nil, `4: mailbox.name = "import": is the name of what comes from files; choose another`},
+		{box + "name = \"import\"", nil, `4: mailbox.name = "import": is the name of what comes another way; choose another`},
 		{box + "auth = \"oauth\"", nil, `4: mailbox.auth = "oauth": must be one of "auto", "plain", "login", "xoauth2", "oauthbearer"`},
 		{bare + "oauth = \"microsoft\"\noauth_tenant = \"contoso.example\"\noauth_client_id = \"a\"\noauth_client_secret = \"x\"", nil, ""},
 		{bare + "oauth = \"refresh_token\"\noauth_client_id = \"a\"\noauth_refresh_token_file = \"" + writeFile(t, "token", "x") + "\"\nauth = \"xoauth2\"", nil, ""},
@@ -254,6 +255,16 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{"", []string{"DMARCD_IMAP_URL=imaps://a@b"}, `DMARCD_IMAP_PASSWORD: is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE, or set oauth`},
 		{"", []string{"DMARCD_IMAP_PASSWORD=x"}, `DMARCD_IMAP_URL: is missing; write it as "imaps://user@host/INBOX"`},
 		{"", []string{"DMARCD_IMAP_URL=imaps://a@b", "DMARCD_IMAP_PASSWORD=x", "DMARCD_IMAP_PASSWORD_FILE=" + blocked}, `DMARCD_IMAP_PASSWORD_FILE: password is given as well; remove one of them`},
+
+		{"[smtp]\nlisten = \"127.0.0.1:25\"\nrecipients = [\"DMARC@Bücher.example\", \"@example.org\"]", nil, ""},
+		{"[smtp]\nlisten = \"unix:/run/dmarcd/lmtp.sock\"\nprotocol = \"lmtp\"\nrecipients = [\"a@example.com\"]", nil, ""},
+		{"[smtp]\nlisten = \"unix:lmtp.sock\"\nrecipients = [\"a@example.com\"]", nil, `2: smtp.listen = "unix:lmtp.sock": must be an absolute path after unix:, such as "unix:/run/dmarcd/lmtp.sock"`},
+		{"[smtp]\nlisten = \"127.0.0.1:25\"", nil, ` smtp.recipients (DMARCD_SMTP_RECIPIENTS): is missing; name the addresses that reports are sent to, such as ["dmarc@example.com"]`},
+		{"[smtp]\nrecipients = [\"a@example.com\"]", nil, `2: smtp.recipients (DMARCD_SMTP_RECIPIENTS): has no use without smtp.listen; set that, or remove recipients`},
+		{"", []string{"DMARCD_SMTP_LISTEN=127.0.0.1:25", "DMARCD_SMTP_RECIPIENTS=a@example.com,example.org"}, `DMARCD_SMTP_RECIPIENTS = "a@example.com,example.org": must be addresses, such as "dmarc@example.com", or "@example.com" for a whole domain; "example.org" is none`},
+		{"[smtp]\ncert_file = \"" + blocked + "\"", nil, `2: smtp.cert_file (DMARCD_SMTP_CERT_FILE): has no use without smtp.key_file; name the key as well`},
+		{"[smtp]\ncert_file = \"" + blocked + "\"\nkey_file = \"" + blocked + "\"", nil, `2: smtp.cert_file (DMARCD_SMTP_CERT_FILE): cannot use the certificate: tls: failed to find any PEM data in certificate input; name a certificate and its key in PEM format that are readable`},
+		{"[smtp]\nlisten = \"127.0.0.1:25\"\nrecipients = [\"a@example.com\"]\nsize = \"65MiB\"", nil, `4: smtp.size (DMARCD_SMTP_SIZE): is more than limits.message; make it at most that`},
 
 		// What an orchestrator sets for a service of that name is no mistake.
 		{"", []string{"DMARCD_PORT=tcp://10.0.0.1:8080", "DMARCD_SERVICE_HOST=10.0.0.1", "DMARCD_SERVICE_PORT=8080", "DMARCD_SERVICE_PORT_HTTP=8080", "DMARCD_PORT_8080_TCP=tcp://10.0.0.1:8080",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,8 +81,8 @@ func (m *mailbox) setting(key string) *setting { return findSetting(m.settings, 
 
 func mailboxName(text string) error {
 	switch {
-	case text == dmarc.MailboxImport || text == dmarc.MailboxUpload:
-		return errors.New("is the name of what comes from files; choose another")
+	case slices.Contains([]string{dmarc.MailboxImport, dmarc.MailboxUpload, dmarc.MailboxSMTP, dmarc.MailboxTLSRPT, dmarc.MailboxDirectory}, text):
+		return errors.New("is the name of what comes another way; choose another")
 	case len(text) > 255:
 		return errors.New("is longer than 255 bytes")
 	case strings.ContainsFunc(text, unicode.IsControl):

@@ -41,6 +41,13 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if err != nil {
 		return err
 	}
+	mail, err := cfg.openSMTP(s)
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
+	if mail != nil {
+		s.doors = append(s.doors, mail)
+	}
 	var boxes []ingest.Mailbox
 	for _, m := range cfg.Mailboxes {
 		box, err := m.open(cfg, log)
@@ -49,7 +56,7 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 		}
 		boxes = append(boxes, box)
 	}
-	if len(boxes) == 0 {
+	if len(boxes) == 0 && len(s.doors) == 0 {
 		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
 	}
 	log.Info("serving", "address", "http://"+listener.Addr().String()+"/", "mailboxes", len(boxes), "version", version)
@@ -92,10 +99,21 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 			cancel(fmt.Errorf("HTTP server: %w", err))
 		}
 	})
+	for _, d := range s.doors {
+		s.log.Info("receiving", "by", d.name, "address", d.listener.Addr().String())
+		wg.Go(func() {
+			if err := d.Serve(d.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("receiving by %s: %w", d.name, err))
+			}
+		})
+	}
 	<-ctx.Done()
 	s.log.Info("stopping")
 	drain, stop := context.WithTimeout(context.Background(), drainTime)
 	defer stop()
+	for _, d := range s.doors {
+		wg.Go(func() { d.Shutdown(drain) })
+	}
 	if err := server.Shutdown(drain); err != nil {
 		server.Close()
 	}

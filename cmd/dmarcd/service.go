@@ -27,6 +27,7 @@ type service struct {
 	store    *store.Store
 	ingester *ingest.Ingester
 	metrics  *prometheus.Registry // of what the ingester takes in
+	doors    []*door              // that others bring reports by
 }
 
 // stopTime is how long the private server may take to stop. With drainTime, and

@@ -70,6 +70,19 @@ func (c *config) table() []*setting {
 		{key: "ingest.workers", doc: "messages that are parsed side by side; 0: one for each processor", value: intValue(&c.Ingest.Workers, 0)},
 		{key: "ingest.batch_rows", doc: "rows of reports that are stored in one transaction", value: intValue(&c.Ingest.BatchRows, 1)},
 	}
+	m := &c.SMTP
+	table = append(table, []*setting{
+		{key: "smtp.listen", doc: "where to receive mail: host:port, or unix:PATH; empty: nowhere", example: `"192.0.2.25:25"`, value: textValue(&m.Listen, optional(listenAt))},
+		{key: "smtp.protocol", doc: "what is spoken there: smtp, or lmtp for a mail server that delivers", value: choiceValue(&m.Protocol, "smtp", "lmtp")},
+		{key: "smtp.hostname", doc: "name to greet with; empty: that of the machine", example: `"reports.example.com"`, value: textValue(&m.Hostname, optional(hostname))},
+		{key: "smtp.cert_file", doc: "certificate (PEM, with its chain) for STARTTLS; read again when it changes", example: `"/etc/dmarcd/cert.pem"`, value: textValue(&m.CertFile, nil)},
+		{key: "smtp.key_file", doc: "its key (PEM)", example: `"/etc/dmarcd/key.pem"`, value: textValue(&m.KeyFile, nil)},
+		{key: "smtp.recipients", doc: `addresses that mail is taken for, or "@" and a domain for all of it; others are refused`, example: `["dmarc@example.com"]`, value: listValue(&m.Recipients, readRecipient)},
+		{key: "smtp.size", doc: "size of a message", value: sizeValue(&m.Size)},
+		{key: "smtp.connections", doc: "connections at the same time", value: intValue(&m.Connections, 1)},
+		{key: "smtp.per_minute", doc: "connections a minute of one address, this machine apart; 0: any number", value: intValue(&m.PerMinute, 0)},
+		{key: "smtp.timeout", doc: "how long a client may take for a command, or for a message", value: durationValue(&m.Timeout, time.Second)},
+	}...)
 	l := &c.Limits
 	table = append(table, []*setting{
 		{key: "limits.message", doc: "size of a raw message or file", value: sizeValue(&l.Message)},
@@ -107,6 +120,7 @@ func (c *config) table() []*setting {
 var tables = []struct{ name, doc string }{
 	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
 	{"ingest", "How reports are taken in."},
+	{"smtp", "Receiving mail by SMTP or LMTP. A message is accepted once it is stored."},
 	{"limits", "What a stranger's message may cost. A refusal names the limit that was met."},
 }
 
@@ -141,6 +155,13 @@ func hostPort(text string) error {
 	}
 	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '/' || r == '@' }) {
 		return errors.New("must begin with the name or address of a host, without http://")
+	}
+	return nil
+}
+
+func hostname(text string) error {
+	if _, err := idna.Lookup.ToASCII(text); err != nil {
+		return errors.New("is no name of a host")
 	}
 	return nil
 }
