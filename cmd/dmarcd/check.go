@@ -27,6 +27,7 @@ func (l *loader) check() {
 	}
 	l.checkListen()
 	l.checkSMTP()
+	l.checkTLSRPT()
 	if c.DatabaseURL.empty() && c.databaseURLFile == "" && !findSetting(c.settings, "database_url").refused {
 		l.checkDataDir()
 	}

@@ -43,6 +43,15 @@ type config struct {
 		PerMinute   int      // connections of one address; 0: any number
 		Timeout     time.Duration
 	}
+	TLSRPT struct {
+		Path      string // of TLS reports; empty: off
+		Listen    string // host:port; empty: that of the API
+		CertFile  string // for HTTPS on Listen; empty: plain HTTP, behind a proxy
+		KeyFile   string
+		Size      int64    // bytes of a report
+		PerMinute int      // reports of one address; 0: any number
+		Proxies   []string // whose X-Forwarded-For is believed
+	}
 	Limits parse.Limits
 
 	File string // that was read, or ""
@@ -64,6 +73,7 @@ func defaultConfig(env *environ) *config {
 	c.Ingest.BatchRows = 5_000
 	c.SMTP.Protocol, c.SMTP.Recipients, c.SMTP.Size = "smtp", []string{}, 25<<20
 	c.SMTP.Connections, c.SMTP.PerMinute, c.SMTP.Timeout = 100, 60, 5*time.Minute
+	c.TLSRPT.Size, c.TLSRPT.PerMinute, c.TLSRPT.Proxies = 10<<20, 30, []string{}
 	c.settings = c.table()
 	return c
 }

@@ -52,6 +52,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, Limits: parse.DefaultLimits}
 	want.Ingest.BatchRows = 5000
 	want.SMTP.Protocol, want.SMTP.Recipients, want.SMTP.Size, want.SMTP.Connections, want.SMTP.PerMinute, want.SMTP.Timeout = "smtp", []string{}, 25<<20, 100, 60, 5*time.Minute
+	want.TLSRPT.Size, want.TLSRPT.PerMinute, want.TLSRPT.Proxies = 10<<20, 30, []string{}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf(" got %+v\nwant %+v", c, want)
 	}
@@ -265,6 +266,14 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{"[smtp]\ncert_file = \"" + blocked + "\"", nil, `2: smtp.cert_file (DMARCD_SMTP_CERT_FILE): has no use without smtp.key_file; name the key as well`},
 		{"[smtp]\ncert_file = \"" + blocked + "\"\nkey_file = \"" + blocked + "\"", nil, `2: smtp.cert_file (DMARCD_SMTP_CERT_FILE): cannot use the certificate: tls: failed to find any PEM data in certificate input; name a certificate and its key in PEM format that are readable`},
 		{"[smtp]\nlisten = \"127.0.0.1:25\"\nrecipients = [\"a@example.com\"]\nsize = \"65MiB\"", nil, `4: smtp.size (DMARCD_SMTP_SIZE): is more than limits.message; make it at most that`},
+
+		{"[tlsrpt]\npath = \"/tlsrpt\"\nproxies = [\"127.0.0.1\", \"2001:db8::/32\"]", nil, ""},
+		{"[tlsrpt]\npath = \"/v1/tls-rpt\"\nlisten = \"0.0.0.0:8443\"", nil, ""},
+		{"[tlsrpt]\npath = \"tlsrpt\"", nil, `2: tlsrpt.path = "tlsrpt": must be a path of letters, digits, -, _ and ., such as "/tlsrpt"`},
+		{"[tlsrpt]\npath = \"/api/tlsrpt\"", nil, `2: tlsrpt.path = "/api/tlsrpt": is a path of the API; choose another`},
+		{"[tlsrpt]\nlisten = \"127.0.0.1:1\"", nil, ` tlsrpt.path (DMARCD_TLSRPT_PATH): is missing; write it as "/tlsrpt", or remove tlsrpt.listen`},
+		{"[tlsrpt]\npath = \"/x\"\nlisten = \"127.0.0.1:8080\"", nil, `3: tlsrpt.listen (DMARCD_TLSRPT_LISTEN): is the address of dashboard and API; remove it to take reports there, or choose another`},
+		{"[tlsrpt]\npath = \"/x\"\nproxies = [\"proxy\"]", nil, `3: tlsrpt.proxies = [proxy]: must be addresses or networks, such as "127.0.0.1" or "10.0.0.0/8"; "proxy" is none`},
 
 		// What an orchestrator sets for a service of that name is no mistake.
 		{"", []string{"DMARCD_PORT=tcp://10.0.0.1:8080", "DMARCD_SERVICE_HOST=10.0.0.1", "DMARCD_SERVICE_PORT=8080", "DMARCD_SERVICE_PORT_HTTP=8080", "DMARCD_PORT_8080_TCP=tcp://10.0.0.1:8080",

@@ -41,12 +41,15 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if err != nil {
 		return err
 	}
-	mail, err := cfg.openSMTP(s)
-	if err != nil {
-		return errors.Join(err, s.close())
-	}
-	if mail != nil {
-		s.doors = append(s.doors, mail)
+	for _, open := range []func(*service) (*door, error){cfg.openSMTP, cfg.openTLSRPT} {
+		d, err := open(s)
+		if err != nil {
+			return errors.Join(err, s.close())
+		}
+		if d != nil {
+			defer d.listener.Close()
+			s.doors = append(s.doors, d)
+		}
 	}
 	var boxes []ingest.Mailbox
 	for _, m := range cfg.Mailboxes {
@@ -135,6 +138,9 @@ func (s *service) handler() http.Handler {
 	for _, path := range []string{"/api", "/healthz", "/readyz", "/metrics"} {
 		r.Handle(path, h)
 		r.Handle(path+"/*", h)
+	}
+	for path, h := range s.tlsReports {
+		r.Handle(path, h)
 	}
 	return r
 }

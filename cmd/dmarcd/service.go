@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"time"
@@ -28,6 +29,8 @@ type service struct {
 	ingester *ingest.Ingester
 	metrics  *prometheus.Registry // of what the ingester takes in
 	doors    []*door              // that others bring reports by
+
+	tlsReports map[string]http.Handler // takes them at the address of the API, by path
 }
 
 // stopTime is how long the private server may take to stop. With drainTime, and

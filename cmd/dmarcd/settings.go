@@ -83,6 +83,16 @@ func (c *config) table() []*setting {
 		{key: "smtp.per_minute", doc: "connections a minute of one address, this machine apart; 0: any number", value: intValue(&m.PerMinute, 0)},
 		{key: "smtp.timeout", doc: "how long a client may take for a command, or for a message", value: durationValue(&m.Timeout, time.Second)},
 	}...)
+	r := &c.TLSRPT
+	table = append(table, []*setting{
+		{key: "tlsrpt.path", doc: "path to take TLS reports at, by POST; empty: none", example: `"/tlsrpt"`, value: textValue(&r.Path, optional(tlsPath))},
+		{key: "tlsrpt.listen", doc: "address of their own, which others may reach; empty: that of dashboard and API", example: `"192.0.2.80:443"`, value: textValue(&r.Listen, optional(hostPort))},
+		{key: "tlsrpt.cert_file", doc: "certificate (PEM, with its chain) for HTTPS there; read again when it changes", example: `"/etc/dmarcd/cert.pem"`, value: textValue(&r.CertFile, nil)},
+		{key: "tlsrpt.key_file", doc: "its key (PEM)", example: `"/etc/dmarcd/key.pem"`, value: textValue(&r.KeyFile, nil)},
+		{key: "tlsrpt.size", doc: "size of a report as it is sent", value: sizeValue(&r.Size)},
+		{key: "tlsrpt.per_minute", doc: "reports a minute of one address; 0: any number", value: intValue(&r.PerMinute, 0)},
+		{key: "tlsrpt.proxies", doc: "addresses or networks of proxies whose X-Forwarded-For tells the address of the sender", example: `["127.0.0.1"]`, value: listValue(&r.Proxies, readNetwork)},
+	}...)
 	l := &c.Limits
 	table = append(table, []*setting{
 		{key: "limits.message", doc: "size of a raw message or file", value: sizeValue(&l.Message)},
@@ -121,6 +131,7 @@ var tables = []struct{ name, doc string }{
 	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
 	{"ingest", "How reports are taken in."},
 	{"smtp", "Receiving mail by SMTP or LMTP. A message is accepted once it is stored."},
+	{"tlsrpt", "Taking TLS reports over HTTPS (RFC 8460, section 5.4). Only those about domains are taken, if domains are configured."},
 	{"limits", "What a stranger's message may cost. A refusal names the limit that was met."},
 }
 
