@@ -22,6 +22,9 @@ import (
 type Store interface {
 	// Place returns how far a mailbox has been read.
 	Place(ctx context.Context, mailbox string) (dmarc.Place, error)
+	// Known returns the fates of those messages of a mailbox that the ledger
+	// has by their digests.
+	Known(ctx context.Context, mailbox string, digests []dmarc.Digest) (map[dmarc.Digest]dmarc.Fate, error)
 	// Add commits deliveries in one transaction and returns their fates in
 	// the same order.
 	Add(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error)
@@ -35,6 +38,11 @@ type Message struct {
 	Name       string      // of the file; "" for IMAP
 	ReceivedAt time.Time   // by the mailbox; now if zero
 	Err        *dmarc.Error
+	// Origin is what the mailbox itself knows the message by; it comes back in
+	// Settled.
+	Origin any
+
+	digest *dmarc.Digest // of Raw, if it is known already
 }
 
 // Raw is the bytes of a message, to be closed once they are not needed.
@@ -46,6 +54,7 @@ type Raw interface {
 // A Settled message has a fate.
 type Settled struct {
 	Place   dmarc.Place
+	Origin  any
 	Outcome dmarc.Outcome
 }
 
@@ -121,6 +130,7 @@ type read struct {
 	d     dmarc.Delivery
 	found *parse.Found
 	err   error
+	known *dmarc.Fate // of a message that the ledger has
 }
 
 func (r *read) close() {
@@ -161,26 +171,33 @@ func (in *Ingester) Pass(ctx context.Context, box Mailbox) (Summary, error) {
 	ordered := make(chan *read, 4*workers)
 	var fetchErr error
 	var parsing sync.WaitGroup
+	hand := func(ctx context.Context, r *read) error {
+		if r.known != nil {
+			close(r.done)
+			ordered <- r
+			return nil
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			if r.msg.Raw != nil {
+				r.msg.Raw.Close()
+			}
+			return context.Cause(ctx)
+		}
+		parsing.Go(func() {
+			defer close(r.done)
+			r.d, r.found, r.err = in.read(ctx, box.Name(), r.msg)
+			<-slots
+		})
+		ordered <- r // is always drained
+		return nil
+	}
 	go func() {
 		defer close(ordered)
-		fetchErr = box.Each(fetching, after, func(ctx context.Context, msg Message) error {
-			r := &read{msg: msg, done: make(chan struct{})}
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				if msg.Raw != nil {
-					msg.Raw.Close()
-				}
-				return context.Cause(ctx)
-			}
-			parsing.Go(func() {
-				defer close(r.done)
-				r.d, r.found, r.err = in.read(ctx, box.Name(), msg)
-				<-slots
-			})
-			ordered <- r // is always drained
-			return nil
-		})
+		sieve := newSieve(in, box.Name(), hand)
+		fetchErr = box.Each(fetching, after, sieve.add)
+		fetchErr = sieve.end(fetching, fetchErr)
 	}()
 	err = in.collect(ctx, box, ordered, &sum)
 	if err != nil {
@@ -287,24 +304,33 @@ func (in *Ingester) commit(ctx context.Context, box Mailbox, batch []*read, sum 
 		defer cancel()
 		ctx = grace
 	}
-	ds := make([]dmarc.Delivery, len(batch))
-	for i, r := range batch {
-		ds[i] = r.d
+	ds := make([]dmarc.Delivery, 0, len(batch))
+	for _, r := range batch {
+		if r.known == nil {
+			ds = append(ds, r.d)
+		}
 	}
-	fates, err := in.Store.Add(ctx, ds)
+	added, err := in.Store.Add(ctx, ds)
 	if err != nil {
 		return fmt.Errorf("storing %d messages: %w", len(ds), err)
 	}
-	settled := make([]Settled, len(ds))
-	for i, f := range fates {
+	settled := make([]Settled, len(batch))
+	for i, r := range batch {
+		var f dmarc.Fate
+		if r.known != nil {
+			f = *r.known
+		} else {
+			f, added = added[0], added[1:]
+		}
+		d := &r.d
 		sum.add(f)
-		settled[i] = Settled{ds[i].Place, f.Outcome}
+		settled[i] = Settled{d.Place, r.msg.Origin, f.Outcome}
 		if !f.Outcome.Harmless() && !f.Known {
-			in.Log.Warn("a message was set aside", "mailbox", box.Name(), "uid", ds[i].Place.UID, "file", ds[i].Source,
-				"message_id", ds[i].MessageID, "outcome", f.Outcome, "reason", f.Reason)
+			in.Log.Warn("a message was set aside", "mailbox", box.Name(), "uid", d.Place.UID, "file", d.Source,
+				"message_id", d.MessageID, "outcome", f.Outcome, "reason", f.Reason)
 		}
 		if in.OnFate != nil {
-			in.OnFate(&ds[i], f)
+			in.OnFate(d, f)
 		}
 	}
 	if err := box.Settle(ctx, settled); err != nil {
@@ -320,16 +346,15 @@ func (in *Ingester) read(ctx context.Context, mailbox string, msg Message) (dmar
 	if msg.Err != nil {
 		d.Outcome, d.Reason = msg.Err.Outcome, msg.Err.Reason
 		if msg.Raw == nil {
-			// A file that cannot be read is known by its name and fate.
-			d.Digest = sha256.Sum256([]byte(msg.Name + "\x00" + msg.Err.Error()))
+			d.Digest = unreadDigest(msg)
 			return d, nil, nil
 		}
 	}
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(msg.Raw, 0, msg.Raw.Size())); err != nil {
+	if msg.digest != nil {
+		d.Digest = *msg.digest
+	} else if err := digest(msg.Raw, &d.Digest); err != nil {
 		return d, nil, fmt.Errorf("reading a message: %w", err)
 	}
-	h.Sum(d.Digest[:0])
 	d.Size, d.Raw = msg.Raw.Size(), msg.Raw
 	if msg.Err != nil {
 		return d, nil, nil
@@ -342,6 +367,21 @@ func (in *Ingester) read(ctx context.Context, mailbox string, msg Message) (dmar
 	d.Parts, d.Outcome, d.Reason = found.Parts, found.Outcome, found.Reason
 	in.judge(&d)
 	return d, found, nil
+}
+
+// digest hashes the bytes of a message.
+func digest(raw Raw, into *dmarc.Digest) error {
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(raw, 0, raw.Size())); err != nil {
+		return err
+	}
+	h.Sum(into[:0])
+	return nil
+}
+
+// unreadDigest is by what a file is known that cannot be read: its name and fate.
+func unreadDigest(msg Message) dmarc.Digest {
+	return sha256.Sum256([]byte(msg.Name + "\x00" + msg.Err.Error()))
 }
 
 // judge applies what is configured to a delivery: which domains are wanted,

@@ -265,7 +265,6 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{"", []string{"DMARCD_SMTP_LISTEN=127.0.0.1:25", "DMARCD_SMTP_RECIPIENTS=a@example.com,example.org"}, `DMARCD_SMTP_RECIPIENTS = "a@example.com,example.org": must be addresses, such as "dmarc@example.com", or "@example.com" for a whole domain; "example.org" is none`},
 		{"[smtp]\ncert_file = \"" + blocked + "\"", nil, `2: smtp.cert_file (DMARCD_SMTP_CERT_FILE): has no use without smtp.key_file; name the key as well`},
 		{"[smtp]\ncert_file = \"" + blocked + "\"\nkey_file = \"" + blocked + "\"", nil, `2: smtp.cert_file (DMARCD_SMTP_CERT_FILE): cannot use the certificate: tls: failed to find any PEM data in certificate input; name a certificate and its key in PEM format that are readable`},
-		{"[smtp]\nlisten = \"127.0.0.1:25\"\nrecipients = [\"a@example.com\"]\nsize = \"65MiB\"", nil, `4: smtp.size (DMARCD_SMTP_SIZE): is more than limits.message; make it at most that`},
 
 		{"[tlsrpt]\npath = \"/tlsrpt\"\nproxies = [\"127.0.0.1\", \"2001:db8::/32\"]", nil, ""},
 		{"[tlsrpt]\npath = \"/v1/tls-rpt\"\nlisten = \"0.0.0.0:8443\"", nil, ""},

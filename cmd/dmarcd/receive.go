@@ -165,9 +165,6 @@ func (l *loader) checkSMTP() {
 	if len(c.Recipients) == 0 && !s("recipients").refused {
 		l.wrong(s("recipients"), `is missing; name the addresses that reports are sent to, such as ["dmarc@example.com"]`)
 	}
-	if s("size").origin.level != fromDefault && c.Size > l.cfg.Limits.Message {
-		l.wrong(s("size"), "is more than limits.message; make it at most that")
-	}
 }
 
 // openSMTP begins to listen for mail, if that is configured.

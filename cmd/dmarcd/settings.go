@@ -78,7 +78,7 @@ func (c *config) table() []*setting {
 		{key: "smtp.cert_file", doc: "certificate (PEM, with its chain) for STARTTLS; read again when it changes", example: `"/etc/dmarcd/cert.pem"`, value: textValue(&m.CertFile, nil)},
 		{key: "smtp.key_file", doc: "its key (PEM)", example: `"/etc/dmarcd/key.pem"`, value: textValue(&m.KeyFile, nil)},
 		{key: "smtp.recipients", doc: `addresses that mail is taken for, or "@" and a domain for all of it; others are refused`, example: `["dmarc@example.com"]`, value: listValue(&m.Recipients, readRecipient)},
-		{key: "smtp.size", doc: "size of a message", value: sizeValue(&m.Size)},
+		{key: "smtp.size", doc: "size of a message; never more than limits.message", value: sizeValue(&m.Size)},
 		{key: "smtp.connections", doc: "connections at the same time", value: intValue(&m.Connections, 1)},
 		{key: "smtp.per_minute", doc: "connections a minute of one address, this machine apart; 0: any number", value: intValue(&m.PerMinute, 0)},
 		{key: "smtp.timeout", doc: "how long a client may take for a command, or for a message", value: durationValue(&m.Timeout, time.Second)},
@@ -89,7 +89,7 @@ func (c *config) table() []*setting {
 		{key: "tlsrpt.listen", doc: "address of their own, which others may reach; empty: that of dashboard and API", example: `"192.0.2.80:443"`, value: textValue(&r.Listen, optional(hostPort))},
 		{key: "tlsrpt.cert_file", doc: "certificate (PEM, with its chain) for HTTPS there; read again when it changes", example: `"/etc/dmarcd/cert.pem"`, value: textValue(&r.CertFile, nil)},
 		{key: "tlsrpt.key_file", doc: "its key (PEM)", example: `"/etc/dmarcd/key.pem"`, value: textValue(&r.KeyFile, nil)},
-		{key: "tlsrpt.size", doc: "size of a report as it is sent", value: sizeValue(&r.Size)},
+		{key: "tlsrpt.size", doc: "size of a report as it is sent; never more than limits.message", value: sizeValue(&r.Size)},
 		{key: "tlsrpt.per_minute", doc: "reports a minute of one address; 0: any number", value: intValue(&r.PerMinute, 0)},
 		{key: "tlsrpt.proxies", doc: "addresses or networks of proxies whose X-Forwarded-For tells the address of the sender", example: `["127.0.0.1"]`, value: listValue(&r.Proxies, readNetwork)},
 	}...)

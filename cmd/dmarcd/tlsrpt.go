@@ -145,7 +145,4 @@ func (l *loader) checkTLSRPT() {
 	if c.Listen != "" && c.Listen == l.cfg.Listen {
 		l.wrong(s("listen"), "is the address of dashboard and API; remove it to take reports there, or choose another")
 	}
-	if s("size").origin.level != fromDefault && c.Size > l.cfg.Limits.Message {
-		l.wrong(s("size"), "is more than limits.message; make it at most that")
-	}
 }
