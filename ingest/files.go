@@ -40,7 +40,7 @@ func (f *Files) Total(ctx context.Context) (total int64, err error) {
 			return 0, nil
 		}
 		unknown := false
-		err := walk(ctx, path, func(_ string, entry fs.DirEntry, err error) error {
+		err := walk(ctx, path, nil, func(_ string, entry fs.DirEntry, err error) error {
 			if err != nil {
 				return nil
 			}
@@ -87,7 +87,7 @@ func (f *Files) Each(ctx context.Context, _ dmarc.Place, handle func(context.Con
 			}
 			continue
 		}
-		err := walk(ctx, path, func(name string, _ fs.DirEntry, err error) error {
+		err := walk(ctx, path, nil, func(name string, _ fs.DirEntry, err error) error {
 			if err != nil {
 				return handle(ctx, unreadable(name, err))
 			}
@@ -105,8 +105,8 @@ func (f *Files) Each(ctx context.Context, _ dmarc.Place, handle func(context.Con
 const folderNames = 20_000
 
 // walk visits a file, or all files below a folder, in the order of names. What is
-// hidden, and what a Maildir is still writing, is passed over.
-func walk(ctx context.Context, path string, visit func(name string, entry fs.DirEntry, err error) error) error {
+// hidden, what a Maildir is still writing, and folders to skip are passed over.
+func walk(ctx context.Context, path string, skip []string, visit func(name string, entry fs.DirEntry, err error) error) error {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
@@ -114,10 +114,10 @@ func walk(ctx context.Context, path string, visit func(name string, entry fs.Dir
 	case !info.IsDir():
 		return visit(path, fs.FileInfoToDirEntry(info), nil)
 	}
-	return walkFolder(ctx, path, visit)
+	return walkFolder(ctx, path, skip, visit)
 }
 
-func walkFolder(ctx context.Context, dir string, visit func(name string, entry fs.DirEntry, err error) error) error {
+func walkFolder(ctx context.Context, dir string, skip []string, visit func(name string, entry fs.DirEntry, err error) error) error {
 	folder, err := os.Open(dir)
 	if err != nil {
 		return visit(dir, nil, err)
@@ -134,8 +134,9 @@ func walkFolder(ctx context.Context, dir string, visit func(name string, entry f
 			switch {
 			case strings.HasPrefix(entry.Name(), "."), entry.IsDir() && entry.Name() == "tmp" && isMaildir(dir):
 				continue
+			case entry.IsDir() && slices.Contains(skip, name):
 			case entry.IsDir():
-				err = walkFolder(ctx, name, visit)
+				err = walkFolder(ctx, name, skip, visit)
 			default:
 				err = visit(name, entry, nil)
 			}

@@ -28,6 +28,7 @@ func (l *loader) check() {
 	l.checkListen()
 	l.checkSMTP()
 	l.checkTLSRPT()
+	l.checkDirectory()
 	if c.DatabaseURL.empty() && c.databaseURLFile == "" && !findSetting(c.settings, "database_url").refused {
 		l.checkDataDir()
 	}

@@ -52,6 +52,14 @@ type config struct {
 		PerMinute int      // reports of one address; 0: any number
 		Proxies   []string // whose X-Forwarded-For is believed
 	}
+	Directory struct {
+		Path   string // that is watched; empty: none
+		After  string // what happens to a file once it is stored: "", move or delete
+		Done   string // folder, for After = move
+		Failed string // folder for files in which something was wrong
+		Settle time.Duration
+		Poll   time.Duration
+	}
 	Limits parse.Limits
 
 	File string // that was read, or ""
@@ -74,6 +82,7 @@ func defaultConfig(env *environ) *config {
 	c.SMTP.Protocol, c.SMTP.Recipients, c.SMTP.Size = "smtp", []string{}, 25<<20
 	c.SMTP.Connections, c.SMTP.PerMinute, c.SMTP.Timeout = 100, 60, 5*time.Minute
 	c.TLSRPT.Size, c.TLSRPT.PerMinute, c.TLSRPT.Proxies = 10<<20, 30, []string{}
+	c.Directory.Settle, c.Directory.Poll = 5*time.Second, 10*time.Second
 	c.settings = c.table()
 	return c
 }

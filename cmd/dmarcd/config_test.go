@@ -52,6 +52,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, Limits: parse.DefaultLimits}
 	want.Ingest.BatchRows = 5000
 	want.SMTP.Protocol, want.SMTP.Recipients, want.SMTP.Size, want.SMTP.Connections, want.SMTP.PerMinute, want.SMTP.Timeout = "smtp", []string{}, 25<<20, 100, 60, 5*time.Minute
+	want.Directory.Settle, want.Directory.Poll = 5*time.Second, 10*time.Second
 	want.TLSRPT.Size, want.TLSRPT.PerMinute, want.TLSRPT.Proxies = 10<<20, 30, []string{}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf(" got %+v\nwant %+v", c, want)
@@ -184,7 +185,7 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 	box := "[[mailbox]]\nurl = \"imaps://a@b/INBOX\"\npassword = \"x\"\n"
 	bare := "[[mailbox]]\nurl = \"imaps://a@b/INBOX\"\n"
 	two := box + strings.ReplaceAll(box, "a@b", "c@d")
-	blocked := writeFile(t, "blocked", "")
+	blocked, there := writeFile(t, "blocked", ""), t.TempDir()
 	for _, c := range []struct {
 		file string
 		vars []string
@@ -273,6 +274,16 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{"[tlsrpt]\nlisten = \"127.0.0.1:1\"", nil, ` tlsrpt.path (DMARCD_TLSRPT_PATH): is missing; write it as "/tlsrpt", or remove tlsrpt.listen`},
 		{"[tlsrpt]\npath = \"/x\"\nlisten = \"127.0.0.1:8080\"", nil, `3: tlsrpt.listen (DMARCD_TLSRPT_LISTEN): is the address of dashboard and API; remove it to take reports there, or choose another`},
 		{"[tlsrpt]\npath = \"/x\"\nproxies = [\"proxy\"]", nil, `3: tlsrpt.proxies = [proxy]: must be addresses or networks, such as "127.0.0.1" or "10.0.0.0/8"; "proxy" is none`},
+
+		{"[directory]\npath = \"" + there + "\"\nafter = \"move\"", nil, ""},
+		{"[directory]\npath = \"" + there + "\"\nafter = \"delete\"\nfailed = \"/var/failed\"", nil, ""},
+		{"[directory]\npath = \"reports\"", nil, `2: directory.path = "reports": must be an absolute path, beginning with /`},
+		{"[directory]\npath = \"/nonexistent\"", nil, `2: directory.path (DMARCD_DIRECTORY_PATH): "/nonexistent" is not there; make it, or name another`},
+		{"[directory]\npath = \"" + blocked + "\"", nil, `2: directory.path (DMARCD_DIRECTORY_PATH): "` + blocked + `" cannot be watched: it is no folder; name another folder, or let the user that dmarcd runs as read it, and write to it for after`},
+		{"[directory]\nafter = \"move\"", nil, `2: directory.after (DMARCD_DIRECTORY_AFTER): has no use without directory.path; set that, or remove after`},
+		{"[directory]\npath = \"" + there + "\"\ndone = \"/var/done\"", nil, `3: directory.done (DMARCD_DIRECTORY_DONE): has no use without after = "move"; set that, or remove done`},
+		{"[directory]\npath = \"" + there + "/\"\nafter = \"move\"\ndone = \"" + there + "\"", nil, `4: directory.done (DMARCD_DIRECTORY_DONE): is the folder that is watched, or holds it; name another`},
+		{"[directory]\npath = \"" + there + "\"\nafter = \"move\"\nfailed = \"/\"", nil, `4: directory.failed (DMARCD_DIRECTORY_FAILED): is the folder that is watched, or holds it; name another`},
 
 		// What an orchestrator sets for a service of that name is no mistake.
 		{"", []string{"DMARCD_PORT=tcp://10.0.0.1:8080", "DMARCD_SERVICE_HOST=10.0.0.1", "DMARCD_SERVICE_PORT=8080", "DMARCD_SERVICE_PORT_HTTP=8080", "DMARCD_PORT_8080_TCP=tcp://10.0.0.1:8080",

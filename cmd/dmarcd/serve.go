@@ -59,6 +59,9 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 		}
 		boxes = append(boxes, box)
 	}
+	if folder := cfg.openDirectory(log); folder != nil {
+		boxes = append(boxes, folder)
+	}
 	if len(boxes) == 0 && len(s.doors) == 0 {
 		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
 	}

@@ -93,6 +93,15 @@ func (c *config) table() []*setting {
 		{key: "tlsrpt.per_minute", doc: "reports a minute of one address; 0: any number", value: intValue(&r.PerMinute, 0)},
 		{key: "tlsrpt.proxies", doc: "addresses or networks of proxies whose X-Forwarded-For tells the address of the sender", example: `["127.0.0.1"]`, value: listValue(&r.Proxies, readNetwork)},
 	}...)
+	d := &c.Directory
+	table = append(table, []*setting{
+		{key: "directory.path", doc: "folder whose files are taken in as they appear, and those of the folders below; empty: none", example: `"/var/spool/dmarcd"`, value: textValue(&d.Path, optional(directory))},
+		{key: "directory.after", doc: `what to do with a file once all in it is stored: "" (nothing), move or delete`, value: choiceValue(&d.After, "", "move", "delete")},
+		{key: "directory.done", doc: `folder for after = "move"; empty: done, in path`, example: `"/var/spool/dmarcd/done"`, value: textValue(&d.Done, optional(directory))},
+		{key: "directory.failed", doc: `folder to move files to in which something could not be read; empty: failed, in path, with after = "move", and else they stay`, example: `"/var/spool/dmarcd/failed"`, value: textValue(&d.Failed, optional(directory))},
+		{key: "directory.settle", doc: "how long a file must have been left alone until it is taken to be complete", value: durationValue(&d.Settle, 0)},
+		{key: "directory.poll", doc: "how often to look for new files", value: durationValue(&d.Poll, time.Second)},
+	}...)
 	l := &c.Limits
 	table = append(table, []*setting{
 		{key: "limits.message", doc: "size of a raw message or file", value: sizeValue(&l.Message)},
@@ -132,6 +141,7 @@ var tables = []struct{ name, doc string }{
 	{"ingest", "How reports are taken in."},
 	{"smtp", "Receiving mail by SMTP or LMTP. A message is accepted once it is stored."},
 	{"tlsrpt", "Taking TLS reports over HTTPS (RFC 8460, section 5.4). Only those about domains are taken, if domains are configured."},
+	{"directory", "Watching a folder."},
 	{"limits", "What a stranger's message may cost. A refusal names the limit that was met."},
 }
 
