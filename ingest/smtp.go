@@ -26,7 +26,7 @@ type SMTPOptions struct {
 	TLSConfig   *tls.Config // for STARTTLS; nil for none
 	Recipients  []string    // addresses, or "@" and a domain for all of it
 	Limit       int64       // bytes of a message
-	Connections int         // at the same time
+	Connections int         // at the same time; a fifth of them for one address, this machine apart
 	Timeout     time.Duration
 	// Allow tells whether an address may connect now; nil lets all.
 	Allow func(netip.Addr) bool
@@ -70,7 +70,9 @@ func NewSMTP(in *Ingester, opts SMTPOptions) *SMTP {
 
 // Serve receives mail from a listener until Shutdown.
 func (s *SMTP) Serve(l net.Listener) error {
-	return s.server.Serve(&limitedListener{Listener: l, slots: make(chan struct{}, s.opts.Connections), allow: s.opts.Allow})
+	return s.server.Serve(&limitedListener{
+		Listener: l, allow: s.opts.Allow, all: s.opts.Connections, each: max(1, s.opts.Connections/5), open: map[netip.Prefix]int{},
+	})
 }
 
 // Shutdown takes no more connections and ends the idle ones. Messages that are
@@ -100,8 +102,11 @@ func (s *SMTP) Shutdown(ctx context.Context) error {
 // allowed, before anything is kept of them.
 type limitedListener struct {
 	net.Listener
-	slots chan struct{}
 	allow func(netip.Addr) bool
+
+	mu        sync.Mutex
+	all, each int // how many more there may be; how many of one address
+	open      map[netip.Prefix]int
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -110,17 +115,42 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if addr, ok := remoteAddr(conn); ok && l.allow != nil && !l.allow(addr) {
+		addr, remote := remoteAddr(conn)
+		if remote && l.allow != nil && !l.allow(addr) {
 			refuse(conn, "421 4.7.0 too many connections from your address, try again later\r\n")
 			continue
 		}
-		select {
-		case l.slots <- struct{}{}:
-			return &countedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.slots })}, nil
-		default:
+		release, ok := l.admit(addr, remote && !addr.IsLoopback())
+		if !ok {
 			refuse(conn, "421 4.3.2 too many connections, try again later\r\n")
+			continue
 		}
+		return &countedConn{Conn: conn, release: sync.OnceFunc(release)}, nil
 	}
+}
+
+// admit counts a connection, if there is room for it.
+func (l *limitedListener) admit(addr netip.Addr, counted bool) (release func(), ok bool) {
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64 // whoever has one address there has them all
+	}
+	from, _ := addr.WithZone("").Prefix(bits)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == 0 || counted && l.open[from] == l.each {
+		return nil, false
+	}
+	l.all--
+	l.open[from]++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.all++
+		if l.open[from]--; l.open[from] == 0 {
+			delete(l.open, from)
+		}
+	}, true
 }
 
 func remoteAddr(conn net.Conn) (netip.Addr, bool) {

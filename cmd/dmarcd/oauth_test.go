@@ -157,8 +157,17 @@ oauth_client_id = "app"
 oauth_client_secret = "s3cret"
 oauth_token_url = "`+tokens.URL+`/token"
 `)
-	r := serveWith(t, build(t), t.TempDir(), "DMARCD_CONFIG="+file).ready()
-	want := map[string]int{"one ok": 1, "one too_large": 1, "two ok": 2}
+	r := serveWith(t, build(t), t.TempDir(), "DMARCD_CONFIG="+file, "DMARCD_TLSRPT_PATH=/in/tlsrpt").ready()
+	// Beside API and dashboard, TLS reports are taken.
+	answer, err := http.Post(r.base+"/in/tlsrpt", "application/tlsrpt+json", strings.NewReader(aTLSReport("1", "example.com")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusCreated {
+		t.Errorf("status %d", answer.StatusCode)
+	}
+	want := map[string]int{"one ok": 1, "one too_large": 1, "two ok": 2, "tlsrpt ok": 1}
 	for deadline := time.Now().Add(time.Minute); fmt.Sprint(r.ledger()) != fmt.Sprint(want); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("ledger %v, want %v\n%s", r.ledger(), want, r.log)

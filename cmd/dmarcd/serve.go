@@ -157,7 +157,10 @@ func count(in *ingest.Ingester) *prometheus.Registry {
 	rows := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dmarcd_rows_total", Help: "Rows of aggregate reports stored, by mailbox.",
 	}, []string{"mailbox"})
-	registry.MustRegister(messages, rows)
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dmarcd_waiting_messages", Help: "Messages whose senders wait for them to be stored.",
+	}, func() float64 { return float64(in.Waiting()) })
+	registry.MustRegister(messages, rows, waiting)
 	in.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
 		if !f.Known {
 			messages.WithLabelValues(d.Mailbox, string(f.Outcome)).Inc()

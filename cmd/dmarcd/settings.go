@@ -79,7 +79,7 @@ func (c *config) table() []*setting {
 		{key: "smtp.key_file", doc: "its key (PEM)", example: `"/etc/dmarcd/key.pem"`, value: textValue(&m.KeyFile, nil)},
 		{key: "smtp.recipients", doc: `addresses that mail is taken for, or "@" and a domain for all of it; others are refused`, example: `["dmarc@example.com"]`, value: listValue(&m.Recipients, readRecipient)},
 		{key: "smtp.size", doc: "size of a message; never more than limits.message", value: sizeValue(&m.Size)},
-		{key: "smtp.connections", doc: "connections at the same time", value: intValue(&m.Connections, 1)},
+		{key: "smtp.connections", doc: "connections at the same time; a fifth of them for one address, this machine apart", value: intValue(&m.Connections, 1)},
 		{key: "smtp.per_minute", doc: "connections a minute of one address, this machine apart; 0: any number", value: intValue(&m.PerMinute, 0)},
 		{key: "smtp.timeout", doc: "how long a client may take for a command, or for a message", value: durationValue(&m.Timeout, time.Second)},
 	}...)
