@@ -168,7 +168,7 @@ type MessagePartItem struct {
 
 func (a *API) messages(ctx context.Context, in *struct {
 	Page
-	Mailbox string `query:"mailbox" maxLength:"512" doc:"name of the mailbox; import and upload for files"`
+	Mailbox string `query:"mailbox" maxLength:"512" doc:"name of the mailbox; import, upload, smtp, tlsrpt and directory for what comes another way"`
 	Outcome string `query:"outcome" maxLength:"64" doc:"only messages with this outcome"`
 }) (*List[MessageItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)

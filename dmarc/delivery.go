@@ -21,7 +21,7 @@ type Place struct {
 // A Delivery is one message or file as it was taken in, and what was found in
 // it: what the store adds in one transaction.
 type Delivery struct {
-	Mailbox string // name of the mailbox; Import and Upload are those of files
+	Mailbox string // name of the mailbox; MailboxImport and so on for what is no IMAP
 	Place   Place  // of this message; zero if it does not come from IMAP
 	// Reached is the place up to which everything has been handed over, this
 	// message included. The store commits it with the message.
@@ -51,10 +51,14 @@ type Delivery struct {
 	Reason  string
 }
 
-// Names of the mailboxes that stand for files.
+// Names of the mailboxes that stand for other ways in than IMAP. What comes by
+// them is known by its digest.
 const (
-	MailboxImport = "import"
-	MailboxUpload = "upload"
+	MailboxImport    = "import"
+	MailboxUpload    = "upload"
+	MailboxSMTP      = "smtp"
+	MailboxTLSRPT    = "tlsrpt"
+	MailboxDirectory = "directory"
 )
 
 // A Part is a report found in a message, or what was found instead of one:

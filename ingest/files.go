@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/parse"
@@ -23,6 +25,40 @@ type Files struct {
 	Paths []string
 	Stdin io.Reader
 	Limit int64 // bytes of a message
+
+	done atomic.Int64
+}
+
+// Done is how many bytes of the files have been handed over.
+func (f *Files) Done() int64 { return f.done.Load() }
+
+// Total adds up the bytes of all files, without opening them; 0 if that
+// cannot be known.
+func (f *Files) Total(ctx context.Context) (total int64, err error) {
+	for _, path := range f.Paths {
+		if path == "-" {
+			return 0, nil
+		}
+		unknown := false
+		err := walk(ctx, path, nil, func(_ string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return nil
+			}
+			info, err := entry.Info()
+			switch {
+			case err != nil:
+			case info.Mode().IsRegular():
+				total += info.Size()
+			case info.Mode()&fs.ModeSymlink == 0:
+				unknown = true
+			}
+			return nil
+		})
+		if unknown || err != nil {
+			return 0, err
+		}
+	}
+	return total, nil
 }
 
 // Name returns dmarc.MailboxImport.
@@ -51,26 +87,70 @@ func (f *Files) Each(ctx context.Context, _ dmarc.Place, handle func(context.Con
 			}
 			continue
 		}
-		err := filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			hidden := name != path && strings.HasPrefix(filepath.Base(name), ".")
-			switch {
-			case err != nil:
+		err := walk(ctx, path, nil, func(name string, _ fs.DirEntry, err error) error {
+			if err != nil {
 				return handle(ctx, unreadable(name, err))
-			case entry.IsDir() && (hidden || name != path && entry.Name() == "tmp" && isMaildir(filepath.Dir(name))):
-				return fs.SkipDir
-			case entry.IsDir() || hidden:
-				return nil
 			}
-			return f.file(ctx, name, handle)
+			return f.file(ctx, name, nil, handle)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// folderNames is how many names of a folder are held at once. A folder with more
+// is gone through in pieces, each of which is in order.
+const folderNames = 20_000
+
+// walk visits a file, or all files below a folder, in the order of names. What is
+// hidden, what a Maildir is still writing, and folders to skip are passed over.
+func walk(ctx context.Context, path string, skip []string, visit func(name string, entry fs.DirEntry, err error) error) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return visit(path, nil, err)
+	case !info.IsDir():
+		return visit(path, fs.FileInfoToDirEntry(info), nil)
+	}
+	return walkFolder(ctx, path, skip, visit)
+}
+
+func walkFolder(ctx context.Context, dir string, skip []string, visit func(name string, entry fs.DirEntry, err error) error) error {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return visit(dir, nil, err)
+	}
+	defer folder.Close()
+	for {
+		entries, end := folder.ReadDir(folderNames)
+		slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+		for _, entry := range entries {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			name := filepath.Join(dir, entry.Name())
+			switch {
+			case strings.HasPrefix(entry.Name(), "."), entry.IsDir() && entry.Name() == "tmp" && isMaildir(dir):
+				continue
+			case entry.IsDir() && slices.Contains(skip, name):
+			case entry.IsDir():
+				err = walkFolder(ctx, name, skip, visit)
+			default:
+				err = visit(name, entry, nil)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		switch {
+		case end == io.EOF:
+			return nil
+		case end != nil:
+			return visit(dir, nil, end)
+		}
+	}
 }
 
 func isMaildir(dir string) bool {
@@ -90,8 +170,15 @@ func unreadable(name string, err error) Message {
 	return Message{Name: name, Err: &dmarc.Error{Outcome: dmarc.OutcomeUnreadable, Reason: "the file cannot be read: " + err.Error()}}
 }
 
-// file hands over what one file holds.
-func (f *Files) file(ctx context.Context, name string, handle func(context.Context, Message) error) error {
+// file hands over what one file holds, as messages with an origin.
+func (f *Files) file(ctx context.Context, name string, origin any, handle func(context.Context, Message) error) error {
+	if origin != nil {
+		next := handle
+		handle = func(ctx context.Context, msg Message) error {
+			msg.Origin = origin
+			return next(ctx, msg)
+		}
+	}
 	file, err := os.Open(name)
 	if err != nil {
 		return handle(ctx, unreadable(name, err))
@@ -112,17 +199,30 @@ func (f *Files) file(ctx context.Context, name string, handle func(context.Conte
 	n, _ := file.ReadAt(head, 0)
 	if string(head[:n]) == "From " {
 		defer file.Close()
-		return f.mbox(ctx, name, file, handle)
+		return f.mbox(ctx, name, counting{file, &f.done}, handle)
 	}
+	f.done.Add(info.Size())
 	if info.Size() > f.Limit {
 		file.Close()
-		return handle(ctx, Message{Name: name, Err: tooLarge(info.Size(), f.Limit)})
+		return handle(ctx, Message{Name: name, Err: tooLarge(info.Size(), f.Limit, "limits.message")})
 	}
 	return handle(ctx, Message{Name: name, Raw: &openFile{file, info.Size()}})
 }
 
-func tooLarge(size, limit int64) *dmarc.Error {
-	return &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the message has %d bytes, the limit is %d (limits.message)", size, limit)}
+func tooLarge(size, limit int64, setting string) *dmarc.Error {
+	return &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the message has %d bytes, the limit is %d (%s)", size, limit, setting)}
+}
+
+// counting counts the bytes that are read.
+type counting struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // An openFile is a message in a file of its own. It is read from there.

@@ -45,7 +45,8 @@ type IMAPOptions struct {
 	TLSConfig    *tls.Config // nil for the system's
 	User         string
 	Password     string
-	Auth         string // auto, plain or login
+	Tokens       *Tokens // instead of the password
+	Auth         string  // auto; plain or login; with Tokens xoauth2 or oauthbearer
 	Folder       string
 	After        string
 	MoveTo       string        // for AfterMove: messages whose report was read
@@ -64,6 +65,7 @@ type IMAP struct {
 
 	client   *imapclient.Client
 	conn     *patientConn
+	token    accessToken // that client logged in with, if any
 	validity uint32
 	news     chan struct{}
 
@@ -91,6 +93,27 @@ func (m *IMAP) connect(ctx context.Context) error {
 	if m.client != nil {
 		return nil
 	}
+	if m.opts.Tokens == nil {
+		return m.dial(ctx, accessToken{})
+	}
+	token, err := m.opts.Tokens.other(ctx, "")
+	if err != nil {
+		return err
+	}
+	err = m.dial(ctx, token)
+	var refused *refusedToken
+	if errors.As(err, &refused) {
+		// It may have been revoked. Another one is tried, once.
+		if token, err = m.opts.Tokens.other(ctx, token.text); err != nil {
+			return err
+		}
+		err = m.dial(ctx, token)
+	}
+	return err
+}
+
+// dial connects, logs in and opens the folder.
+func (m *IMAP) dial(ctx context.Context, token accessToken) error {
 	host, _, err := net.SplitHostPort(m.opts.Address)
 	if err != nil {
 		return fmt.Errorf("address %q: %w", m.opts.Address, err)
@@ -140,21 +163,21 @@ func (m *IMAP) connect(ctx context.Context) error {
 	} else {
 		client = imapclient.New(patient, options)
 	}
-	if err := m.open(client); err != nil {
+	if err := m.open(client, token); err != nil {
 		client.Close()
 		return err
 	}
-	m.client, m.conn = client, patient
+	m.client, m.conn, m.token = client, patient, token
 	return nil
 }
 
 // open logs in and opens the folder.
-func (m *IMAP) open(client *imapclient.Client) error {
+func (m *IMAP) open(client *imapclient.Client, token accessToken) error {
 	if err := client.WaitGreeting(); err != nil {
 		return fmt.Errorf("greeting of %s: %w", m.opts.Address, err)
 	}
 	if client.State() == imap.ConnStateNotAuthenticated {
-		if err := m.login(client); err != nil {
+		if err := m.login(client, token); err != nil {
 			return fmt.Errorf("logging in to %s as %s: %w", m.opts.Address, m.opts.User, err)
 		}
 	}
@@ -166,7 +189,10 @@ func (m *IMAP) open(client *imapclient.Client) error {
 	return nil
 }
 
-func (m *IMAP) login(client *imapclient.Client) error {
+func (m *IMAP) login(client *imapclient.Client, token accessToken) error {
+	if token.text != "" {
+		return m.bearer(client, token.text)
+	}
 	caps := client.Caps()
 	plain := caps.Has(imap.AuthCap(sasl.Plain))
 	switch {
@@ -186,6 +212,9 @@ func (m *IMAP) Each(ctx context.Context, after dmarc.Place, handle func(context.
 			m.Close() // the state of the connection is not known
 		}
 	}()
+	if m.token.over() {
+		m.Close() // servers end the session when the token ends
+	}
 	if err := m.connect(ctx); err != nil {
 		return err
 	}
@@ -291,7 +320,7 @@ func (m *IMAP) chunk(ctx context.Context, uids []imap.UID, handle func(context.C
 		if err := flush(); err != nil {
 			return err
 		}
-		if err := handle(ctx, m.message(uid, t, Message{Err: tooLarge(size, m.opts.Limit)})); err != nil {
+		if err := handle(ctx, m.message(uid, t, Message{Err: tooLarge(size, m.opts.Limit, "limits.message, or limit of the mailbox")})); err != nil {
 			return err
 		}
 	}
@@ -539,7 +568,11 @@ func (m *IMAP) Wait(ctx context.Context) (err error) {
 	if err := m.settle(); err != nil {
 		return err
 	}
-	timer := time.NewTimer(m.opts.Poll)
+	poll := m.opts.Poll
+	if !m.token.renews.IsZero() {
+		poll = min(poll, max(time.Until(m.token.renews), time.Second))
+	}
+	timer := time.NewTimer(poll)
 	defer timer.Stop()
 	if !m.opts.Idle || !m.client.Caps().Has(imap.CapIdle) {
 		m.conn.wait(true)
@@ -584,7 +617,7 @@ func (m *IMAP) Close() error {
 		return nil
 	}
 	client := m.client
-	m.client = nil
+	m.client, m.token = nil, accessToken{}
 	return client.Close()
 }
 

@@ -22,6 +22,9 @@ import (
 type Store interface {
 	// Place returns how far a mailbox has been read.
 	Place(ctx context.Context, mailbox string) (dmarc.Place, error)
+	// Known returns the fates of those messages of a mailbox that the ledger
+	// has by their digests.
+	Known(ctx context.Context, mailbox string, digests []dmarc.Digest) (map[dmarc.Digest]dmarc.Fate, error)
 	// Add commits deliveries in one transaction and returns their fates in
 	// the same order.
 	Add(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error)
@@ -35,6 +38,11 @@ type Message struct {
 	Name       string      // of the file; "" for IMAP
 	ReceivedAt time.Time   // by the mailbox; now if zero
 	Err        *dmarc.Error
+	// Origin is what the mailbox itself knows the message by; it comes back in
+	// Settled.
+	Origin any
+
+	digest *dmarc.Digest // of Raw, if it is known already
 }
 
 // Raw is the bytes of a message, to be closed once they are not needed.
@@ -46,6 +54,7 @@ type Raw interface {
 // A Settled message has a fate.
 type Settled struct {
 	Place   dmarc.Place
+	Origin  any
 	Outcome dmarc.Outcome
 }
 
@@ -84,6 +93,8 @@ type Ingester struct {
 	// OnFate is told of every message after its commit, one at a time for each
 	// mailbox.
 	OnFate func(d *dmarc.Delivery, f dmarc.Fate)
+
+	submissions submissions
 }
 
 // Bounds of what is in hand.
@@ -125,6 +136,7 @@ type read struct {
 	d     dmarc.Delivery
 	found *parse.Found
 	err   error
+	known *dmarc.Fate // of a message that the ledger has
 }
 
 func (r *read) close() {
@@ -137,10 +149,10 @@ func (r *read) close() {
 	}
 }
 
-// rows is how many rows a message brings.
-func (r *read) rows() (n int64) {
-	for i := range r.d.Parts {
-		if a := r.d.Parts[i].Aggregate; a != nil {
+// rowsOf is how many rows a message brings.
+func rowsOf(d *dmarc.Delivery) (n int64) {
+	for i := range d.Parts {
+		if a := d.Parts[i].Aggregate; a != nil {
 			n += a.Tally.Rows
 		}
 	}
@@ -152,6 +164,11 @@ func (r *read) rows() (n int64) {
 // order. After an error nothing is lost: the next pass begins behind the last
 // commit. When ctx ends, what is in hand is committed if that can be done soon.
 func (in *Ingester) Pass(ctx context.Context, box Mailbox) (Summary, error) {
+	return in.pass(ctx, box, dmarc.Lease{})
+}
+
+// pass is Pass under a lease, if it is not zero.
+func (in *Ingester) pass(ctx context.Context, box Mailbox, l dmarc.Lease) (Summary, error) {
 	var sum Summary
 	after, err := in.Store.Place(ctx, box.Name())
 	if err != nil {
@@ -160,36 +177,40 @@ func (in *Ingester) Pass(ctx context.Context, box Mailbox) (Summary, error) {
 	fetching, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 
-	workers := in.Workers
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
+	workers := in.workers()
 	slots := make(chan struct{}, workers)
 	ordered := make(chan *read, 4*workers)
 	var fetchErr error
 	var parsing sync.WaitGroup
+	hand := func(ctx context.Context, r *read) error {
+		if r.known != nil {
+			close(r.done)
+			ordered <- r
+			return nil
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			if r.msg.Raw != nil {
+				r.msg.Raw.Close()
+			}
+			return context.Cause(ctx)
+		}
+		parsing.Go(func() {
+			defer close(r.done)
+			r.d, r.found, r.err = in.read(ctx, box.Name(), r.msg)
+			<-slots
+		})
+		ordered <- r // is always drained
+		return nil
+	}
 	go func() {
 		defer close(ordered)
-		fetchErr = box.Each(fetching, after, func(ctx context.Context, msg Message) error {
-			r := &read{msg: msg, done: make(chan struct{})}
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				if msg.Raw != nil {
-					msg.Raw.Close()
-				}
-				return context.Cause(ctx)
-			}
-			parsing.Go(func() {
-				defer close(r.done)
-				r.d, r.found, r.err = in.read(ctx, box.Name(), msg)
-				<-slots
-			})
-			ordered <- r // is always drained
-			return nil
-		})
+		sieve := newSieve(in, box.Name(), hand)
+		fetchErr = box.Each(fetching, after, sieve.add)
+		fetchErr = sieve.end(fetching, fetchErr)
 	}()
-	err = in.collect(ctx, box, ordered, &sum)
+	err = in.collect(ctx, box, l, ordered, &sum)
 	if err != nil {
 		stop(err)
 	}
@@ -203,12 +224,23 @@ func (in *Ingester) Pass(ctx context.Context, box Mailbox) (Summary, error) {
 	return sum, err
 }
 
-// collect makes batches of messages and commits them.
-func (in *Ingester) collect(ctx context.Context, box Mailbox, ordered <-chan *read, sum *Summary) error {
-	limit := int64(in.BatchRows)
-	if limit <= 0 {
-		limit = 5000
+func (in *Ingester) workers() int {
+	if in.Workers > 0 {
+		return in.Workers
 	}
+	return runtime.GOMAXPROCS(0)
+}
+
+func (in *Ingester) batchRows() int64 {
+	if in.BatchRows > 0 {
+		return int64(in.BatchRows)
+	}
+	return 5000
+}
+
+// collect makes batches of messages and commits them.
+func (in *Ingester) collect(ctx context.Context, box Mailbox, l dmarc.Lease, ordered <-chan *read, sum *Summary) error {
+	limit := in.batchRows()
 	var batch []*read
 	var rows, bytes int64
 	var timer *time.Timer
@@ -226,7 +258,7 @@ func (in *Ingester) collect(ctx context.Context, box Mailbox, ordered <-chan *re
 	defer func() { drop() }()
 	flush := func() error {
 		defer func() { drop() }()
-		return in.commit(ctx, box, batch, sum)
+		return in.commit(ctx, box, l, batch, sum)
 	}
 	for {
 		var r *read
@@ -253,7 +285,7 @@ func (in *Ingester) collect(ctx context.Context, box Mailbox, ordered <-chan *re
 			}
 			return r.err
 		}
-		n := r.rows()
+		n := rowsOf(&r.d)
 		if len(batch) > 0 && rows+n > limit {
 			if err := flush(); err != nil {
 				r.close()
@@ -274,7 +306,7 @@ func (in *Ingester) collect(ctx context.Context, box Mailbox, ordered <-chan *re
 }
 
 // commit adds a batch to the store, and settles its messages in the mailbox.
-func (in *Ingester) commit(ctx context.Context, box Mailbox, batch []*read, sum *Summary) error {
+func (in *Ingester) commit(ctx context.Context, box Mailbox, l dmarc.Lease, batch []*read, sum *Summary) error {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -283,24 +315,35 @@ func (in *Ingester) commit(ctx context.Context, box Mailbox, batch []*read, sum 
 		defer cancel()
 		ctx = grace
 	}
-	ds := make([]dmarc.Delivery, len(batch))
-	for i, r := range batch {
-		ds[i] = r.d
+	ds := make([]dmarc.Delivery, 0, len(batch))
+	for _, r := range batch {
+		if r.known == nil {
+			d := r.d
+			d.Lease = l
+			ds = append(ds, d)
+		}
 	}
-	fates, err := in.Store.Add(ctx, ds)
+	added, err := in.Store.Add(ctx, ds)
 	if err != nil {
 		return fmt.Errorf("storing %d messages: %w", len(ds), err)
 	}
-	settled := make([]Settled, len(ds))
-	for i, f := range fates {
+	settled := make([]Settled, len(batch))
+	for i, r := range batch {
+		var f dmarc.Fate
+		if r.known != nil {
+			f = *r.known
+		} else {
+			f, added = added[0], added[1:]
+		}
+		d := &r.d
 		sum.add(f)
-		settled[i] = Settled{ds[i].Place, f.Outcome}
+		settled[i] = Settled{d.Place, r.msg.Origin, f.Outcome}
 		if !f.Outcome.Harmless() && !f.Known {
-			in.Log.Warn("a message was set aside", "mailbox", box.Name(), "uid", ds[i].Place.UID, "file", ds[i].Source,
-				"message_id", ds[i].MessageID, "outcome", f.Outcome, "reason", f.Reason)
+			in.Log.Warn("a message was set aside", "mailbox", box.Name(), "uid", d.Place.UID, "file", d.Source,
+				"message_id", d.MessageID, "outcome", f.Outcome, "reason", f.Reason)
 		}
 		if in.OnFate != nil {
-			in.OnFate(&ds[i], f)
+			in.OnFate(d, f)
 		}
 	}
 	if err := box.Settle(ctx, settled); err != nil {
@@ -316,16 +359,15 @@ func (in *Ingester) read(ctx context.Context, mailbox string, msg Message) (dmar
 	if msg.Err != nil {
 		d.Outcome, d.Reason = msg.Err.Outcome, msg.Err.Reason
 		if msg.Raw == nil {
-			// A file that cannot be read is known by its name and fate.
-			d.Digest = sha256.Sum256([]byte(msg.Name + "\x00" + msg.Err.Error()))
+			d.Digest = unreadDigest(msg)
 			return d, nil, nil
 		}
 	}
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(msg.Raw, 0, msg.Raw.Size())); err != nil {
+	if msg.digest != nil {
+		d.Digest = *msg.digest
+	} else if err := digest(msg.Raw, &d.Digest); err != nil {
 		return d, nil, fmt.Errorf("reading a message: %w", err)
 	}
-	h.Sum(d.Digest[:0])
 	d.Size, d.Raw = msg.Raw.Size(), msg.Raw
 	if msg.Err != nil {
 		return d, nil, nil
@@ -338,6 +380,21 @@ func (in *Ingester) read(ctx context.Context, mailbox string, msg Message) (dmar
 	d.Parts, d.Outcome, d.Reason = found.Parts, found.Outcome, found.Reason
 	in.judge(&d)
 	return d, found, nil
+}
+
+// digest hashes the bytes of a message.
+func digest(raw Raw, into *dmarc.Digest) error {
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(raw, 0, raw.Size())); err != nil {
+		return err
+	}
+	h.Sum(into[:0])
+	return nil
+}
+
+// unreadDigest is by what a file is known that cannot be read: its name and fate.
+func unreadDigest(msg Message) dmarc.Digest {
+	return sha256.Sum256([]byte(msg.Name + "\x00" + msg.Err.Error()))
 }
 
 // judge applies what is configured to a delivery: which domains are wanted,
@@ -395,31 +452,6 @@ func withoutSubject(headers []dmarc.HeaderField) []dmarc.HeaderField {
 	return kept
 }
 
-// Take takes in one file that somebody brings, and returns its fate. A body
-// over the limit gives an error with the outcome too_large.
-func (in *Ingester) Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error) {
-	raw, err := parse.NewSpool(body, in.Limits.Message)
-	if err != nil {
-		return dmarc.Fate{}, err
-	}
-	defer raw.Close()
-	d, found, err := in.read(ctx, mailbox, Message{Raw: raw, Name: name})
-	if err != nil {
-		return dmarc.Fate{}, err
-	}
-	if found != nil {
-		defer found.Close()
-	}
-	fates, err := in.Store.Add(ctx, []dmarc.Delivery{d})
-	if err != nil {
-		return dmarc.Fate{}, fmt.Errorf("storing an upload: %w", err)
-	}
-	if in.OnFate != nil {
-		in.OnFate(&d, fates[0])
-	}
-	return fates[0], nil
-}
-
 // Back-off after errors.
 const (
 	firstPause = time.Second
@@ -432,14 +464,12 @@ const (
 // process reads the mailbox.
 func (in *Ingester) Run(ctx context.Context, box Mailbox) error {
 	if in.Leases == nil {
-		return in.poll(ctx, box)
+		return in.poll(ctx, box, dmarc.Lease{})
 	}
 	for ctx.Err() == nil {
 		err := in.Leases.Hold(ctx, "mailbox "+box.Name(), func(ctx context.Context, l dmarc.Lease) error {
-			leased := *in
-			leased.Store = leasedStore{in.Store, l}
 			defer box.Close()
-			return leased.poll(ctx, box)
+			return in.poll(ctx, box, l)
 		})
 		if err != nil && ctx.Err() == nil {
 			in.Log.Warn("the mailbox is not read by this process any more", "mailbox", box.Name(), "error", err)
@@ -449,10 +479,10 @@ func (in *Ingester) Run(ctx context.Context, box Mailbox) error {
 }
 
 // poll is Run for a mailbox that nobody else reads.
-func (in *Ingester) poll(ctx context.Context, box Mailbox) error {
+func (in *Ingester) poll(ctx context.Context, box Mailbox, l dmarc.Lease) error {
 	pause := firstPause
 	for {
-		sum, err := in.Pass(ctx, box)
+		sum, err := in.pass(ctx, box, l)
 		if sum.Messages > 0 {
 			in.Log.Info("mailbox read", "mailbox", box.Name(), "messages", sum.Messages, "reports", sum.Added, "duplicates", sum.Duplicate, "refused", sum.Refused, "rows", sum.Rows)
 		}

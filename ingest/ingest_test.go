@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,8 @@ type memory struct {
 	place map[string]dmarc.Place
 	known map[string]bool
 	took  []dmarc.Delivery
+	asked int // digests that the store was asked about
+	added int // deliveries that it was given
 	fail  error
 }
 
@@ -35,6 +38,32 @@ func (m *memory) Place(_ context.Context, mailbox string) (dmarc.Place, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.place[mailbox], nil
+}
+
+func (m *memory) Known(_ context.Context, mailbox string, digests []dmarc.Digest) (map[dmarc.Digest]dmarc.Fate, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	fates := map[dmarc.Digest]dmarc.Fate{}
+	for _, d := range m.took {
+		if d.Mailbox == mailbox && d.Place.UID == 0 && slices.Contains(digests, d.Digest) {
+			fates[d.Digest] = dmarc.Fate{Outcome: fateOf(&d), Reason: d.Reason, Known: true}
+		}
+	}
+	m.asked += len(digests)
+	return fates, nil
+}
+
+func fateOf(d *dmarc.Delivery) dmarc.Outcome {
+	switch {
+	case len(d.Parts) > 0 && d.Parts[0].Outcome == "":
+		return dmarc.OutcomeOK
+	case len(d.Parts) > 0:
+		return d.Parts[0].Outcome
+	}
+	return d.Outcome
 }
 
 func (m *memory) Add(_ context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error) {
@@ -49,12 +78,8 @@ func (m *memory) Add(_ context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, erro
 	fates := make([]dmarc.Fate, len(ds))
 	for i, d := range ds {
 		k := fmt.Sprint(d.Mailbox, d.Place, d.Digest)
-		fates[i] = dmarc.Fate{Outcome: d.Outcome, Reason: d.Reason, Known: m.known[k]}
-		if len(d.Parts) > 0 && d.Parts[0].Outcome == "" {
-			fates[i].Outcome = dmarc.OutcomeOK
-		} else if len(d.Parts) > 0 {
-			fates[i].Outcome = d.Parts[0].Outcome
-		}
+		fates[i] = dmarc.Fate{Outcome: fateOf(&d), Reason: d.Reason, Known: m.known[k]}
+		m.added++
 		if !m.known[k] {
 			m.known[k] = true
 			m.took = append(m.took, d)
@@ -312,4 +337,76 @@ func FuzzMbox(f *testing.F) {
 			t.Errorf("%d messages, %v", n, err)
 		}
 	})
+}
+
+// Going over files again asks the store for many at once, and parses nothing.
+func TestWhatIsKnownIsNotParsedAgain(t *testing.T) {
+	dir := t.TempDir()
+	box := "From a\n" + strings.ReplaceAll(string(reportMail("m1")), "\r", "") + "\nFrom b\nSubject: hi\n\nNo report.\n"
+	for name, text := range map[string]string{"a.xml": reportXML("a"), "b.xml": reportXML("b"), "c.mbox": box, "d.xml": "<feedback>", "e.xml": reportXML("a")} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := &memory{}
+	in := ingester(store)
+	files := func() *ingest.Files {
+		return &ingest.Files{Paths: []string{dir, filepath.Join(dir, "missing")}, Limit: 1 << 20}
+	}
+	first, err := in.Pass(t.Context(), files())
+	if err != nil || first.Known != 1 || first.Messages != 7 { // e is a
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bb.xml"), []byte(reportXML("bb")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	store.added, in.Limits.Depth = 0, 1 // whatever is parsed now is refused
+	var order []string
+	in.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
+		order = append(order, fmt.Sprint(filepath.Base(d.Source), " ", f.Outcome, " ", f.Known))
+	}
+	again, err := in.Pass(t.Context(), files())
+	if err != nil || again.Known != 7 || again.Messages != 8 {
+		t.Fatalf("%+v, %v", again, err)
+	}
+	want := []string{"a.xml ok true", "b.xml ok true", "bb.xml hostile_xml false", "c.mbox#1 ok true", "c.mbox#2 not_a_report true", "d.xml bad_xml true", "e.xml ok true", "missing unreadable true"}
+	if !slices.Equal(order, want) {
+		t.Errorf("fates\n%q, want\n%q", order, want)
+	}
+	if store.added != 1 {
+		t.Errorf("the store was given %d deliveries, want 1", store.added)
+	}
+}
+
+// A folder with more names than are held at once is gone through in pieces: every
+// file once, and no memory that grows with it.
+func TestAHugeFolderIsTakenInByPieces(t *testing.T) {
+	const n = 45_000
+	dir := t.TempDir()
+	file := filepath.Join(dir, "0")
+	if err := os.WriteFile(file, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < n; i++ {
+		if err := os.Link(file, filepath.Join(dir, fmt.Sprint(i))); err != nil {
+			t.Skipf("SKIPPED: no more links can be made here: %v", err)
+		}
+	}
+	box := &ingest.Files{Paths: []string{dir}, Limit: 1 << 20}
+	seen := map[string]bool{}
+	breaks, last := 0, ""
+	err := box.Each(t.Context(), dmarc.Place{}, func(_ context.Context, m ingest.Message) error {
+		m.Raw.Close()
+		if m.Name < last {
+			breaks++
+		}
+		last, seen[m.Name] = m.Name, true
+		return nil
+	})
+	if err != nil || len(seen) != n || breaks > 2 {
+		t.Errorf("%d files, the order breaks %d times, %v", len(seen), breaks, err)
+	}
+	if total, err := box.Total(t.Context()); err != nil || total != n || box.Done() != n {
+		t.Errorf("%d of %d bytes, %v", box.Done(), total, err)
+	}
 }

@@ -13,16 +13,3 @@ type Leases interface {
 	// dmarc.ErrLeaseLost.
 	Hold(ctx context.Context, name string, work func(ctx context.Context, l dmarc.Lease) error) error
 }
-
-// A leasedStore adds what was read under a lease.
-type leasedStore struct {
-	Store
-	lease dmarc.Lease
-}
-
-func (s leasedStore) Add(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error) {
-	for i := range ds {
-		ds[i].Lease = s.lease
-	}
-	return s.Store.Add(ctx, ds)
-}

@@ -62,11 +62,14 @@ func freeAddress(t *testing.T) string {
 
 func serve(t *testing.T, binary, data string, imap *dovecottest.Server) *running {
 	t.Helper()
+	return serveWith(t, binary, data, "DMARCD_IMAP_URL=imap://"+dovecottest.User+"@"+imap.Address+"/INBOX", "DMARCD_IMAP_PASSWORD="+dovecottest.Password, "DMARCD_IMAP_NAME=reports")
+}
+
+// serveWith runs dmarcd with further variables.
+func serveWith(t *testing.T, binary, data string, vars ...string) *running {
+	t.Helper()
 	address := freeAddress(t)
-	return start(t, binary, address, []string{
-		"DMARCD_DATA_DIR=" + data,
-		"DMARCD_IMAP_URL=imap://" + dovecottest.User + "@" + imap.Address + "/INBOX", "DMARCD_IMAP_PASSWORD=" + dovecottest.Password, "DMARCD_IMAP_NAME=reports",
-	})
+	return start(t, binary, address, append([]string{"DMARCD_DATA_DIR=" + data}, vars...))
 }
 
 // start runs dmarcd serve with further variables.

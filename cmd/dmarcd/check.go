@@ -31,6 +31,9 @@ func (l *loader) check() {
 		}
 	}
 	l.checkListen()
+	l.checkSMTP()
+	l.checkTLSRPT()
+	l.checkDirectory()
 	if c.DatabaseURL.empty() && c.databaseURLFile == "" && !findSetting(c.settings, "database_url").refused {
 		l.checkDataDir()
 	}
@@ -136,8 +139,9 @@ func (l *loader) checkMailbox(m *mailbox) {
 	if m.Security == "plain" && !m.AllowPlain && !loopback(m.Host) {
 		l.wrong(m.at("url"), "imap:// sends the password in plain text over the network; write imaps:// or imap+starttls://, or set allow_plain = true")
 	}
-	if m.Password.empty() && m.passwordFile == "" && !m.setting("password").refused {
-		l.wrong(m.at("password"), "is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE")
+	l.checkOAuth(m)
+	if m.OAuth.Kind == "" && m.Password.empty() && m.passwordFile == "" && !m.setting("password").refused && !m.setting("oauth").refused {
+		l.wrong(m.at("password"), "is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE, or set oauth")
 	}
 	if m.CAFile != "" {
 		if m.Security == "plain" {

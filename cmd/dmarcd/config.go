@@ -43,6 +43,35 @@ type config struct {
 		Workers   int // that parse; 0: one for each processor
 		BatchRows int // that are stored in one transaction
 	}
+	SMTP struct {
+		Listen      string // host:port or unix:path; empty: off
+		Protocol    string // smtp or lmtp
+		Hostname    string // to greet with; empty: that of the machine
+		CertFile    string // for STARTTLS; empty: none
+		KeyFile     string
+		Recipients  []string // addresses, or "@" and a domain
+		Size        int64    // bytes of a message
+		Connections int      // at the same time
+		PerMinute   int      // connections of one address; 0: any number
+		Timeout     time.Duration
+	}
+	TLSRPT struct {
+		Path      string // of TLS reports; empty: off
+		Listen    string // host:port; empty: that of the API
+		CertFile  string // for HTTPS on Listen; empty: plain HTTP, behind a proxy
+		KeyFile   string
+		Size      int64    // bytes of a report
+		PerMinute int      // reports of one address; 0: any number
+		Proxies   []string // whose X-Forwarded-For is believed
+	}
+	Directory struct {
+		Path   string // that is watched; empty: none
+		After  string // what happens to a file once it is stored: "", move or delete
+		Done   string // folder, for After = move
+		Failed string // folder for files in which something was wrong
+		Settle time.Duration
+		Poll   time.Duration
+	}
 	Limits parse.Limits
 
 	File string // that was read, or ""
@@ -72,6 +101,10 @@ func defaultConfig(env *environ) *config {
 	c.Retention = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}
 	c.Late = "count"
 	c.ReadLag = 10 * time.Second
+	c.SMTP.Protocol, c.SMTP.Recipients, c.SMTP.Size = "smtp", []string{}, 25<<20
+	c.SMTP.Connections, c.SMTP.PerMinute, c.SMTP.Timeout = 100, 60, 5*time.Minute
+	c.TLSRPT.Size, c.TLSRPT.PerMinute, c.TLSRPT.Proxies = 10<<20, 30, []string{}
+	c.Directory.Settle, c.Directory.Poll = 5*time.Second, 10*time.Second
 	c.settings = c.table()
 	return c
 }

@@ -54,6 +54,9 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want.Ingest.BatchRows, want.Transport.Trusted, want.Transport.Check = 5000, []string{}, true
 	want.Retention, want.Late = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}, "count"
 	want.ReadLag = 10 * time.Second
+	want.SMTP.Protocol, want.SMTP.Recipients, want.SMTP.Size, want.SMTP.Connections, want.SMTP.PerMinute, want.SMTP.Timeout = "smtp", []string{}, 25<<20, 100, 60, 5*time.Minute
+	want.Directory.Settle, want.Directory.Poll = 5*time.Second, 10*time.Second
+	want.TLSRPT.Size, want.TLSRPT.PerMinute, want.TLSRPT.Proxies = 10<<20, 30, []string{}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf(" got %+v\nwant %+v", c, want)
 	}
@@ -164,7 +167,7 @@ url = "imaps://x@y"
   dmarcd.toml:4: store: is no setting; did you mean failure.store?
   dmarcd.toml:6: limits.rows = "many": must be a whole number without quotes
   dmarcd.toml:7: limits.messages: is no setting; did you mean limits.message?
-  dmarcd.toml:8: mailbox.password (DMARCD_IMAP_PASSWORD): is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE
+  dmarcd.toml:8: mailbox.password (DMARCD_IMAP_PASSWORD): is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE, or set oauth
   dmarcd.toml:8: mailbox.move_to (DMARCD_IMAP_MOVE_TO): is missing; after = "move" needs a folder to move to
   dmarcd.toml:10: mailbox.url (DMARCD_IMAP_URL): imap:// sends the password in plain text over the network; write imaps:// or imap+starttls://, or set allow_plain = true
   dmarcd.toml:13: mailbox.name (DMARCD_IMAP_NAME): another mailbox has the name "a" already; give each its own
@@ -183,8 +186,9 @@ url = "imaps://x@y"
 
 func TestEachMistakeNamesItsFix(t *testing.T) {
 	box := "[[mailbox]]\nurl = \"imaps://a@b/INBOX\"\npassword = \"x\"\n"
+	bare := "[[mailbox]]\nurl = \"imaps://a@b/INBOX\"\n"
 	two := box + strings.ReplaceAll(box, "a@b", "c@d")
-	blocked := writeFile(t, "blocked", "")
+	blocked, there := writeFile(t, "blocked", ""), t.TempDir()
 	for _, c := range []struct {
 		file string
 		vars []string
@@ -225,8 +229,26 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{two, []string{"DMARCD_IMAP_AFTER=seen"}, `DMARCD_IMAP_…: dmarcd.toml has several mailboxes; say with DMARCD_IMAP_NAME which one is meant, or give a new name`},
 		{box + box, nil, `4: mailbox.name (DMARCD_IMAP_NAME): another mailbox has the name "a@b/INBOX" already; give each its own`},
 		{box + "name = \"a\\u0007\"", nil, `4: mailbox.name = "a\U00000007": holds control characters`},
-		{box + "name = \"import\"", nil, `4: mailbox.name = "import": is the name of what comes from files; choose another`},
-		{box + "auth = \"oauth\"", nil, `4: mailbox.auth = "oauth": must be one of "auto", "plain", "login"`},
+		{box + "name = \"import\"", nil, `4: mailbox.name = "import": is the name of what comes another way; choose another`},
+		{box + "auth = \"oauth\"", nil, `4: mailbox.auth = "oauth": must be one of "auto", "plain", "login", "xoauth2", "oauthbearer"`},
+		{bare + "oauth = \"microsoft\"\noauth_tenant = \"contoso.example\"\noauth_client_id = \"a\"\noauth_client_secret = \"x\"", nil, ""},
+		{bare + "oauth = \"refresh_token\"\noauth_client_id = \"a\"\noauth_refresh_token_file = \"" + writeFile(t, "token", "x") + "\"\nauth = \"xoauth2\"", nil, ""},
+		{bare, []string{"DMARCD_IMAP_OAUTH=refresh_token", "DMARCD_IMAP_OAUTH_CLIENT_ID=a", "DMARCD_IMAP_OAUTH_REFRESH_TOKEN=x"}, ""},
+		{bare + "oauth = \"gogle\"", nil, `3: mailbox.oauth = "gogle": must be one of "", "microsoft", "google", "refresh_token"; did you mean google?`},
+		{bare + "oauth = \"google\"", nil, `1: mailbox.oauth_key_file (DMARCD_IMAP_OAUTH_KEY_FILE): is missing; name the JSON key of a service account with domain-wide delegation`},
+		{bare + "oauth = \"google\"\noauth_key_file = \"" + writeFile(t, "key", "s3cret") + "\"", nil, "s3cret"},
+		{bare + "oauth = \"google\"\noauth_key_file = \"/nonexistent\"\noauth_tenant = \"a\"", nil, `2 mistakes in the configuration:
+  dmarcd.toml:4: mailbox.oauth_key_file (DMARCD_IMAP_OAUTH_KEY_FILE): cannot read the key: open /nonexistent: no such file or directory; name a file that is there
+  dmarcd.toml:5: mailbox.oauth_tenant (DMARCD_IMAP_OAUTH_TENANT): has no use with oauth = "google"; remove it`},
+		{bare + "oauth = \"microsoft\"\nauth = \"plain\"", nil, `4 mistakes in the configuration:
+  dmarcd.toml:1: mailbox.oauth_tenant (DMARCD_IMAP_OAUTH_TENANT): is missing; give the id of the tenant, as Entra shows it under App registrations
+  dmarcd.toml:1: mailbox.oauth_client_id (DMARCD_IMAP_OAUTH_CLIENT_ID): is missing; give the id of the application, as Entra shows it under App registrations
+  dmarcd.toml:1: mailbox.oauth_client_secret (DMARCD_IMAP_OAUTH_CLIENT_SECRET): is missing; give oauth_client_secret_file or oauth_client_secret
+  dmarcd.toml:4: mailbox.auth (DMARCD_IMAP_AUTH): has no use with oauth; remove it, or write xoauth2 or oauthbearer`},
+		{box + "auth = \"xoauth2\"", nil, `4: mailbox.auth (DMARCD_IMAP_AUTH): needs access tokens; set oauth to microsoft, google or refresh_token`},
+		{box + "oauth_scope = \"x\"", nil, `4: mailbox.oauth_scope (DMARCD_IMAP_OAUTH_SCOPE): has no use without oauth; set that to microsoft, google or refresh_token, or remove oauth_scope`},
+		{box + "oauth = \"refresh_token\"\noauth_client_id = \"a\"\noauth_refresh_token = \"x\"", nil, `3: mailbox.password (DMARCD_IMAP_PASSWORD): has no use with oauth; remove one of them`},
+		{bare + "oauth = \"refresh_token\"\noauth_client_id = \"a\"\noauth_refresh_token = \"x\"\noauth_token_url = \"http://example.com/\"", nil, `6: mailbox.oauth_token_url = "http://example.com/": must begin with https://, as secrets are sent there`},
 		{box + "after = \"Seen\"", nil, `4: mailbox.after = "Seen": must be one of "", "seen", "move", "delete"; did you mean seen?`},
 		{box + "move_to = \"Done\"", nil, `4: mailbox.move_to (DMARCD_IMAP_MOVE_TO): has no use without after = "move"; set that, or remove move_to`},
 		{box + "after = \"move\"\nmove_to = \"inbox\"", nil, `5: mailbox.move_to (DMARCD_IMAP_MOVE_TO): is the folder that is polled; name another`},
@@ -236,10 +258,37 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{"[[mailbox]]\nurl = \"imap://a@mail.example.com\"\npassword = \"x\"\nallow_plain = true", nil, ""},
 		{"[[mailbox]]\npassword = \"x\"", nil, `1: mailbox.url (DMARCD_IMAP_URL): is missing; write it as "imaps://user@host/INBOX"`},
 		{"[[mailbox]]\nurl = \"imaps://a@b\"\npassword = \"(hidden)\"", nil, `3: mailbox.password: that is how dmarcd config prints a secret; put the secret itself here`},
-		{"mailbox = [{url = \"imaps://a@b\"}]", nil, `1: mailbox.password (DMARCD_IMAP_PASSWORD): is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE`},
-		{"", []string{"DMARCD_IMAP_URL=imaps://a@b"}, `DMARCD_IMAP_PASSWORD: is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE`},
+		{"mailbox = [{url = \"imaps://a@b\"}]", nil, `1: mailbox.password (DMARCD_IMAP_PASSWORD): is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE, or set oauth`},
+		{"", []string{"DMARCD_IMAP_URL=imaps://a@b"}, `DMARCD_IMAP_PASSWORD: is missing; give password_file, password or DMARCD_IMAP_PASSWORD_FILE, or set oauth`},
 		{"", []string{"DMARCD_IMAP_PASSWORD=x"}, `DMARCD_IMAP_URL: is missing; write it as "imaps://user@host/INBOX"`},
 		{"", []string{"DMARCD_IMAP_URL=imaps://a@b", "DMARCD_IMAP_PASSWORD=x", "DMARCD_IMAP_PASSWORD_FILE=" + blocked}, `DMARCD_IMAP_PASSWORD_FILE: password is given as well; remove one of them`},
+
+		{"[smtp]\nlisten = \"127.0.0.1:25\"\nrecipients = [\"DMARC@Bücher.example\", \"@example.org\"]", nil, ""},
+		{"[smtp]\nlisten = \"unix:/run/dmarcd/lmtp.sock\"\nprotocol = \"lmtp\"\nrecipients = [\"a@example.com\"]", nil, ""},
+		{"[smtp]\nlisten = \"unix:lmtp.sock\"\nrecipients = [\"a@example.com\"]", nil, `2: smtp.listen = "unix:lmtp.sock": must be an absolute path after unix:, such as "unix:/run/dmarcd/lmtp.sock"`},
+		{"[smtp]\nlisten = \"127.0.0.1:25\"", nil, ` smtp.recipients (DMARCD_SMTP_RECIPIENTS): is missing; name the addresses that reports are sent to, such as ["dmarc@example.com"]`},
+		{"[smtp]\nrecipients = [\"a@example.com\"]", nil, `2: smtp.recipients (DMARCD_SMTP_RECIPIENTS): has no use without smtp.listen; set that, or remove recipients`},
+		{"", []string{"DMARCD_SMTP_LISTEN=127.0.0.1:25", "DMARCD_SMTP_RECIPIENTS=a@example.com,example.org"}, `DMARCD_SMTP_RECIPIENTS = "a@example.com,example.org": must be addresses, such as "dmarc@example.com", or "@example.com" for a whole domain; "example.org" is none`},
+		{"[smtp]\ncert_file = \"" + blocked + "\"", nil, `2: smtp.cert_file (DMARCD_SMTP_CERT_FILE): has no use without smtp.key_file; name the key as well`},
+		{"[smtp]\ncert_file = \"" + blocked + "\"\nkey_file = \"" + blocked + "\"", nil, `2: smtp.cert_file (DMARCD_SMTP_CERT_FILE): cannot use the certificate: tls: failed to find any PEM data in certificate input; name a certificate and its key in PEM format that are readable`},
+
+		{"[tlsrpt]\npath = \"/tlsrpt\"\nproxies = [\"127.0.0.1\", \"2001:db8::/32\"]", nil, ""},
+		{"[tlsrpt]\npath = \"/v1/tls-rpt\"\nlisten = \"0.0.0.0:8443\"", nil, ""},
+		{"[tlsrpt]\npath = \"tlsrpt\"", nil, `2: tlsrpt.path = "tlsrpt": must be a path of letters, digits, -, _ and ., such as "/tlsrpt"`},
+		{"[tlsrpt]\npath = \"/api/tlsrpt\"", nil, `2: tlsrpt.path = "/api/tlsrpt": is a path of the API; choose another`},
+		{"[tlsrpt]\nlisten = \"127.0.0.1:1\"", nil, ` tlsrpt.path (DMARCD_TLSRPT_PATH): is missing; write it as "/tlsrpt", or remove tlsrpt.listen`},
+		{"[tlsrpt]\npath = \"/x\"\nlisten = \"127.0.0.1:8080\"", nil, `3: tlsrpt.listen (DMARCD_TLSRPT_LISTEN): is the address of dashboard and API; remove it to take reports there, or choose another`},
+		{"[tlsrpt]\npath = \"/x\"\nproxies = [\"proxy\"]", nil, `3: tlsrpt.proxies = [proxy]: must be addresses or networks, such as "127.0.0.1" or "10.0.0.0/8"; "proxy" is none`},
+
+		{"[directory]\npath = \"" + there + "\"\nafter = \"move\"", nil, ""},
+		{"[directory]\npath = \"" + there + "\"\nafter = \"delete\"\nfailed = \"/var/failed\"", nil, ""},
+		{"[directory]\npath = \"reports\"", nil, `2: directory.path = "reports": must be an absolute path, beginning with /`},
+		{"[directory]\npath = \"/nonexistent\"", nil, `2: directory.path (DMARCD_DIRECTORY_PATH): "/nonexistent" is not there; make it, or name another`},
+		{"[directory]\npath = \"" + blocked + "\"", nil, `2: directory.path (DMARCD_DIRECTORY_PATH): "` + blocked + `" cannot be watched: it is no folder; name another folder, or let the user that dmarcd runs as read it, and write to it for after`},
+		{"[directory]\nafter = \"move\"", nil, `2: directory.after (DMARCD_DIRECTORY_AFTER): has no use without directory.path; set that, or remove after`},
+		{"[directory]\npath = \"" + there + "\"\ndone = \"/var/done\"", nil, `3: directory.done (DMARCD_DIRECTORY_DONE): has no use without after = "move"; set that, or remove done`},
+		{"[directory]\npath = \"" + there + "/\"\nafter = \"move\"\ndone = \"" + there + "\"", nil, `4: directory.done (DMARCD_DIRECTORY_DONE): is the folder that is watched, or holds it; name another`},
+		{"[directory]\npath = \"" + there + "\"\nafter = \"move\"\nfailed = \"/\"", nil, `4: directory.failed (DMARCD_DIRECTORY_FAILED): is the folder that is watched, or holds it; name another`},
 
 		// What an orchestrator sets for a service of that name is no mistake.
 		{"", []string{"DMARCD_PORT=tcp://10.0.0.1:8080", "DMARCD_SERVICE_HOST=10.0.0.1", "DMARCD_SERVICE_PORT=8080", "DMARCD_SERVICE_PORT_HTTP=8080", "DMARCD_PORT_8080_TCP=tcp://10.0.0.1:8080",
@@ -247,8 +296,8 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		{"", []string{"DMARCD_PORT=8080"}, `DMARCD_PORT: is no setting; unset it, or see dmarcd config --help`},
 	} {
 		got := mistakes(t, c.file, c.vars...)
-		if c.want == "nonsense" { // the content of a secret file
-			if !strings.Contains(got, "database_url_file") || strings.Contains(got, "nonsense") {
+		if c.want == "nonsense" || c.want == "s3cret" { // the content of a secret file
+			if !strings.Contains(got, "_file") || strings.Contains(got, c.want) {
 				t.Errorf("%s", got)
 			}
 			continue

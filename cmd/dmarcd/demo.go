@@ -80,13 +80,14 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 		Folder: "INBOX", Poll: time.Minute, Idle: true, Limit: cfg.Limits.Message, Log: log,
 	})
 	shown := env.startProgress("messages", truth.Mails.Total())
-	quiet := *s.ingester
-	quiet.Log = newLogger(discard{}, cfg) // broken messages are part of the show
-	quiet.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
-		s.ingester.OnFate(d, f)
+	count := s.ingester.OnFate
+	s.ingester.Log = newLogger(discard{}, cfg) // broken messages are part of the show
+	s.ingester.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
+		count(d, f)
 		shown.add(1)
 	}
-	sum, err := quiet.Pass(ctx, box)
+	sum, err := s.ingester.Pass(ctx, box)
+	s.ingester.Log, s.ingester.OnFate = log, count
 	if err == nil {
 		err = s.store.SummariseSources(ctx)
 	}

@@ -23,10 +23,18 @@ func (m *mailbox) open(cfg *config, log *slog.Logger) (*ingest.IMAP, error) {
 			return nil, fmt.Errorf("mailbox %s: ca_file %s holds no certificate", m.Name, m.CAFile)
 		}
 	}
+	tokens, err := m.tokens()
+	if err != nil {
+		return nil, err
+	}
+	limit := cfg.Limits.Message
+	if m.Limit > 0 {
+		limit = min(limit, m.Limit)
+	}
 	return ingest.NewIMAP(ingest.IMAPOptions{
 		Name: m.Name, Address: m.Address(), Security: m.Security, AllowPlain: m.AllowPlain, TLSConfig: config,
-		User: m.User, Password: m.Password.reveal(), Auth: m.Auth, Folder: m.Folder,
+		User: m.User, Password: m.Password.reveal(), Tokens: tokens, Auth: m.Auth, Folder: m.Folder,
 		After: m.After, MoveTo: m.MoveTo, MoveOthersTo: m.MoveOthersTo, Poll: m.Poll, Idle: m.Idle,
-		Limit: cfg.Limits.Message, Log: log,
+		Limit: limit, Log: log,
 	}), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
@@ -14,7 +15,8 @@ import (
 
 const (
 	importUsage = `Stores the reports in files: messages, mbox, Maildir, .xml, .gz, .zip, .json, and directories of any of them; "-" is
-standard input. Files stay as they are. Importing twice changes nothing.
+standard input. Files stay as they are. Importing twice changes nothing, and is quick: stop a long import with Ctrl-C
+and run it again, and it passes over what is done.
 
 Without DMARCD_DATABASE_URL the private PostgreSQL in the data directory is used, also while dmarcd serve runs.
 Exit status 1 if anything looked like a report but could not be stored; the ledger says why.`
@@ -38,11 +40,16 @@ func runImport(ctx context.Context, env *environ, args []string) error {
 	shown := env.startProgress("messages", 0)
 	s.ingester.OnFate = func(*dmarc.Delivery, dmarc.Fate) { shown.add(1) }
 	began := time.Now()
-	sum, err := s.ingester.Pass(ctx, &ingest.Files{Paths: fs.Args(), Stdin: env.stdin, Limit: cfg.Limits.Message})
+	files := &ingest.Files{Paths: fs.Args(), Stdin: env.stdin, Limit: cfg.Limits.Message}
+	shown.share = env.measure(ctx, files)
+	sum, err := s.ingester.Pass(ctx, files)
 	if err == nil {
 		err = s.store.SummariseSources(ctx)
 	}
 	shown.stop()
+	if err != nil && ctx.Err() != nil {
+		env.say("%s messages are done; run the same again to go on from there.", grouped(int64(sum.Messages)))
+	}
 	if err := errors.Join(err, s.close()); err != nil {
 		return err
 	}
@@ -68,6 +75,21 @@ func runImport(ctx context.Context, env *environ, args []string) error {
 		}
 	}
 	return nil
+}
+
+// measure adds up beside the work, for a terminal, how much of it there is. It
+// returns what tells how much is done.
+func (env *environ) measure(ctx context.Context, files *ingest.Files) func() (done, total int64) {
+	if !env.stderr.terminal {
+		return nil
+	}
+	var total atomic.Int64
+	go func() {
+		if n, err := files.Total(ctx); err == nil {
+			total.Store(n)
+		}
+	}()
+	return func() (int64, int64) { return files.Done(), total.Load() }
 }
 
 // importResult is what --format json prints.

@@ -305,7 +305,9 @@ func (l *loader) secretPairs() []secretPair {
 	pairs := []secretPair{{findSetting(c.settings, "database_url"), findSetting(c.settings, "database_url_file"), &c.DatabaseURL, &c.databaseURLFile},
 		{findSetting(c.settings, "database_read_url"), findSetting(c.settings, "database_read_url_file"), &c.ReadURL, &c.readURLFile}}
 	for _, m := range c.Mailboxes {
-		pairs = append(pairs, secretPair{m.setting("password"), m.setting("password_file"), &m.Password, &m.passwordFile})
+		pairs = append(pairs, secretPair{m.setting("password"), m.setting("password_file"), &m.Password, &m.passwordFile},
+			secretPair{m.setting("oauth_client_secret"), m.setting("oauth_client_secret_file"), &m.OAuth.ClientSecret, &m.OAuth.clientSecretFile},
+			secretPair{m.setting("oauth_refresh_token"), m.setting("oauth_refresh_token_file"), &m.OAuth.RefreshToken, &m.OAuth.refreshTokenFile})
 	}
 	return pairs
 }

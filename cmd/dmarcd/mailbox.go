@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,12 +28,14 @@ type mailbox struct {
 
 	AllowPlain   bool
 	CAFile       string // certificates to trust instead of the system's; may be ""
-	Auth         string // auto, plain or login
+	Auth         string // auto, plain, login, xoauth2 or oauthbearer
+	OAuth        oauth
 	After        string // what happens to a message once it is stored: "", seen, move or delete
 	MoveTo       string // folder, for After = move
 	MoveOthersTo string // folder for messages that hold no report; "" leaves them
 	Poll         time.Duration
-	Idle         bool // use IDLE where the server has it
+	Idle         bool  // use IDLE where the server has it
+	Limit        int64 // bytes of a message; 0: that of all mailboxes
 
 	url          string
 	passwordFile string
@@ -59,13 +62,15 @@ func (m *mailbox) table() []*setting {
 		{key: "password_file", doc: "file that holds the password", example: `"/etc/dmarcd/imap_password"`, value: textValue(&m.passwordFile, nil)},
 		{key: "allow_plain", doc: "allow imap:// to other machines: password and mail can be read on the way", value: boolValue(&m.AllowPlain)},
 		{key: "ca_file", doc: "certificates (PEM) to trust instead of the system's", example: `"/etc/dmarcd/ca.pem"`, value: textValue(&m.CAFile, nil)},
-		{key: "auth", doc: "how to log in: auto, plain (SASL PLAIN) or login", value: choiceValue(&m.Auth, "auto", "plain", "login")},
+		{key: "auth", doc: "how to log in: auto; with a password plain (SASL PLAIN) or login; with oauth xoauth2 or oauthbearer", value: choiceValue(&m.Auth, "auto", "plain", "login", "xoauth2", "oauthbearer")},
 		{key: "after", doc: `what to do with a message once it is stored: "" (nothing), seen, move or delete`, value: choiceValue(&m.After, "", "seen", "move", "delete")},
 		{key: "move_to", doc: `folder for after = "move"`, example: `"Archive"`, value: textValue(&m.MoveTo, nil)},
 		{key: "move_others_to", doc: "folder to move messages to that hold no report; empty: they stay where they are", example: `"Others"`, value: textValue(&m.MoveOthersTo, nil)},
 		{key: "poll", doc: "how often to look for new messages", value: durationValue(&m.Poll, time.Second)},
 		{key: "idle", doc: "let the server tell when something arrives (IDLE), where it can", value: boolValue(&m.Idle)},
+		{key: "limit", doc: "size of a raw message, if it is to be less than limits.message", example: `"10MiB"`, value: optionalSizeValue(&m.Limit)},
 	}
+	table = append(table, m.OAuth.table()...)
 	for _, s := range table {
 		s.full, s.env = "mailbox."+s.key, "DMARCD_IMAP_"+strings.ToUpper(s.key)
 	}
@@ -76,8 +81,8 @@ func (m *mailbox) setting(key string) *setting { return findSetting(m.settings, 
 
 func mailboxName(text string) error {
 	switch {
-	case text == dmarc.MailboxImport || text == dmarc.MailboxUpload:
-		return errors.New("is the name of what comes from files; choose another")
+	case slices.Contains([]string{dmarc.MailboxImport, dmarc.MailboxUpload, dmarc.MailboxSMTP, dmarc.MailboxTLSRPT, dmarc.MailboxDirectory}, text):
+		return errors.New("is the name of what comes another way; choose another")
 	case len(text) > 255:
 		return errors.New("is longer than 255 bytes")
 	case strings.ContainsFunc(text, unicode.IsControl):

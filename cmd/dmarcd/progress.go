@@ -66,12 +66,26 @@ type progress struct {
 	noun   string // what is counted, in the plural
 	total  int64  // 0 if nobody knows
 	now    func() time.Time
+	// share tells how much of the work is done, in a measure of its own, where
+	// nobody knows how many there are to count; nil if nobody knows that either.
+	share func() (done, total int64)
 
-	mu    sync.Mutex
-	began time.Time
-	drawn time.Time
-	done  int64
+	mu       sync.Mutex
+	began    time.Time
+	drawn    time.Time
+	done     int64
+	old, new reading // old is what the rate is counted from
 }
+
+// A reading is how far a job was at some time.
+type reading struct {
+	at          time.Time
+	done, share int64
+}
+
+// recent is what the rate is about, once there is that much: some files take
+// longer than others.
+const recent = 15 * time.Second
 
 // startProgress begins to show progress. The total may be 0, for unknown.
 func (env *environ) startProgress(noun string, total int64) *progress {
@@ -80,7 +94,7 @@ func (env *environ) startProgress(noun string, total int64) *progress {
 
 func newProgress(s *screen, noun string, total int64, now func() time.Time) *progress {
 	began := now()
-	return &progress{screen: s, noun: noun, total: total, now: now, began: began, drawn: began}
+	return &progress{screen: s, noun: noun, total: total, now: now, began: began, drawn: began, old: reading{at: began}, new: reading{at: began}}
 }
 
 // often is how often the line is drawn anew.
@@ -96,30 +110,37 @@ func (p *progress) add(n int64) {
 		return
 	}
 	p.drawn = now
-	p.screen.draw(p.line(now.Sub(p.began)))
+	p.screen.draw(p.line(now))
 }
 
 // stop removes the line.
 func (p *progress) stop() { p.screen.draw("") }
 
-// line is the text of the line after some time.
-func (p *progress) line(elapsed time.Duration) string {
+// line is the text of the line at some time.
+func (p *progress) line(now time.Time) string {
+	done, total := p.done, p.total
+	if p.share != nil {
+		done, total = p.share()
+	}
+	if now.Sub(p.new.at) >= recent {
+		p.old, p.new = p.new, reading{now, p.done, done}
+	}
 	var b strings.Builder
 	b.WriteString(grouped(p.done))
 	if p.total > 0 {
 		fmt.Fprintf(&b, " of %s", grouped(p.total))
 	}
 	b.WriteString(" " + p.noun)
-	if p.total > 0 {
-		fmt.Fprintf(&b, ", %d %%", min(p.done, p.total)*100/p.total)
+	if total > 0 {
+		fmt.Fprintf(&b, ", %d %%", min(done, total)*100/total)
 	}
+	elapsed := now.Sub(p.old.at)
 	if elapsed < time.Second || p.done == 0 {
 		return b.String()
 	}
-	rate := float64(p.done) / elapsed.Seconds()
-	fmt.Fprintf(&b, ", %s a second", grouped(int64(rate)))
-	if p.total > p.done {
-		left := time.Duration(float64(p.total-p.done) / rate * float64(time.Second))
+	fmt.Fprintf(&b, ", %s a second", grouped(int64(float64(p.done-p.old.done)/elapsed.Seconds())))
+	if moved := done - p.old.share; total > done && moved > 0 {
+		left := time.Duration(float64(total-done) / float64(moved) * float64(elapsed))
 		fmt.Fprintf(&b, ", %s left", max(left.Round(time.Second), time.Second))
 	}
 	return b.String()

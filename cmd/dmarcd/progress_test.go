@@ -35,7 +35,7 @@ func TestProgressIsDrawnNowAndThenAndMakesWay(t *testing.T) {
 func TestProgressWithoutATotalKnowsNoEnd(t *testing.T) {
 	p := newProgress(newScreen(&bytes.Buffer{}), "rows", 0, time.Now)
 	p.done = 90
-	if got, want := p.line(3*time.Second), "90 rows, 30 a second"; got != want {
+	if got, want := p.line(p.began.Add(3*time.Second)), "90 rows, 30 a second"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -47,5 +47,34 @@ func TestProgressIsSilentOffTheTerminal(t *testing.T) {
 	p.stop()
 	if b.Len() != 0 {
 		t.Errorf("%q", b.String())
+	}
+}
+
+// The rate is that of late: a second run passes over what is done far faster
+// than it goes on.
+func TestProgressTellsTheRateOfLate(t *testing.T) {
+	now := time.Unix(0, 0)
+	s := newScreen(&bytes.Buffer{})
+	s.terminal = true
+	p := newProgress(s, "messages", 0, func() time.Time { return now })
+	var bytes, total int64
+	p.share = func() (int64, int64) { return bytes, total }
+	step := func(n int64) {
+		now = now.Add(time.Second)
+		bytes += 10 * n
+		p.add(n)
+	}
+	for range 40 { // what is known
+		step(10_000)
+	}
+	if got, want := p.line(now), "400,000 messages, 10,000 a second"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	total = 5_000_000 // has been added up now
+	for range 40 {
+		step(100)
+	}
+	if got, want := p.line(now), "404,000 messages, 80 %, 100 a second, 16m0s left"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -42,6 +42,16 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if err != nil {
 		return err
 	}
+	for _, open := range []func(*service) (*door, error){cfg.openSMTP, cfg.openTLSRPT} {
+		d, err := open(s)
+		if err != nil {
+			return errors.Join(err, s.close())
+		}
+		if d != nil {
+			defer d.listener.Close()
+			s.doors = append(s.doors, d)
+		}
+	}
 	var boxes []ingest.Mailbox
 	for _, m := range cfg.Mailboxes {
 		box, err := m.open(cfg, log)
@@ -50,7 +60,10 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 		}
 		boxes = append(boxes, box)
 	}
-	if len(boxes) == 0 {
+	if folder := cfg.openDirectory(log); folder != nil {
+		boxes = append(boxes, folder)
+	}
+	if len(boxes) == 0 && len(s.doors) == 0 {
 		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
 	}
 	log.Info("serving", "address", "http://"+listener.Addr().String()+"/", "mailboxes", len(boxes), "version", version)
@@ -107,10 +120,21 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 			cancel(fmt.Errorf("HTTP server: %w", err))
 		}
 	})
+	for _, d := range s.doors {
+		s.log.Info("receiving", "by", d.name, "address", d.listener.Addr().String())
+		wg.Go(func() {
+			if err := d.Serve(d.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("receiving by %s: %w", d.name, err))
+			}
+		})
+	}
 	<-ctx.Done()
 	s.log.Info("stopping")
 	drain, stop := context.WithTimeout(context.Background(), drainTime)
 	defer stop()
+	for _, d := range s.doors {
+		wg.Go(func() { d.Shutdown(drain) })
+	}
 	if err := server.Shutdown(drain); err != nil {
 		server.Close()
 	}
@@ -140,6 +164,9 @@ func (s *service) handler() http.Handler {
 	for _, path := range []string{"/api", "/healthz", "/readyz", "/metrics"} {
 		r.Handle(path, h)
 		r.Handle(path+"/*", h)
+	}
+	for path, h := range s.tlsReports {
+		r.Handle(path, h)
 	}
 	return r
 }
@@ -175,7 +202,10 @@ func count(in *ingest.Ingester) *prometheus.Registry {
 	rows := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dmarcd_rows_total", Help: "Rows of aggregate reports stored, by mailbox.",
 	}, []string{"mailbox"})
-	registry.MustRegister(messages, rows)
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dmarcd_waiting_messages", Help: "Messages whose senders wait for them to be stored.",
+	}, func() float64 { return float64(in.Waiting()) })
+	registry.MustRegister(messages, rows, waiting)
 	in.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
 		if !f.Known {
 			messages.WithLabelValues(d.Mailbox, string(f.Outcome)).Inc()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"time"
@@ -35,6 +36,9 @@ type service struct {
 	retention store.Retention
 	replica   *store.Replica // nil if there is none
 	copy      *pgxpool.Pool  // of the replica
+	doors     []*door        // that others bring reports by
+
+	tlsReports map[string]http.Handler // takes them at the address of the API, by path
 }
 
 // stopTime is how long the private server may take to stop. With drainTime, and

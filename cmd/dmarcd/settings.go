@@ -84,6 +84,38 @@ func (c *config) table() []*setting {
 		{key: "ingest.workers", doc: "messages that are parsed side by side; 0: one for each processor", value: intValue(&c.Ingest.Workers, 0)},
 		{key: "ingest.batch_rows", doc: "rows of reports that are stored in one transaction", value: intValue(&c.Ingest.BatchRows, 1)},
 	}
+	m := &c.SMTP
+	table = append(table, []*setting{
+		{key: "smtp.listen", doc: "where to receive mail: host:port, or unix:PATH; empty: nowhere", example: `"192.0.2.25:25"`, value: textValue(&m.Listen, optional(listenAt))},
+		{key: "smtp.protocol", doc: "what is spoken there: smtp, or lmtp for a mail server that delivers", value: choiceValue(&m.Protocol, "smtp", "lmtp")},
+		{key: "smtp.hostname", doc: "name to greet with; empty: that of the machine", example: `"reports.example.com"`, value: textValue(&m.Hostname, optional(hostname))},
+		{key: "smtp.cert_file", doc: "certificate (PEM, with its chain) for STARTTLS; read again when it changes", example: `"/etc/dmarcd/cert.pem"`, value: textValue(&m.CertFile, nil)},
+		{key: "smtp.key_file", doc: "its key (PEM)", example: `"/etc/dmarcd/key.pem"`, value: textValue(&m.KeyFile, nil)},
+		{key: "smtp.recipients", doc: `addresses that mail is taken for, or "@" and a domain for all of it; others are refused`, example: `["dmarc@example.com"]`, value: listValue(&m.Recipients, readRecipient)},
+		{key: "smtp.size", doc: "size of a message; never more than limits.message", value: sizeValue(&m.Size)},
+		{key: "smtp.connections", doc: "connections at the same time; a fifth of them for one address, this machine apart", value: intValue(&m.Connections, 1)},
+		{key: "smtp.per_minute", doc: "connections a minute of one address, this machine apart; 0: any number", value: intValue(&m.PerMinute, 0)},
+		{key: "smtp.timeout", doc: "how long a client may take for a command, or for a message", value: durationValue(&m.Timeout, time.Second)},
+	}...)
+	r := &c.TLSRPT
+	table = append(table, []*setting{
+		{key: "tlsrpt.path", doc: "path to take TLS reports at, by POST; empty: none", example: `"/tlsrpt"`, value: textValue(&r.Path, optional(tlsPath))},
+		{key: "tlsrpt.listen", doc: "address of their own, which others may reach; empty: that of dashboard and API", example: `"192.0.2.80:443"`, value: textValue(&r.Listen, optional(hostPort))},
+		{key: "tlsrpt.cert_file", doc: "certificate (PEM, with its chain) for HTTPS there; read again when it changes", example: `"/etc/dmarcd/cert.pem"`, value: textValue(&r.CertFile, nil)},
+		{key: "tlsrpt.key_file", doc: "its key (PEM)", example: `"/etc/dmarcd/key.pem"`, value: textValue(&r.KeyFile, nil)},
+		{key: "tlsrpt.size", doc: "size of a report as it is sent; never more than limits.message", value: sizeValue(&r.Size)},
+		{key: "tlsrpt.per_minute", doc: "reports a minute of one address; 0: any number", value: intValue(&r.PerMinute, 0)},
+		{key: "tlsrpt.proxies", doc: "addresses or networks of proxies whose X-Forwarded-For tells the address of the sender", example: `["127.0.0.1"]`, value: listValue(&r.Proxies, readNetwork)},
+	}...)
+	d := &c.Directory
+	table = append(table, []*setting{
+		{key: "directory.path", doc: "folder whose files are taken in as they appear, and those of the folders below; empty: none", example: `"/var/spool/dmarcd"`, value: textValue(&d.Path, optional(directory))},
+		{key: "directory.after", doc: `what to do with a file once all in it is stored: "" (nothing), move or delete`, value: choiceValue(&d.After, "", "move", "delete")},
+		{key: "directory.done", doc: `folder for after = "move"; empty: done, in path`, example: `"/var/spool/dmarcd/done"`, value: textValue(&d.Done, optional(directory))},
+		{key: "directory.failed", doc: `folder to move files to in which something could not be read; empty: failed, in path, with after = "move", and else they stay`, example: `"/var/spool/dmarcd/failed"`, value: textValue(&d.Failed, optional(directory))},
+		{key: "directory.settle", doc: "how long a file must have been left alone until it is taken to be complete", value: durationValue(&d.Settle, 0)},
+		{key: "directory.poll", doc: "how often to look for new files", value: durationValue(&d.Poll, time.Second)},
+	}...)
 	l := &c.Limits
 	table = append(table, []*setting{
 		{key: "limits.message", doc: "size of a raw message or file", value: sizeValue(&l.Message)},
@@ -123,6 +155,9 @@ var tables = []struct{ name, doc string }{
 	{"transport", "Whether the mails that carry reports are authentic. It is found out after they are stored."},
 	{"retention", "How long things are kept."},
 	{"ingest", "How reports are taken in."},
+	{"smtp", "Receiving mail by SMTP or LMTP. A message is accepted once it is stored."},
+	{"tlsrpt", "Taking TLS reports over HTTPS (RFC 8460, section 5.4). Only those about domains are taken, if domains are configured."},
+	{"directory", "Watching a folder."},
 	{"limits", "What a stranger's message may cost. A refusal names the limit that was met."},
 }
 
@@ -157,6 +192,13 @@ func hostPort(text string) error {
 	}
 	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '/' || r == '@' }) {
 		return errors.New("must begin with the name or address of a host, without http://")
+	}
+	return nil
+}
+
+func hostname(text string) error {
+	if _, err := idna.Lookup.ToASCII(text); err != nil {
+		return errors.New("is no name of a host")
 	}
 	return nil
 }

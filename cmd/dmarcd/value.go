@@ -124,6 +124,27 @@ func sizeValue(p *int64) value {
 	}
 }
 
+// optionalSizeValue is a number of bytes, or "" for 0.
+func optionalSizeValue(p *int64) value {
+	v := sizeValue(p)
+	return value{
+		types: v.types,
+		set: func(text string) error {
+			if text == "" {
+				*p = 0
+				return nil
+			}
+			return v.set(text)
+		},
+		toml: func() string {
+			if *p == 0 {
+				return `""`
+			}
+			return v.toml()
+		},
+	}
+}
+
 var sizeUnits = []struct {
 	name  string
 	bytes int64

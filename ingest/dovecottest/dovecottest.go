@@ -36,6 +36,29 @@ type Server struct {
 	uid        int
 }
 
+// StartOAuth runs a Dovecot that takes access tokens as well, by XOAUTH2 and
+// OAUTHBEARER. It asks at a URL whether a token is good (RFC 7662).
+func StartOAuth(t testing.TB, introspection string, more ...string) *Server {
+	t.Helper()
+	dir := t.TempDir() // only the master of Dovecot reads it
+	file := filepath.Join(dir, "oauth2.conf")
+	text := "introspection_url = " + introspection + `
+introspection_mode = post
+active_attribute = active
+active_value = true
+username_attribute = username
+`
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return Start(t, append(more, `auth_mechanisms = plain login xoauth2 oauthbearer
+passdb {
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = `+file+`
+}`)...)
+}
+
 // Start runs Dovecot with further lines of configuration. Without it the test
 // is skipped, or fails if DMARCD_TEST_REQUIRE is set.
 func Start(t testing.TB, more ...string) *Server {
@@ -105,6 +128,7 @@ first_valid_gid = 1
 mail_location = maildir:%[1]s/mail
 passdb {
   driver = static
+  mechanisms = plain login
   args = password=%[2]s
 }
 userdb {

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/smtp"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// aMail is a message with one report.
+func aMail(id string) []byte {
+	return []byte("From: a@r.example\r\nSubject: report\r\nMessage-ID: <" + id + "@r.example>\r\nContent-Type: text/xml\r\n\r\n" + aReport(id) + "\r\n")
+}
+
+func aReport(id string) string {
+	return `<feedback><report_metadata><org_name>R</org_name><email>a@r.example</email><report_id>` + id + `</report_id>
+<date_range><begin>1767225600</begin><end>1767311999</end></date_range></report_metadata>
+<policy_published><domain>example.com</domain><p>none</p></policy_published>
+<record><row><source_ip>192.0.2.1</source_ip><count>2</count><policy_evaluated><disposition>none</disposition><dkim>pass</dkim><spf>fail</spf></policy_evaluated></row>
+<identifiers><header_from>example.com</header_from></identifiers><auth_results/></record></feedback>`
+}
+
+// ledger returns how many messages there are of each mailbox and outcome.
+func (r *running) ledger() map[string]int {
+	r.t.Helper()
+	var list struct {
+		Items []struct {
+			Mailbox string `json:"mailbox"`
+			Outcome string `json:"outcome"`
+		} `json:"items"`
+		Next *string `json:"next"`
+	}
+	counts := map[string]int{}
+	for after := ""; ; after = "&after=" + *list.Next {
+		list.Next, list.Items = nil, nil
+		if !r.ask("/api/v1/messages?limit=1000"+after, &list) {
+			r.t.Fatalf("no ledger\n%s", r.log)
+		}
+		for _, m := range list.Items {
+			counts[m.Mailbox+" "+m.Outcome]++
+		}
+		if list.Next == nil {
+			return counts
+		}
+	}
+}
+
+// ready waits until the service answers.
+func (r *running) ready() *running {
+	r.t.Helper()
+	for deadline := time.Now().Add(time.Minute); r.messages() < 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("no answer\n%s", r.log)
+		}
+	}
+	return r
+}
+
+// Many clients send mail while dmarcd is killed again and again. Whatever was
+// not accepted is sent anew, as mail servers do; at the end each message has one fate.
+func TestKilledAtAnyTimeNoAcceptedMailIsLost(t *testing.T) {
+	binary, data, address := build(t), filepath.Join(t.TempDir(), "data"), freeAddress(t)
+	vars := []string{"DMARCD_SMTP_LISTEN=" + address, "DMARCD_SMTP_RECIPIENTS=dmarc@example.com"}
+	r := serveWith(t, binary, data, vars...).ready()
+
+	const messages, senders = 600, 12
+	var next, accepted, again atomic.Int64
+	var sending sync.WaitGroup
+	for range senders {
+		sending.Go(func() {
+			for n := next.Add(1); n <= messages; n = next.Add(1) {
+				for smtp.SendMail(address, nil, "a@r.example", []string{"dmarc@example.com"}, aMail(fmt.Sprint(n))) != nil {
+					again.Add(1)
+					time.Sleep(10 * time.Millisecond)
+				}
+				accepted.Add(1)
+			}
+		})
+	}
+	for i := range int64(3) {
+		for accepted.Load() < messages*(i+1)/5 {
+			time.Sleep(time.Millisecond)
+		}
+		r.stop(syscall.SIGKILL)
+		r = serveWith(t, binary, data, vars...)
+	}
+	sending.Wait()
+	if again.Load() == 0 {
+		t.Error("no message was interrupted")
+	}
+	if got, want := r.ready().ledger(), map[string]int{"smtp ok": messages}; !reflect.DeepEqual(got, want) {
+		t.Errorf("ledger %v, want %v", got, want)
+	}
+	if got := r.messages(); got != 2*messages {
+		t.Errorf("the reports tell of %d messages, want %d", got, 2*messages)
+	}
+	if status := r.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d after SIGTERM\n%s", status, r.log)
+	}
+}
+
+func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := listen("smtp.listen", "unix:"+path); err == nil {
+		l.Close()
+		t.Error("a socket that is in use was taken away")
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	l, err := listen("smtp.listen", "unix:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if err := os.WriteFile(path, []byte("a file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen("smtp.listen", "unix:"+path); err == nil {
+		t.Error("a file was taken away")
+	}
+}
+
+func TestARenewedCertificateIsUsedWithoutARestart(t *testing.T) {
+	dir := t.TempDir()
+	c := &certificate{certFile: filepath.Join(dir, "cert.pem"), keyFile: filepath.Join(dir, "key.pem")}
+	if _, err := c.get(nil); err == nil {
+		t.Error("a certificate out of nothing")
+	}
+	write := func(when time.Time) {
+		t.Helper()
+		writeCertificate(t, c.certFile, c.keyFile)
+		for _, name := range []string{c.certFile, c.keyFile} {
+			if err := os.Chtimes(name, when, when); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	get := func() *tls.Certificate {
+		t.Helper()
+		got, err := c.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	write(time.Unix(1e9, 0))
+	first := get()
+	if get() != first {
+		t.Error("read twice")
+	}
+	write(time.Unix(2e9, 0))
+	second := get()
+	if reflect.DeepEqual(first.Certificate, second.Certificate) {
+		t.Error("the old certificate is used")
+	}
+	if err := os.WriteFile(c.keyFile, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if get() != second {
+		t.Error("broken files take the certificate away")
+	}
+}
+
+// writeCertificate makes a certificate for 127.0.0.1 and its key.
+func writeCertificate(t *testing.T, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
