@@ -28,12 +28,6 @@ type DMARCFound struct {
 	reported *Reported
 }
 
-// Reported is what reports tell of a domain's mail.
-type Reported struct {
-	RelaxedOnly []string // sources whose mail is aligned by relaxed alignment only
-	SPFOnly     []string // own sources that pass by SPF and are not signed
-}
-
 // maxSkipped bounds how many names that the walk passes over are asked for.
 const maxSkipped = 10
 

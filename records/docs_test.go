@@ -18,7 +18,7 @@ var chapters = []struct {
 }{
 	{"The name in DNS", "dns"}, {"Name servers", "ns"}, {"SOA", "soa"}, {"DNSSEC", "dnssec"}, {"MX: hosts that take mail", "mx"},
 	{"Hosts that send mail", "host ptr helo"}, {"SPF", "spf"}, {"DKIM", "dkim"}, {"DMARC", "dmarc"}, {"Where reports go", "rauth"},
-	{"MTA-STS", "mtasts"}, {"TLS reports", "tlsrpt"}, {"DANE", "dane"}, {"BIMI", "bimi"}, {"CAA", "caa"}, {"Rules of large receivers", "bulk"}, {"Domains without mail", "parked"},
+	{"MTA-STS", "mtasts"}, {"TLS reports", "tlsrpt"}, {"DANE", "dane"}, {"BIMI", "bimi"}, {"CAA", "caa"}, {"Rules of large receivers", "bulk"}, {"Domains without mail", "parked"}, {"Reports", "reports"},
 }
 
 // checksDoc is docs/checks.md, made of the catalogue.

@@ -125,3 +125,19 @@ func (f *Finding) fill(text string) string {
 	}
 	return strings.NewReplacer(pairs...).Replace(text)
 }
+
+// kindNames are the headings of findings, by the first word of their ids.
+var kindNames = map[string]string{
+	"dns": "DNS", "ns": "Name servers", "soa": "SOA", "dnssec": "DNSSEC", "mx": "MX", "host": "Hosts", "ptr": "Hosts", "helo": "Hosts",
+	"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "rauth": "DMARC", "mtasts": "MTA-STS", "tlsrpt": "TLS reports", "dane": "DANE",
+	"bimi": "BIMI", "caa": "CAA", "bulk": "Large senders", "parked": "No mail", "reports": "Reports",
+}
+
+// KindOf returns the heading under which a check stands, for people.
+func KindOf(id string) string {
+	word, _, _ := strings.Cut(id, ".")
+	if name := kindNames[word]; name != "" {
+		return name
+	}
+	return word
+}

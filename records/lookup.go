@@ -81,6 +81,8 @@ type Published struct {
 	CAA    CAAFound
 	Bulk   BulkFound
 
+	Reported *Reported // what Lookup was told
+
 	Failed  []Answer    // lookups that failed for now
 	Records []RecordSet // all that was answered, by name and type
 }
@@ -148,7 +150,7 @@ var kinds = []kind{
 	{gatherName, checkName}, {gatherMX, checkMX}, {gatherHosts, checkHosts}, {gatherSPF, checkSPF}, {gatherDKIM, checkDKIM},
 	{gatherDMARC, checkDMARC}, {gatherMTASTS, checkMTASTS}, {gatherTLSRPT, checkTLSRPT}, {gatherDANE, checkDANE},
 	{gatherBIMI, checkBIMI}, {gatherCAA, checkCAA},
-	{gatherBulk, checkBulk}, {gatherParked, checkParked},
+	{gatherBulk, checkBulk}, {gatherParked, checkParked}, {gatherEvidence, checkEvidence},
 }
 
 // Bounds on the work for one domain.

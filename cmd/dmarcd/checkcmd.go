@@ -206,19 +206,6 @@ func (c *checker) print(p *records.Published) error {
 	return c.out.Flush()
 }
 
-// groups are the headings of findings, by the first word of their ids.
-var groups = map[string]string{
-	"dns": "DNS", "ns": "Name servers", "soa": "SOA", "dnssec": "DNSSEC", "mx": "MX", "host": "Hosts", "ptr": "Hosts", "helo": "Hosts",
-	"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "rauth": "DMARC", "mtasts": "MTA-STS", "tlsrpt": "TLS reports", "dane": "DANE",
-	"bimi": "BIMI", "caa": "CAA", "bulk": "Large senders", "parked": "No mail",
-}
-
-// group returns the heading of a finding.
-func group(f *records.Finding) string {
-	word, _, _ := strings.Cut(f.ID, ".")
-	return cmp.Or(groups[word], word)
-}
-
 // printText prints for people: the worst first within each kind of record.
 func (c *checker) printText(p *records.Published, findings []records.Finding) {
 	if c.shown > 0 {
@@ -233,7 +220,7 @@ func (c *checker) printText(p *records.Published, findings []records.Finding) {
 		if f.Severity == records.OK && !c.all {
 			continue
 		}
-		name := group(f)
+		name := records.KindOf(f.ID)
 		if by[name] == nil {
 			order = append(order, name)
 		}
@@ -248,7 +235,7 @@ func (c *checker) printText(p *records.Published, findings []records.Finding) {
 	c.said = map[string]bool{}
 	for _, name := range order {
 		fmt.Fprintf(c.out, "\n  %s\n", c.bold(name))
-		if name == groups["spf"] {
+		if name == "SPF" {
 			for line := range strings.Lines(p.SPF.Tree()) {
 				fmt.Fprintf(c.out, "    %s\n", inline(strings.TrimRight(line, "\n")))
 			}
