@@ -34,6 +34,11 @@ type config struct {
 	}
 	Retention store.Retention
 	Late      string // what happens to reports whose rows would not be kept: count or refuse
+	Records   struct {
+		Watch     bool     // look again and again at what the domains publish
+		Selectors []string // of DKIM, looked at beside those that reports tell of
+		MXHosts   []string // that may be in MX; empty: any
+	}
 	Transport struct {
 		Trusted []string // lower-case names of servers
 		Check   bool
@@ -95,6 +100,7 @@ func defaultConfig(env *environ) *config {
 		Limits: parse.DefaultLimits,
 	}
 	c.Ingest.BatchRows = 5_000
+	c.Records.Watch, c.Records.Selectors, c.Records.MXHosts = true, []string{}, []string{}
 	c.Transport.Trusted, c.Transport.Check = []string{}, true
 	// Rows stay unless that is asked for: who imports the reports of years
 	// wants to see them. Failure reports are about people.

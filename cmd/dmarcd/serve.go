@@ -63,6 +63,11 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if folder := cfg.openDirectory(log); folder != nil {
 		boxes = append(boxes, folder)
 	}
+	if cfg.Records.Watch {
+		if s.watcher, err = s.newWatcher(cfg); err != nil {
+			log.Warn("what the domains publish is not looked at; name a resolver (DMARCD_RESOLVER)", "error", err)
+		}
+	}
 	if len(boxes) == 0 && len(s.doors) == 0 {
 		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
 	}
@@ -94,6 +99,9 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 	wg.Go(func() { s.every(ctx, time.Hour, "retention", s.expire) })
 	if s.verifier != nil {
 		wg.Go(func() { s.every(ctx, 10*time.Second, "transport", s.verifier.Pass) })
+	}
+	if s.watcher != nil {
+		wg.Go(func() { s.every(ctx, 30*time.Second, "records", s.watcher.Pass) })
 	}
 	if s.replica != nil {
 		wg.Go(func() { s.followReplica(ctx) })

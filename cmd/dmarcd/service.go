@@ -18,6 +18,7 @@ import (
 	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/migrations"
 	"github.com/dmarcd/dmarcd/postgres"
+	"github.com/dmarcd/dmarcd/records"
 	"github.com/dmarcd/dmarcd/store"
 	"github.com/dmarcd/dmarcd/transport"
 )
@@ -31,6 +32,7 @@ type service struct {
 	store    *store.Store
 	ingester *ingest.Ingester
 	verifier *transport.Verifier  // of the mails that carry reports; nil for none
+	watcher  *records.Watcher     // of what the domains publish; nil for none
 	metrics  *prometheus.Registry // of what the ingester takes in
 
 	retention store.Retention

@@ -72,6 +72,10 @@ func (c *config) table() []*setting {
 		{key: "failure.store", doc: "keep failure reports (RFC 9991); they hold personal data", value: boolValue(&c.Failure.Store)},
 		{key: "failure.subjects", doc: "keep the subjects of the messages that failed, too", value: boolValue(&c.Failure.Subjects)},
 
+		{key: "records.watch", doc: "look at what the domains publish in DNS, at least once a day; asks the resolver, and fetches MTA-STS policies", value: boolValue(&c.Records.Watch)},
+		{key: "records.selectors", doc: "DKIM selectors to look at, beside those that reports tell of", example: `["s1", "mail"]`, value: listValue(&c.Records.Selectors, readSelector)},
+		{key: "records.mx_hosts", doc: "mail hosts that may stand in MX; others are warned of; \"*.example.com\" is any host one label below; empty: any", example: `["mx1.example.com"]`, value: listValue(&c.Records.MXHosts, readMXHost)},
+
 		{key: "transport.trusted", doc: "servers whose Authentication-Results in report mails are believed: the names that your own mail servers write there", example: `["mx.example.com"]`, value: listValue(&c.Transport.Trusted, readDomain)},
 		{key: "transport.check", doc: "find out whether the mails that carry reports are authentic: by DKIM, and by what the trusted servers found", value: boolValue(&c.Transport.Check)},
 		{key: "transport.require", doc: "park the reports in mails until these have been found authentic; files and uploads count at once", value: boolValue(&c.Transport.Require)},
@@ -152,6 +156,7 @@ func (c *config) table() []*setting {
 // documentation.
 var tables = []struct{ name, doc string }{
 	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
+	{"records", "What the domains publish in DNS, and how it is looked at."},
 	{"transport", "Whether the mails that carry reports are authentic. It is found out after they are stored."},
 	{"retention", "How long things are kept."},
 	{"ingest", "How reports are taken in."},
@@ -229,6 +234,30 @@ func readDomain(text string) (string, error) {
 		return "", errors.New(`must be domains, such as "example.com"; ` + strconv.Quote(text) + " is none")
 	}
 	return strings.ToLower(name), nil
+}
+
+// readMXHost returns a mail host, or all of a domain.
+func readMXHost(text string) (string, error) {
+	rest, all := strings.CutPrefix(strings.TrimSpace(text), "*.")
+	name, err := readDomain(rest)
+	if err != nil {
+		return "", errors.New(`must be mail hosts, such as "mx1.example.com" or "*.example.com"; ` + strconv.Quote(text) + " is none")
+	}
+	if all {
+		name = "*." + name
+	}
+	return name, nil
+}
+
+// readSelector returns a selector of DKIM keys.
+func readSelector(text string) (string, error) {
+	text = strings.TrimSpace(text)
+	if text == "" || len(text) > 200 || strings.ContainsFunc(text, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
+	}) {
+		return "", errors.New(`must be selectors, such as "s1"; ` + strconv.Quote(text) + " is none")
+	}
+	return text, nil
 }
 
 // readAddress returns a mail address.
