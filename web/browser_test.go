@@ -81,7 +81,7 @@ func TestPagesFitTheirWindowAndAskNobodyElse(t *testing.T) {
 	ctx, complaints := startBrowser(t)
 	pictures := os.Getenv("DMARCD_TEST_PICTURES") // a folder, for people to look at them
 	sites := map[string]*httptest.Server{
-		"no": serve(t, &fake{}), "one": serve(t, crowd(1)), "some": serve(t, realistic()), "many": serve(t, crowd(5000)),
+		"no": serve(t, &fake{}), "one": serve(t, crowd(1)), "some": serve(t, withLooks(realistic(), "acme.example", "")), "many": serve(t, crowd(5000)),
 	}
 	for _, c := range []struct {
 		site, path string
@@ -103,6 +103,8 @@ func TestPagesFitTheirWindowAndAskNobodyElse(t *testing.T) {
 		{"some", "/domains/acme.example/senders", 200},
 		{"some", "/domains/acme.example/reporters", 200},
 		{"some", "/domains/acme.example/reports", 200},
+		{"some", "/domains/acme.example/dns", 200},
+		{"some", "/domains/river.example/dns", 200},
 		{"some", "/domains/river.example?from=2026-11-16&to=2026-11-23", 200},
 		{"some", "/domains/newsletter-and-transactional-mail.departments.a-rather-long-name-for-a-company.example", 200},
 		{"some", "/messages", 200},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/records"
 )
 
 // now is when the tests take place: a Monday evening.
@@ -23,6 +24,9 @@ func today() time.Time { return now.Truncate(aDay) }
 // A fake is a store in memory. It answers as the real one does: whole days,
 // busiest or newest first, a page at a time.
 type fake struct {
+	looks   map[string]*records.Result
+	changes map[string][]dmarc.RecordChange
+
 	all      []fakeDomain
 	messages []dmarc.LedgerEntry
 	err      error // of every question
@@ -141,6 +145,23 @@ func (f *fake) Reporters(_ context.Context, q dmarc.TrafficQuery) ([]dmarc.Repor
 		return nil, "", err
 	}
 	return pageOf(d.reporters, q.Page)
+}
+
+func (f *fake) Look(_ context.Context, domain string) (*records.Result, error) {
+	if _, err := f.find(domain); err != nil {
+		return nil, err
+	}
+	if r := f.looks[domain]; r != nil {
+		return r, nil
+	}
+	return nil, dmarc.ErrNotFound
+}
+
+func (f *fake) RecordChanges(_ context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error) {
+	if _, err := f.find(domain); err != nil {
+		return nil, "", err
+	}
+	return pageOf(f.changes[domain], page)
 }
 
 func (f *fake) Messages(_ context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error) {

@@ -48,7 +48,13 @@ func (s *site) parsePages() pages {
 		"countInt":  func(n int) string { return count(int64(n)) },
 		"pluralInt": func(n int, one, many string) string { return plural(int64(n), one, many) },
 		"failed":    failed, "level": levelOf, "noSpan": func() span { return span{Preset: defaultDays} },
-		"parts": firstParts, "more": moreParts,
+		"severityText": severityText,
+		"depth":        func(n int) int { return min(n, 4) },
+		"minus":        func(a, b int) int { return a - b },
+		"deref":        func(s *string) string { return *s },
+		"isTrue":       func(b *bool) bool { return b != nil && *b },
+		"isNil":        func(list []string) bool { return list == nil },
+		"parts":        firstParts, "more": moreParts,
 		"version": func() string { return s.version },
 	}).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
 	files, err := templates.ReadDir("templates")

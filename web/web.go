@@ -30,6 +30,7 @@ type Store interface {
 	Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error)
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
 	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
+	looker
 }
 
 // Options are what the dashboard is given besides its store.
@@ -74,6 +75,7 @@ func New(store Store, opts Options) http.Handler {
 		r.Get("/senders", s.page(s.senders))
 		r.Get("/reporters", s.page(s.reporters))
 		r.Get("/reports", s.page(s.reports))
+		r.Get("/dns", s.page(s.dns))
 	})
 	r.Get("/messages", s.page(s.messages))
 	r.Get("/static/{name}", s.assets.serve)

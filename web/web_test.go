@@ -277,12 +277,14 @@ func TestWhatStrangersWroteIsNeverMarkup(t *testing.T) {
 	name := `<img src=x onerror=alert(1)>.example`
 	evil := live(life{name: name, policy: dmarc.PolicyNone, busy: 9_000_000, born: 30, sources: 3, stranger: hostile})
 	f.all = append(f.all, evil)
+	withLooks(f, name, hostile)
 	for _, path := range []string{
 		"/", "/?q=%3Cimg", "/?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "/messages", "/messages?mailbox=%22%3E%3Cscript%3E",
 		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example",
 		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/senders",
 		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/reporters",
 		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/reports?reporter=%3Cscript%3E",
+		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/dns",
 		"/domains/%3Cscript%3Ealert(1)%3C%2Fscript%3E",
 	} {
 		w := get(t, f, path)
@@ -394,7 +396,7 @@ func TestASearchFindsNamesAsTheyAreStored(t *testing.T) {
 func TestAllLinksStandUnderTheBase(t *testing.T) {
 	h := http.StripPrefix("/dmarc", New(realistic(), Options{Base: "/dmarc/", Now: func() time.Time { return now }}))
 	for _, path := range []string{"/dmarc/", "/dmarc/domains/acme.example", "/dmarc/domains/acme.example/senders", "/dmarc/domains/acme.example/reporters",
-		"/dmarc/domains/acme.example/reports", "/dmarc/messages", "/dmarc/domains/never.example", "/dmarc/nowhere", "/dmarc/?days=x"} {
+		"/dmarc/domains/acme.example/reports", "/dmarc/domains/acme.example/dns", "/dmarc/messages", "/dmarc/domains/never.example", "/dmarc/nowhere", "/dmarc/?days=x"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		_, links := words(t, w.Body.String())
