@@ -125,6 +125,15 @@ func plain(s string) string {
 	}, s)
 }
 
+// block makes a stranger's text of several lines safe to show.
+func block(s string) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	for i := range lines {
+		lines[i] = plain(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 // cut shortens text to at most n characters by leaving out the middle.
 func cut(s string, n int) string {
 	r := []rune(s)

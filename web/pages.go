@@ -48,7 +48,7 @@ func (s *site) parsePages() pages {
 		"countInt":  func(n int) string { return count(int64(n)) },
 		"pluralInt": func(n int, one, many string) string { return plural(int64(n), one, many) },
 		"failed":    failed, "level": levelOf, "noSpan": func() span { return span{Preset: defaultDays} },
-		"severityText": severityText,
+		"severityText": severityText, "block": block,
 		"depth":        func(n int) int { return min(n, 4) },
 		"minus":        func(a, b int) int { return a - b },
 		"deref":        func(s *string) string { return *s },

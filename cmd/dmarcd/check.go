@@ -190,8 +190,13 @@ func (c *config) useResolver() {
 	if c.Resolver == "" {
 		return
 	}
+	net.DefaultResolver = resolverAt(c.Resolver)
+}
+
+// resolverAt returns a resolver that asks one server, as host:port.
+func resolverAt(address string) *net.Resolver {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return dialer.DialContext(ctx, network, c.Resolver)
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, address)
 	}}
 }

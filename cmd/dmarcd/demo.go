@@ -59,8 +59,17 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 
-	env.say("Filling a mailbox with three months of reports …")
+	// Nothing is asked beyond this machine: the domains of the demo are
+	// published by a name server of its own.
 	mails := sample.Options{Seed: 1, Now: began}
+	if cfg.Resolver, err = sample.ServeDNS(ctx, mails); err != nil {
+		return err
+	}
+	s.verifier.Resolver = resolverAt(cfg.Resolver)
+	if s.watcher, err = s.newWatcher(cfg, true); err != nil {
+		return err
+	}
+	env.say("Filling a mailbox with three months of reports …")
 	var truth sample.Truth
 	mailListener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -90,6 +99,12 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 	s.ingester.Log, s.ingester.OnFate = log, count
 	if err == nil {
 		err = s.store.SummariseSources(ctx)
+	}
+	if err == nil {
+		err = s.store.SummariseFacts(ctx)
+	}
+	if err == nil {
+		err = s.watcher.Pass(ctx)
 	}
 	shown.stop()
 	if err != nil {

@@ -51,6 +51,8 @@ func TestTheDemoFillsTheDashboard(t *testing.T) {
 		"/": "acme.example", "/domains/acme.example": "<svg", "/messages": "hostile_xml", "/readyz": "ready",
 		"/api/v1/domains": `"domain":"acme.example"`, "/api/v1/failures": `"reported_domain"`, "/api/v1/tls?from=" + time.Now().AddDate(0, 0, -60).Format(time.DateOnly): `"policy_type"`,
 		"/api/v1/domains/acme.example/sources": `"pending":false`, "/metrics": "dmarcd_messages_total",
+		"/api/v1/domains/acme.example/checks": `"id":"dkim.missing"`, "/api/v1/domains/acme.example/selectors": `"selector":"r2026"`,
+		"/domains/acme.example/dns": "nb2", "/domains/parked.example/dns": "not known",
 	} {
 		if !strings.Contains(get(path), want) {
 			t.Errorf("%s: no %q", path, want)

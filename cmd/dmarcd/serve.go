@@ -64,7 +64,7 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 		boxes = append(boxes, folder)
 	}
 	if cfg.Records.Watch {
-		if s.watcher, err = s.newWatcher(cfg); err != nil {
+		if s.watcher, err = s.newWatcher(cfg, false); err != nil {
 			log.Warn("what the domains publish is not looked at; name a resolver (DMARCD_RESOLVER)", "error", err)
 		}
 	}

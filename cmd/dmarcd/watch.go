@@ -10,8 +10,10 @@ import (
 	"github.com/dmarcd/dmarcd/records"
 )
 
-// newWatcher returns what looks again and again at what the domains publish.
-func (s *service) newWatcher(cfg *config) (*records.Watcher, error) {
+// newWatcher returns what looks again and again at what the domains publish. In
+// a sample world only the resolver is asked, and addresses that are set aside
+// for documentation are taken for public ones.
+func (s *service) newWatcher(cfg *config, sample bool) (*records.Watcher, error) {
 	client, err := records.NewClient(records.ClientOptions{Server: cfg.Resolver})
 	if err != nil {
 		return nil, err
@@ -23,7 +25,10 @@ func (s *service) newWatcher(cfg *config) (*records.Watcher, error) {
 			return records.Options{}, err
 		}
 		o := advice.ForRecords(told)
-		o.Resolver, o.Direct, o.Fetcher = client, client, fetcher
+		o.Resolver = client
+		if o.Documentation = sample; !sample {
+			o.Direct, o.Fetcher = client, fetcher
+		}
 		o.ReportAddresses, o.MXHosts = cfg.ReportAddresses, cfg.Records.MXHosts
 		for _, name := range cfg.Records.Selectors {
 			o.Selectors = append(o.Selectors, records.Selector{Name: name, Domain: domain, Configured: true})
