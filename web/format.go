@@ -125,13 +125,13 @@ func plain(s string) string {
 	}, s)
 }
 
-// block makes a stranger's text of several lines safe to show.
-func block(s string) string {
-	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
-	for i := range lines {
-		lines[i] = plain(lines[i])
+// lines makes a stranger's text of several lines safe to show.
+func lines(s string) string {
+	all := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	for i := range all {
+		all[i] = plain(all[i])
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(all, "\n")
 }
 
 // cut shortens text to at most n characters by leaving out the middle.
