@@ -35,6 +35,7 @@ type issuer struct {
 	url      string
 	key      *rsa.PublicKey // of the service account
 	lifetime time.Duration  // of tokens
+	grace    time.Duration  // for which they are valid beyond it
 
 	mu      sync.Mutex
 	refresh string
@@ -99,7 +100,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	i.issued++
 	token := fmt.Sprintf("token-%d", i.issued)
-	i.tokens[token] = time.Now().Add(i.lifetime)
+	i.tokens[token] = time.Now().Add(i.lifetime + i.grace)
 	reply["access_token"] = token
 	answer(200, reply)
 }
@@ -286,7 +287,7 @@ func TestATokenIsRenewedBeforeItEnds(t *testing.T) {
 // A long session is ended before its token ends: no server has to break it.
 func TestASessionIsRenewedWithItsToken(t *testing.T) {
 	i := newIssuer(t)
-	i.lifetime = 4 * time.Second // renewed after three
+	i.lifetime, i.grace = time.Second, time.Hour
 	s := dovecottest.StartOAuth(t, i.url+"/introspect")
 	box := mailboxAt(s, func(o *ingest.IMAPOptions) { o.Tokens, o.Poll = ingest.NewTokens(i.clientCredentials()), time.Hour })
 	defer box.Close()

@@ -45,6 +45,8 @@ type SMTP struct {
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
+	listener net.Listener
+	stopping bool
 	sessions map[*smtpSession]bool // whether a message is on its way
 }
 
@@ -70,9 +72,22 @@ func NewSMTP(in *Ingester, opts SMTPOptions) *SMTP {
 
 // Serve receives mail from a listener until Shutdown.
 func (s *SMTP) Serve(l net.Listener) error {
-	return s.server.Serve(&limitedListener{
+	s.mu.Lock()
+	s.listener = l
+	stopping := s.stopping
+	s.mu.Unlock()
+	if stopping {
+		return nil
+	}
+	err := s.server.Serve(&limitedListener{
 		Listener: l, allow: s.opts.Allow, all: s.opts.Connections, each: max(1, s.opts.Connections/5), open: map[netip.Prefix]int{},
 	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return nil
+	}
+	return err
 }
 
 // Shutdown takes no more connections and ends the idle ones. Messages that are
@@ -81,16 +96,21 @@ func (s *SMTP) Serve(l net.Listener) error {
 func (s *SMTP) Shutdown(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()
-	go func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for ss, busy := range s.sessions {
-			if !busy {
-				ss.conn.Close()
-			}
+	s.mu.Lock()
+	s.stopping = true
+	if s.listener != nil {
+		s.listener.Close() // the library may not have seen it yet
+	}
+	for ss, busy := range s.sessions {
+		if !busy {
+			ss.conn.Close()
 		}
-	}()
+	}
+	s.mu.Unlock()
 	err := s.server.Shutdown(ctx)
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // the listener, which was closed above
+	}
 	s.cancel()
 	if err != nil {
 		s.server.Close()
@@ -195,7 +215,12 @@ func (s *SMTP) session(c *smtp.Conn) (smtp.Session, error) {
 		conn = over.NetConn()
 	}
 	ss := &smtpSession{s: s, conn: conn.(*countedConn), from: conn.RemoteAddr().String()}
-	ss.busy(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return nil, &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "this server is stopping, try again later"}
+	}
+	s.sessions[ss] = false
 	return ss, nil
 }
 

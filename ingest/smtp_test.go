@@ -407,6 +407,17 @@ func TestShutdownWaitsForMessagesAndNotForIdleClients(t *testing.T) {
 	}
 }
 
+func TestShutdownBeforeServeEndsIt(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := ingest.NewSMTP(ingester(&memory{}), ingest.SMTPOptions{Connections: 1, Log: slog.New(slog.DiscardHandler)})
+	if err := errors.Join(s.Shutdown(t.Context()), s.Serve(l), l.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 func sendAndHangUp(address string, message []byte) error {
 	c, err := gosmtp.Dial(address)
 	if err != nil {

@@ -202,3 +202,43 @@ func writeCertificate(t *testing.T, certFile, keyFile string) {
 		}
 	}
 }
+
+// Files appear in a folder while dmarcd is killed again and again: each has one
+// fate, and is moved after it.
+func TestKilledAtAnyTimeNoFileIsLost(t *testing.T) {
+	const files = 600
+	binary, data, dir := build(t), filepath.Join(t.TempDir(), "data"), t.TempDir()
+	vars := []string{"DMARCD_DIRECTORY_PATH=" + dir, "DMARCD_DIRECTORY_AFTER=move", "DMARCD_DIRECTORY_SETTLE=0s", "DMARCD_DIRECTORY_POLL=1s", "DMARCD_INGEST_BATCH_ROWS=5"}
+	r := serveWith(t, binary, data, vars...).ready()
+	for i := range files {
+		hidden := filepath.Join(dir, ".new")
+		if err := os.WriteFile(hidden, []byte(aReport(fmt.Sprint(i))), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(hidden, filepath.Join(dir, fmt.Sprintf("%d.xml", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range int64(3) {
+		r.until(2 * files * (i + 1) / 5)
+		r.stop(syscall.SIGKILL)
+		r = serveWith(t, binary, data, vars...)
+	}
+	r.until(2 * files)
+	moved := func() int {
+		names, _ := filepath.Glob(filepath.Join(dir, "done", "*.xml"))
+		return len(names)
+	}
+	for deadline := time.Now().Add(time.Minute); moved() < files && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	}
+	left, _ := filepath.Glob(filepath.Join(dir, "*.xml"))
+	if moved() != files || len(left) != 0 {
+		t.Errorf("%d files are moved and %d are left", moved(), len(left))
+	}
+	if got, want := r.ledger(), map[string]int{"directory ok": files}; !reflect.DeepEqual(got, want) {
+		t.Errorf("ledger %v, want %v", got, want)
+	}
+	if got := r.messages(); got != 2*files {
+		t.Errorf("the reports tell of %d messages, want %d", got, 2*files)
+	}
+}
