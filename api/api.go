@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/dmarcd/dmarcd/advice"
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/records"
 )
@@ -61,8 +62,12 @@ type Options struct {
 	Version   string
 	MaxUpload int64                // bytes; 0 for 64 MiB
 	Metrics   *prometheus.Registry // what else /metrics shows
-	Now       func() time.Time
-	Ready     func() string // what /readyz says besides; lines of text
+	// Advise judges a policy for a domain by the reports of a period; an
+	// unknown policy stands for the next step. dmarc.ErrNotFound if nothing was
+	// ever reported about the domain.
+	Advise func(ctx context.Context, domain string, policy dmarc.Policy, period dmarc.Period) (*advice.Advice, error)
+	Now    func() time.Time
+	Ready  func() string // what /readyz says besides; lines of text
 }
 
 // API answers requests.
@@ -129,6 +134,7 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	get(h, "/domains/{domain}/checks", "get-checks", "Checks of what a domain publishes", "What the last look at the DNS records of the domain found: the records, what is wrong with them, why it matters and what to publish. Domains are looked at again and again, at least once a day. 404 before the first look.", a.checks)
 	get(h, "/domains/{domain}/checks/history", "list-record-changes", "How the records of a domain changed", "Sets of DNS records that were seen to have changed, latest first.", a.recordChanges)
 	get(h, "/domains/{domain}/selectors", "list-selectors", "DKIM keys of a domain", "The DKIM keys that signed mail of the domain, by their domain and selector, busiest first. Only the busiest of each day are kept by name; others counts the messages with the rest.", a.selectors)
+	get(h, "/domains/{domain}/advice", "get-advice", "Whether a stricter policy is safe", "Judges the next step of the DMARC policy, or the policy that is asked for, by the reports of a period: the verdict with its reasons, what would be lost and whose mail that is, what to mend first, and the record to publish.", a.advice)
 	get(h, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
 	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
 	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)

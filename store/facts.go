@@ -471,3 +471,24 @@ func (s *Store) Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Sele
 		})
 	return list, next, err
 }
+
+// ReporterNames returns who the reporters of a domain are, by the numbers that
+// facts have.
+func (s *Store) ReporterNames(ctx context.Context, domain string) (map[int64]string, error) {
+	id, err := s.domainID(ctx, domain)
+	if err != nil {
+		return nil, err
+	}
+	rows, _ := s.db.Query(ctx, "SELECT id, org_name FROM reporters WHERE domain_id = $1", id)
+	names := make(map[int64]string)
+	var number int64
+	var name string
+	_, err = pgx.ForEachRow(rows, []any{&number, &name}, func() error {
+		names[number] = name
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reporters of %s: %w", domain, err)
+	}
+	return names, nil
+}

@@ -52,6 +52,7 @@ func TestTheDemoFillsTheDashboard(t *testing.T) {
 		"/api/v1/domains": `"domain":"acme.example"`, "/api/v1/failures": `"reported_domain"`, "/api/v1/tls?from=" + time.Now().AddDate(0, 0, -60).Format(time.DateOnly): `"policy_type"`,
 		"/api/v1/domains/acme.example/sources": `"pending":false`, "/metrics": "dmarcd_messages_total",
 		"/api/v1/domains/acme.example/checks": `"id":"dkim.missing"`, "/api/v1/domains/acme.example/selectors": `"selector":"r2026"`,
+		"/api/v1/domains/acme.example/advice": `"verdict":"not_ready"`, "/api/v1/domains/north.example/advice?policy=reject": `"verdict":`,
 		"/domains/acme.example/dns": "nb2", "/domains/parked.example/dns": "not known",
 	} {
 		if !strings.Contains(get(path), want) {

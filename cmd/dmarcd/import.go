@@ -44,7 +44,7 @@ func runImport(ctx context.Context, env *environ, args []string) error {
 	shown.share = env.measure(ctx, files)
 	sum, err := s.ingester.Pass(ctx, files)
 	if err == nil {
-		err = s.store.SummariseSources(ctx)
+		err = errors.Join(s.store.SummariseSources(ctx), s.store.SummariseFacts(ctx))
 	}
 	shown.stop()
 	if err != nil && ctx.Err() != nil {

@@ -52,6 +52,7 @@ func commands() []command {
 		{"import", "PATH...", "stores reports from files", runImport},
 		{"parse", "PATH...", "prints what files hold; needs no database", runParse},
 		{"check", "DOMAIN...", "checks what domains publish in DNS; needs no database", runCheck},
+		{"advise", "DOMAIN", "says whether a stricter policy is safe, and what to mend first", runAdvise},
 		{"migrate", "", "brings the database schema up to date, or shows it", runMigrate},
 		{"reparse", "", "reads the archived messages again and repairs history", runReparse},
 		{"verify", "[DOMAIN]", "computes all totals anew and compares", runVerify},

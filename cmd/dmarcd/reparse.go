@@ -83,7 +83,7 @@ func runReparse(ctx context.Context, env *environ, args []string) error {
 		return err
 	})
 	if err == nil && !*dry {
-		err = s.store.SummariseSources(ctx)
+		err = errors.Join(s.store.SummariseSources(ctx), s.store.SummariseFacts(ctx))
 	}
 	if err := errors.Join(err, s.close()); err != nil {
 		if sum.Messages > 0 && !*dry {

@@ -163,7 +163,7 @@ func (s *service) handler() http.Handler {
 		api.Store
 		web.Store
 	} = s.store
-	opts := api.Options{Log: s.log, Version: version, Metrics: s.metrics}
+	opts := api.Options{Log: s.log, Version: version, Metrics: s.metrics, Advise: s.adviser.advise}
 	if s.replica != nil {
 		reads, opts.Ready = s.replica, func() string { return replicaLine(s.replica.State()) }
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/dmarcd/dmarcd/migrations"
 	"github.com/dmarcd/dmarcd/postgres"
 	"github.com/dmarcd/dmarcd/records"
+	"github.com/dmarcd/dmarcd/sources"
 	"github.com/dmarcd/dmarcd/store"
 	"github.com/dmarcd/dmarcd/transport"
 )
@@ -31,7 +32,8 @@ type service struct {
 	db       *pgxpool.Pool
 	store    *store.Store
 	ingester *ingest.Ingester
-	verifier *transport.Verifier  // of the mails that carry reports; nil for none
+	verifier *transport.Verifier // of the mails that carry reports; nil for none
+	adviser  *adviser
 	watcher  *records.Watcher     // of what the domains publish; nil for none
 	metrics  *prometheus.Registry // of what the ingester takes in
 
@@ -106,6 +108,14 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	if cfg.Transport.Check || cfg.Transport.Require {
 		rereader := &ingest.Rereader{Ingester: s.ingester, Archive: s.store}
 		s.verifier = &transport.Verifier{Store: s.store, Resolver: net.DefaultResolver, Trusted: cfg.Transport.Trusted, Release: rereader.Release, Log: log}
+	}
+	senders, err := sources.Builtin()
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	s.adviser = &adviser{store: s.store, senders: senders}
+	if len(cfg.ReportAddresses) > 0 {
+		s.adviser.rua = cfg.ReportAddresses[0]
 	}
 	s.metrics = count(s.ingester)
 	if s.replica != nil {
