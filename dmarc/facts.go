@@ -491,7 +491,9 @@ func foldDay(day []SourceDay, keep int) []SourceDay {
 	out := make([]SourceDay, 0, keep)
 	var rest []SourceDay
 	for i := range day {
-		if i < keep || !day[i].Source.IsValid() || day[i].spokenFor() {
+		// A network was folded before, and takes in more of its addresses.
+		network := day[i].Source.IsValid() && !day[i].Source.IsSingleIP()
+		if !network && (len(out) < keep || !day[i].Source.IsValid() || day[i].spokenFor()) {
 			out = append(out, day[i])
 		} else {
 			rest = append(rest, day[i])

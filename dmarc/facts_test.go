@@ -342,3 +342,33 @@ func FuzzReadFacts(f *testing.F) {
 		}
 	})
 }
+
+// Folding a part of a day, and then that with the rest, loses no message and
+// gives no source twice.
+func TestADayMayBeFoldedInSteps(t *testing.T) {
+	day := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	var folded []dmarc.SourceDay
+	var want int64
+	for i := range 5000 {
+		addr := netip.AddrFrom4([4]byte{10, 0, byte(i % 40), byte(i / 40)})
+		n := int64(1 + i%3)
+		want += n
+		folded = append(folded, dmarc.SourceDay{Day: day, Source: netip.PrefixFrom(addr, 32), Cells: []dmarc.Cell{{Messages: n}}})
+		if len(folded) >= 600 {
+			folded = dmarc.Fold(folded, 100)
+		}
+	}
+	folded = dmarc.Fold(folded, 100)
+	seen := map[netip.Prefix]bool{}
+	var got int64
+	for i := range folded {
+		if seen[folded[i].Source] {
+			t.Errorf("%s is there twice", folded[i].Source)
+		}
+		seen[folded[i].Source] = true
+		got += folded[i].Messages()
+	}
+	if got != want || len(folded) > 100+40 {
+		t.Errorf("%d messages from %d sources, want %d", got, len(folded), want)
+	}
+}

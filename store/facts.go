@@ -108,6 +108,7 @@ func (s *Store) reduceChanged(ctx context.Context, d changedDay, name string) er
 // factLines are what the tables hold about a day of a domain.
 type factLines struct {
 	sources   []dmarc.SourceDay
+	foldAt    int // how many sources are folded; twice as many as are left, so that it costs little
 	selectors []selectorLine
 }
 
@@ -201,7 +202,7 @@ func (s *Store) reduceDay(ctx context.Context, tx pgx.Tx, domain int64, name str
 		return nil, fmt.Errorf("reading rows: %w", err)
 	}
 	defer rows.Close()
-	d := &dayReducer{day: day, org: dmarc.OrganizationalDomain(name), selectors: make(map[selectorKey]*selectorLine), bodies: make(map[int64]*authBody)}
+	d := &dayReducer{day: day, foldAt: sourcesAtOnce, org: dmarc.OrganizationalDomain(name), selectors: make(map[selectorKey]*selectorLine), bodies: make(map[int64]*authBody)}
 	for rows.Next() {
 		var report, auth, each, n, messages int64
 		var source *netip.Addr
@@ -243,6 +244,7 @@ type dayReducer struct {
 	source    netip.Addr // of the rows that are being reduced
 	facts     dmarc.FactReducer
 	sources   []dmarc.SourceDay
+	foldAt    int // how many sources are folded: twice as many as are left, so that it costs little
 	selectors map[selectorKey]*selectorLine
 	others    selectorLine
 	bodies    map[int64]*authBody
@@ -329,8 +331,9 @@ func (d *dayReducer) flush() {
 			d.sources = append(d.sources, s)
 		}
 	}
-	if len(d.sources) >= sourcesAtOnce {
+	if len(d.sources) >= d.foldAt {
 		d.sources = dmarc.Fold(d.sources, keptSources)
+		d.foldAt = 2*len(d.sources) + sourcesAtOnce
 	}
 }
 
