@@ -19,7 +19,7 @@ var shape = struct {
 	reference: []string{"domains"},
 	distributed: []string{
 		"reporters", "names", "auth_results", "reports", "rows", "reporter_days", "domain_days", "domain_months", "source_days",
-		"tls_reports", "failure_reports",
+		"source_facts", "selector_days", "tls_reports", "failure_reports", "looks", "published", "published_changes",
 	},
 	local: []string{"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons"},
 }
