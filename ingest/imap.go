@@ -68,6 +68,8 @@ type IMAP struct {
 
 	mu      sync.Mutex
 	settled []Settled // not marked in the mailbox yet
+	unread  int       // found, and not handed over
+	oldest  time.Time // when the last one that was handed over came
 }
 
 // NewIMAP returns a mailbox that connects when it is first used.
@@ -77,6 +79,21 @@ func NewIMAP(opts IMAPOptions) *IMAP {
 
 // Name returns the name that the store knows the mailbox by.
 func (m *IMAP) Name() string { return m.opts.Name }
+
+// Backlog returns how many messages the last look found that have not been
+// handed over yet, and when the one came that was handed over last: the others
+// are hardly older.
+func (m *IMAP) Backlog() (unread int, oldest time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unread, m.oldest
+}
+
+func (m *IMAP) setBacklog(unread int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unread = unread
+}
 
 // chunkMessages is how many messages are asked for at once.
 const chunkMessages = 100
@@ -114,6 +131,8 @@ func (m *IMAP) Each(ctx context.Context, after dmarc.Place, handle func(context.
 	if err != nil {
 		return err
 	}
+	left := len(uids)
+	m.setBacklog(left)
 	for chunk := range slices.Chunk(uids, chunkMessages) {
 		if err := m.chunk(ctx, chunk, handle); err != nil {
 			if ctx.Err() != nil {
@@ -121,6 +140,8 @@ func (m *IMAP) Each(ctx context.Context, after dmarc.Place, handle func(context.
 			}
 			return err
 		}
+		left -= len(chunk)
+		m.setBacklog(left)
 		if err := m.settle(); err != nil {
 			return err
 		}
@@ -291,6 +312,9 @@ func (m *IMAP) stream(ctx context.Context, set imap.NumSet, t *tracker, handle f
 			}
 			continue
 		}
+		m.mu.Lock()
+		m.oldest = msg.ReceivedAt
+		m.mu.Unlock()
 		if err := handle(ctx, m.message(uid, t, msg)); err != nil {
 			// The library waits until what it has begun to hand out is read.
 			m.conn.Close()

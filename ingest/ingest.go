@@ -93,6 +93,10 @@ type Ingester struct {
 	// OnFate is told of every message after its commit, one at a time for each
 	// mailbox.
 	OnFate func(d *dmarc.Delivery, f dmarc.Fate)
+	// OnRead is told how long a message took to be read, several at a time;
+	// OnPass how long Run took to pass over a mailbox, and what came of it.
+	OnRead func(d *dmarc.Delivery, took time.Duration)
+	OnPass func(mailbox string, took time.Duration, err error)
 
 	submissions submissions
 }
@@ -372,7 +376,11 @@ func (in *Ingester) read(ctx context.Context, mailbox string, msg Message) (dmar
 	if msg.Err != nil {
 		return d, nil, nil
 	}
+	began := time.Now()
 	found, err := parse.Message(ctx, msg.Raw, msg.Name, in.Limits)
+	if in.OnRead != nil {
+		in.OnRead(&d, time.Since(began))
+	}
 	if err != nil {
 		return d, nil, fmt.Errorf("reading a message: %w", err)
 	}
@@ -482,7 +490,11 @@ func (in *Ingester) Run(ctx context.Context, box Mailbox) error {
 func (in *Ingester) poll(ctx context.Context, box Mailbox, l dmarc.Lease) error {
 	pause := firstPause
 	for {
+		began := time.Now()
 		sum, err := in.pass(ctx, box, l)
+		if in.OnPass != nil && ctx.Err() == nil {
+			in.OnPass(box.Name(), time.Since(began), err)
+		}
 		if sum.Messages > 0 {
 			in.Log.Info("mailbox read", "mailbox", box.Name(), "messages", sum.Messages, "reports", sum.Added, "duplicates", sum.Duplicate, "refused", sum.Refused, "rows", sum.Rows)
 		}

@@ -60,9 +60,10 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func serve(t *testing.T, binary, data string, imap *dovecottest.Server) *running {
+func serve(t *testing.T, binary, data string, imap *dovecottest.Server, more ...string) *running {
 	t.Helper()
-	return serveWith(t, binary, data, "DMARCD_IMAP_URL=imap://"+dovecottest.User+"@"+imap.Address+"/INBOX", "DMARCD_IMAP_PASSWORD="+dovecottest.Password, "DMARCD_IMAP_NAME=reports")
+	vars := []string{"DMARCD_IMAP_URL=imap://" + dovecottest.User + "@" + imap.Address + "/INBOX", "DMARCD_IMAP_PASSWORD=" + dovecottest.Password, "DMARCD_IMAP_NAME=reports"}
+	return serveWith(t, binary, data, append(vars, more...)...)
 }
 
 // serveWith runs dmarcd with further variables.

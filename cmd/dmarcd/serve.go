@@ -11,10 +11,8 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dmarcd/dmarcd/api"
-	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/postgres"
 	"github.com/dmarcd/dmarcd/store"
@@ -87,7 +85,8 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 			return err
 		}
 	}
-	s.ingester.Leases = s.store
+	s.ingester.Leases = &meteredLeases{s.store, s.metrics}
+	s.metrics.watchMailboxes(boxes)
 	for _, box := range boxes {
 		wg.Go(func() {
 			if err := s.ingester.Run(ctx, box); err != nil && ctx.Err() == nil {
@@ -163,7 +162,7 @@ func (s *service) handler() http.Handler {
 		api.Store
 		web.Store
 	} = s.store
-	opts := api.Options{Log: s.log, Version: version, Metrics: s.metrics, Advise: s.adviser.advise}
+	opts := api.Options{Log: s.log, Version: version, Metrics: s.metrics.registry, Advise: s.adviser.advise}
 	if s.replica != nil {
 		reads, opts.Ready = s.replica, func() string { return replicaLine(s.replica.State()) }
 	}
@@ -185,40 +184,4 @@ func replicaLine(state store.ReplicaState) string {
 		return fmt.Sprintf("replica: used, %.1f s behind\n", state.Lag.Seconds())
 	}
 	return fmt.Sprintf("replica: not used, the database itself is read; %.1f s behind\n", state.Lag.Seconds())
-}
-
-// watchReplica adds metrics of the replica.
-func watchReplica(registry *prometheus.Registry, r *store.Replica) {
-	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "dmarcd_replica_lag_seconds", Help: "How old the newest data of the replica may be.",
-	}, func() float64 { return r.State().Lag.Seconds() }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "dmarcd_replica_used", Help: "1 while pages and API read from the replica, 0 while they read from the database itself.",
-	}, func() float64 {
-		if r.State().Used {
-			return 1
-		}
-		return 0
-	}))
-}
-
-// count returns metrics of what the ingester takes in from now on.
-func count(in *ingest.Ingester) *prometheus.Registry {
-	registry := prometheus.NewRegistry()
-	messages := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "dmarcd_messages_total", Help: "Messages taken in, by mailbox and outcome.",
-	}, []string{"mailbox", "outcome"})
-	rows := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "dmarcd_rows_total", Help: "Rows of aggregate reports stored, by mailbox.",
-	}, []string{"mailbox"})
-	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "dmarcd_waiting_messages", Help: "Messages whose senders wait for them to be stored.",
-	}, func() float64 { return float64(in.Waiting()) })
-	registry.MustRegister(messages, rows, waiting)
-	in.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
-		if !f.Known {
-			messages.WithLabelValues(d.Mailbox, string(f.Outcome)).Inc()
-			rows.WithLabelValues(d.Mailbox).Add(float64(f.Rows))
-		}
-	}
-	return registry
 }

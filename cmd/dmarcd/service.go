@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest"
@@ -34,8 +33,8 @@ type service struct {
 	ingester *ingest.Ingester
 	verifier *transport.Verifier // of the mails that carry reports; nil for none
 	adviser  *adviser
-	watcher  *records.Watcher     // of what the domains publish; nil for none
-	metrics  *prometheus.Registry // of what the ingester takes in
+	watcher  *records.Watcher // of what the domains publish; nil for none
+	metrics  *meters          // of every stage
 
 	retention store.Retention
 	replica   *store.Replica // nil if there is none
@@ -117,9 +116,9 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	if len(cfg.ReportAddresses) > 0 {
 		s.adviser.rua = cfg.ReportAddresses[0]
 	}
-	s.metrics = count(s.ingester)
+	s.metrics = newMeters(s.ingester, s.db)
 	if s.replica != nil {
-		watchReplica(s.metrics, s.replica)
+		s.metrics.watchReplica(s.replica, s.copy)
 	}
 	if len(cfg.Domains) > 0 {
 		s.ingester.Accepts = func(domain string) bool { return slices.Contains(cfg.Domains, domain) }
@@ -146,8 +145,9 @@ func (s *service) close() error {
 // alone does something as the only one of all processes on the database,
 // until ctx ends.
 func (s *service) alone(ctx context.Context, what string, do func(context.Context)) {
+	leases := &meteredLeases{s.store, s.metrics}
 	for ctx.Err() == nil {
-		err := s.store.Hold(ctx, what, func(ctx context.Context, _ dmarc.Lease) error {
+		err := leases.Hold(ctx, what, func(ctx context.Context, _ dmarc.Lease) error {
 			do(ctx)
 			return nil
 		})
@@ -167,10 +167,10 @@ func (s *service) summarise(ctx context.Context) {
 	)
 	for ctx.Err() == nil {
 		began := time.Now()
-		if err := s.store.SummariseSources(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		if err := s.metrics.metered(ctx, "sources", s.store.SummariseSources); err != nil && !errors.Is(err, context.Canceled) {
 			s.log.Error("a pass failed; it will be tried again", "pass", "sources", "error", err)
 		}
-		if err := s.store.SummariseFacts(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		if err := s.metrics.metered(ctx, "facts", s.store.SummariseFacts); err != nil && !errors.Is(err, context.Canceled) {
 			s.log.Error("a pass failed; it will be tried again", "pass", "facts", "error", err)
 		}
 		if !sleep(ctx, max(settle, share*time.Since(began))) {
@@ -190,7 +190,7 @@ func (s *service) summarise(ctx context.Context) {
 func (s *service) every(ctx context.Context, interval time.Duration, what string, pass func(context.Context) error) {
 	s.alone(ctx, "pass "+what, func(ctx context.Context) {
 		for {
-			if err := pass(ctx); err != nil && ctx.Err() == nil {
+			if err := s.metrics.metered(ctx, what, pass); err != nil && ctx.Err() == nil {
 				s.log.Error("a pass failed; it will be tried again", "pass", what, "error", err)
 			}
 			if !sleep(ctx, interval) {
