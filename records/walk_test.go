@@ -225,3 +225,43 @@ func FuzzParseDMARC(f *testing.F) {
 		}
 	})
 }
+
+// Names are aligned by the walk where the Public Suffix List says otherwise,
+// and the other way round; what cannot be looked up is no answer.
+func TestNamesAreAlignedByTheWalk(t *testing.T) {
+	r := newZoneResolver(t, map[string]string{"corp.test": `_dmarc TXT "v=DMARC1; p=reject"
+_dmarc.eu TXT "v=DMARC1; p=none; psd=n"
+a.eu A 192.0.2.1
+hr A 192.0.2.2
+`, "bank.test": `_dmarc TXT "v=DMARC1; p=reject; psd=y"
+one A 192.0.2.3
+two A 192.0.2.4
+`})
+	r.broken["_dmarc.shaky.test"] = Answer{State: Failed, Rcode: dns.RcodeServerFailure}
+	var list dmarc.Aligner
+	for _, c := range []struct {
+		domain, author string
+		mode           dmarc.AlignmentMode
+		want, byList   bool
+		failed         bool
+	}{
+		{"corp.test", "corp.test", dmarc.AlignmentStrict, true, true, false},
+		{"hr.corp.test", "corp.test", dmarc.AlignmentStrict, false, false, false},
+		{"hr.corp.test", "corp.test", dmarc.AlignmentRelaxed, true, true, false},
+		{"hr.corp.test", "corp.test", dmarc.AlignmentUnknown, true, true, false},
+		{"a.eu.corp.test", "corp.test", dmarc.AlignmentRelaxed, false, true, false}, // psd=n: an organization of its own
+		{"a.eu.corp.test", "eu.corp.test", dmarc.AlignmentRelaxed, true, true, false},
+		{"one.bank.test", "two.bank.test", dmarc.AlignmentRelaxed, false, true, false}, // psd=y: below it are customers
+		{"corp.test", "bank.test", dmarc.AlignmentRelaxed, false, false, false},
+		{"", "corp.test", dmarc.AlignmentRelaxed, false, false, false},
+		{"a.shaky.test", "shaky.test", dmarc.AlignmentRelaxed, false, true, true},
+	} {
+		got, err := Aligned(t.Context(), r, c.domain, c.author, c.mode)
+		if got != c.want || (err != nil) != c.failed {
+			t.Errorf("%q with %q (%v): %v, %v; want %v", c.domain, c.author, c.mode, got, err, c.want)
+		}
+		if byList := list.Aligned(c.domain, c.author, c.mode); byList != c.byList {
+			t.Errorf("%q with %q (%v) by the list: %v, want %v", c.domain, c.author, c.mode, byList, c.byList)
+		}
+	}
+}
