@@ -108,7 +108,6 @@ func (s *Store) reduceChanged(ctx context.Context, d changedDay, name string) er
 // factLines are what the tables hold about a day of a domain.
 type factLines struct {
 	sources   []dmarc.SourceDay
-	foldAt    int // how many sources are folded; twice as many as are left, so that it costs little
 	selectors []selectorLine
 }
 
