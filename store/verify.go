@@ -34,6 +34,7 @@ type Verification struct {
 	Domains     int64
 	Lines       map[string]int64 // compared, by table
 	Pending     int64            // days whose sources wait for the pass and were left out
+	Unreduced   int64            // days whose facts wait for the pass and were left out
 	Settled     int64            // of reporter_days: lines of days whose rows are no longer kept, taken as they are
 	Differences int64
 	Rebuilt     int64 // of them
@@ -87,7 +88,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Verification, erro
 }
 
 // verified are the tables that are compared.
-var verified = []string{"reporter_days", "domain_days", "domain_months", "source_days", "reports"}
+var verified = []string{"reporter_days", "domain_days", "domain_months", "source_days", "source_facts", "selector_days", "reports"}
 
 type verifier struct {
 	s *Store
@@ -107,7 +108,9 @@ type verifier struct {
 // finish has the pass summarise what was found stale.
 func (v *verifier) finish(ctx context.Context, err error) (Verification, error) {
 	if err == nil && v.Rebuilt > 0 {
-		err = v.s.SummariseSources(ctx)
+		if err = v.s.SummariseSources(ctx); err == nil {
+			err = v.s.SummariseFacts(ctx)
+		}
 	}
 	return v.Verification, err
 }
@@ -124,6 +127,8 @@ func (v *verifier) verifyDomain(ctx context.Context, id int64, name string) erro
 			UNION ALL SELECT date_trunc('month', day), 0 FROM domain_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT month, 0 FROM domain_months WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_days WHERE domain_id = $1 GROUP BY 1
+			UNION ALL SELECT date_trunc('month', day), 0 FROM source_facts WHERE domain_id = $1 GROUP BY 1
+			UNION ALL SELECT date_trunc('month', day), 0 FROM selector_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM rows WHERE domain_id = $1 GROUP BY 1
 		) AS parts
 		GROUP BY 1
@@ -159,7 +164,7 @@ func (v *verifier) verifyDomain(ctx context.Context, id int64, name string) erro
 func (v *verifier) verifyPart(ctx context.Context) error {
 	for try := 1; ; try++ {
 		v.lines, v.found, v.taken = map[string]int64{}, nil, 0
-		var pending int64
+		var pending, unreduced int64
 		err := pgx.BeginTxFunc(ctx, v.s.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 			settled, err := settledDays(ctx, tx, v.domain, v.period)
 			if err != nil {
@@ -178,6 +183,7 @@ func (v *verifier) verifyPart(ctx context.Context) error {
 				},
 				func() error { return v.compareTotals(ctx, tx, "domain_months", "month", "", byMonth(totals)) },
 				func() error { return v.compareSources(ctx, tx, &pending) },
+				func() error { return v.compareFacts(ctx, tx, &unreduced) },
 				func() error { return v.compareReports(ctx, tx) },
 			} {
 				if err := compare(); err != nil {
@@ -188,6 +194,7 @@ func (v *verifier) verifyPart(ctx context.Context) error {
 		})
 		if err == nil {
 			v.Pending += pending
+			v.Unreduced += unreduced
 			v.Settled += v.taken
 			for table, n := range v.lines {
 				v.Lines[table] += n

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -37,7 +38,9 @@ func change(t *testing.T, db *pgxpool.Pool, sql string) {
 
 func TestVerifyFindsNothingInWhatWasStored(t *testing.T) {
 	s, _ := open(t)
-	reports := random(rand.New(rand.NewPCG(5, 6)), 300)
+	r := rand.New(rand.NewPCG(5, 6))
+	reports := random(r, 300)
+	signed(r, reports)
 	for i := 0; i < len(reports); i += 10 {
 		var ds []dmarc.Delivery
 		for j, r := range reports[i : i+10] {
@@ -48,13 +51,16 @@ func TestVerifyFindsNothingInWhatWasStored(t *testing.T) {
 			if err := s.SummariseSources(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			if v, found := verify(t, s, false); len(found) > 0 || v.Pending != 0 {
+			if err := s.SummariseFacts(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if v, found := verify(t, s, false); len(found) > 0 || v.Pending != 0 || v.Unreduced != 0 {
 				t.Errorf("after the pass: %+v %q", v, found)
 			}
 		}
 	}
 	v, found := verify(t, s, false)
-	if len(found) > 0 || v.Domains != 4 || v.Pending == 0 {
+	if len(found) > 0 || v.Domains != 4 || v.Pending == 0 || v.Unreduced == 0 {
 		t.Errorf("%+v %q", v, found)
 	}
 	for table, n := range v.Lines {
@@ -120,6 +126,54 @@ func TestVerifyNamesWhatIsWrongAndRebuildsIt(t *testing.T) {
 	v, found := verify(t, s, true)
 	if len(found) < 3 || v.Rebuilt != v.Differences-1 || !strings.Contains(strings.Join(found, "\n"), `("1"): rows=2 messages=8 reject=3 -> rows=1 messages=5 reject=0`) {
 		t.Errorf("%+v %q", v, found)
+	}
+}
+
+func TestVerifyCoversFactsAndSelectors(t *testing.T) {
+	s, db := open(t)
+	ctx := context.Background()
+	signedBy := row("192.0.2.1", 5, pass, fail, dmarc.DispositionNone)
+	signedBy.AuthDKIM = []dmarc.DKIMResult{{Domain: "example.com", Selector: "s1", Result: pass}}
+	refused, forged := row("192.0.2.2", 3, fail, fail, dmarc.DispositionReject), row("192.0.2.7", 2, fail, fail, dmarc.DispositionNone)
+	refused.AuthDKIM, forged.AuthDKIM = nil, nil
+	late := daily("2", forged)
+	late.begin = late.begin.AddDate(0, 0, 9)
+	add(t, s, mail(1, daily("1", signedBy, refused)), mail(2, late))
+	for _, pass := range []func(context.Context) error{s.SummariseSources, s.SummariseFacts} {
+		if err := pass(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		sql  string
+		want []string
+	}{
+		{"UPDATE source_facts SET facts = (SELECT facts FROM source_facts WHERE source = '192.0.2.1') WHERE source = '192.0.2.2'",
+			[]string{"source_facts example.com 2026-02-03, 192.0.2.2: messages=5 in 1 cells, N bytes -> messages=3 in 1 cells, N bytes"}},
+		{"UPDATE source_facts SET facts = '\\xff' WHERE source = '192.0.2.2'",
+			[]string{"source_facts example.com 2026-02-03, 192.0.2.2: N bytes that cannot be read -> messages=3 in 1 cells, N bytes"}},
+		{"DELETE FROM source_facts WHERE source = '192.0.2.7'",
+			[]string{"source_facts example.com 2026-02-12, 192.0.2.7:  -> messages=2 in 1 cells, N bytes"}},
+		{"INSERT INTO source_facts SELECT domain_id, day + 100, kind, '192.0.2.0/24', facts FROM source_facts WHERE source = '192.0.2.2'",
+			[]string{"source_facts example.com 2026-05-14, 192.0.2.0/24: messages=3 in 1 cells, N bytes -> "}},
+		{"UPDATE selector_days SET passed = 4, none = 6",
+			[]string{`selector_days example.com 2026-02-03, "s1" at "example.com": passed=4 none=6 -> passed=5 none=5`}},
+		{"UPDATE selector_days SET selector = 's9'", []string{
+			`selector_days example.com 2026-02-03, "s1" at "example.com":  -> passed=5 rows=1 messages=5 dmarc_pass=5 dkim_aligned=5 spf_aligned=0 none=5 quarantine=0 reject=0 pass=0 unstated=0`,
+			`selector_days example.com 2026-02-03, "s9" at "example.com": passed=5 rows=1 messages=5 dmarc_pass=5 dkim_aligned=5 spf_aligned=0 none=5 quarantine=0 reject=0 pass=0 unstated=0 -> `,
+		}},
+	} {
+		change(t, db, step.sql)
+		v, found := verify(t, s, true)
+		for i := range found {
+			found[i] = regexp.MustCompile(`\d+ bytes`).ReplaceAllString(found[i], "N bytes")
+		}
+		if !reflect.DeepEqual(found, step.want) || v.Rebuilt != v.Differences {
+			t.Errorf("%s:\n%+v\n%q, want\n%q", step.sql, v, found, step.want)
+		}
+		if v, found := verify(t, s, false); len(found) > 0 || v.Unreduced > 0 || v.Lines["source_facts"] != 3 || v.Lines["selector_days"] != 1 {
+			t.Errorf("%s: rebuilt, but %+v %q", step.sql, v, found)
+		}
 	}
 }
 

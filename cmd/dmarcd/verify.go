@@ -71,7 +71,7 @@ func runVerify(ctx context.Context, env *environ, args []string) error {
 		return err
 	}
 	if format.word == "json" {
-		out.end(verifyResult{v.Domains, v.Lines, v.Pending, v.Settled, v.Rebuilt, left, time.Since(began).Seconds()})
+		out.end(verifyResult{v.Domains, v.Lines, v.Pending, v.Unreduced, v.Settled, v.Rebuilt, left, time.Since(began).Seconds()})
 	} else {
 		var parts []string
 		for _, table := range slices.Sorted(maps.Keys(v.Lines)) {
@@ -83,6 +83,9 @@ func runVerify(ctx context.Context, env *environ, args []string) error {
 		}
 		if v.Pending > 0 {
 			out.line("%s left out: the pass over sources has not come to them yet", counted(v.Pending, "day", "days"))
+		}
+		if v.Unreduced > 0 {
+			out.line("%s left out of facts and selectors: the pass over facts has not come to them yet", counted(v.Unreduced, "day", "days"))
 		}
 		switch {
 		case v.Differences == 0:
@@ -120,6 +123,7 @@ type verifyResult struct {
 	Domains  int64            `json:"domains"`
 	Compared map[string]int64 `json:"compared"`
 	Pending  int64            `json:"pending_days"`
+	Facts    int64            `json:"pending_fact_days"`
 	Settled  int64            `json:"taken_as_they_are"`
 	Rebuilt  int64            `json:"rebuilt"`
 	Left     int64            `json:"left"`
