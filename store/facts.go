@@ -26,18 +26,20 @@ const (
 )
 
 // SummariseFacts brings source_facts and selector_days up to date with the
-// days that changed since the last pass. Several may run at once: each day is reduced
-// by one of them at a time. It may be cut short and run again.
+// days that changed since the last pass, each once, as SummariseSources does. Several
+// may run at once: each day is reduced by one of them at a time. It may be cut short
+// and run again.
 func (s *Store) SummariseFacts(ctx context.Context) error {
+	var last changedDay
 	for {
 		const sql = `
 			SELECT t.domain_id, t.day, t.dated, d.name
 			FROM domain_days t
 			JOIN domains d ON d.id = t.domain_id
-			WHERE t.changes <> t.reduced
-			ORDER BY t.domain_id, t.day
+			WHERE t.changes <> t.reduced AND (t.domain_id, t.day, t.dated) > ($1, $2, $3)
+			ORDER BY t.domain_id, t.day, t.dated
 			LIMIT 500`
-		rows, _ := s.db.Query(ctx, sql)
+		rows, _ := s.db.Query(ctx, sql, last.Domain, last.Day, last.Dated)
 		var d changedDay
 		var name string
 		type named struct {
@@ -59,6 +61,7 @@ func (s *Store) SummariseFacts(ctx context.Context) error {
 			if err := s.reduceChanged(ctx, d.changedDay, d.name); err != nil {
 				return fmt.Errorf("reducing a day of %s to facts: %w", d.name, err)
 			}
+			last = d.changedDay
 		}
 	}
 }

@@ -27,16 +27,18 @@ type changedDay struct {
 
 // SummariseSources brings source_days up to date with the days that changed
 // since the last pass. Several may run at once: each day is summarised by one of
-// them at a time. It may be cut short and run again.
+// them at a time. It may be cut short and run again. It comes to each day once: what
+// changes while it runs may be left to the next pass, so that it ends under load.
 func (s *Store) SummariseSources(ctx context.Context) error {
+	var last changedDay
 	for {
 		const sql = `
 			SELECT domain_id, day, dated
 			FROM domain_days
-			WHERE changes <> summarised
-			ORDER BY domain_id, day
+			WHERE changes <> summarised AND (domain_id, day, dated) > ($1, $2, $3)
+			ORDER BY domain_id, day, dated
 			LIMIT 500`
-		rows, _ := s.db.Query(ctx, sql)
+		rows, _ := s.db.Query(ctx, sql, last.Domain, last.Day, last.Dated)
 		days, err := pgx.CollectRows(rows, pgx.RowToStructByPos[changedDay])
 		if err != nil {
 			return fmt.Errorf("finding days that changed: %w", err)
@@ -48,6 +50,7 @@ func (s *Store) SummariseSources(ctx context.Context) error {
 			if err := s.summariseDay(ctx, d); err != nil {
 				return fmt.Errorf("summarising the sources of a day: %w", err)
 			}
+			last = d
 		}
 	}
 }

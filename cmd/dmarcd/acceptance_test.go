@@ -224,7 +224,8 @@ func (r *running) compare(want truth) {
 }
 
 // generated makes reports, and returns where they are and what is true of
-// them. DMARCD_ACCEPTANCE_REPORTS sets how many there are.
+// them. DMARCD_ACCEPTANCE_REPORTS sets how many there are, DMARCD_ACCEPTANCE_SEED
+// which.
 func generated(t *testing.T, n string) (dir string, want truth) {
 	t.Helper()
 	generator, _ := filepath.Abs("../../../shared/bin/gencorpus")
@@ -234,8 +235,12 @@ func generated(t *testing.T, n string) (dir string, want truth) {
 	if v := os.Getenv("DMARCD_ACCEPTANCE_REPORTS"); v != "" {
 		n = v
 	}
+	seed := "11"
+	if v := os.Getenv("DMARCD_ACCEPTANCE_SEED"); v != "" {
+		seed = v
+	}
 	dir = t.TempDir()
-	cmd := exec.Command(generator, "--seed", "11", "--reports", n, "--records-per-report", "15", "--domains", "6", "--days", "40",
+	cmd := exec.Command(generator, "--seed", seed, "--reports", n, "--records-per-report", "15", "--domains", "6", "--days", "40",
 		"--reporters", "12", "--format", "eml", "--out", dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("generating: %v\n%s", err, out)
@@ -268,6 +273,39 @@ func eachMail(t *testing.T, dir string, take func(message []byte)) {
 	}
 }
 
+// eachHasOneFate holds the ledger against the number of messages in the mailbox.
+func (r *running) eachHasOneFate(messages int) {
+	t := r.t
+	t.Helper()
+	var ledger struct {
+		Items []struct {
+			UID int64 `json:"uid"`
+		} `json:"items"`
+		Next *string `json:"next"`
+	}
+	uids := map[int64]int{}
+	for after := ""; ; after = "&after=" + *ledger.Next {
+		ledger.Next, ledger.Items = nil, nil
+		if !r.ask("/api/v1/messages?limit=1000"+after, &ledger) {
+			t.Fatalf("no ledger\n%s", r.log)
+		}
+		for _, m := range ledger.Items {
+			uids[m.UID]++
+		}
+		if ledger.Next == nil {
+			break
+		}
+	}
+	if len(uids) != messages {
+		t.Errorf("%d messages have a fate, want %d", len(uids), messages)
+	}
+	for uid, times := range uids {
+		if times != 1 {
+			t.Errorf("message %d has %d fates", uid, times)
+		}
+	}
+}
+
 // Generated reports are polled from Dovecot while dmarcd is killed again and
 // again, and PostgreSQL once. DMARCD_ACCEPTANCE_REPORTS sets how many there are.
 func TestKilledAtAnyTimeServeEndsWithTheTruth(t *testing.T) {
@@ -297,33 +335,7 @@ func TestKilledAtAnyTimeServeEndsWithTheTruth(t *testing.T) {
 	r := serve(t, binary, data, imap)
 	r.until(all)
 	r.compare(want)
-	var ledger struct {
-		Items []struct {
-			UID int64 `json:"uid"`
-		} `json:"items"`
-		Next *string `json:"next"`
-	}
-	uids := map[int64]int{}
-	for after := ""; ; after = "&after=" + *ledger.Next {
-		ledger.Next, ledger.Items = nil, nil
-		if !r.ask("/api/v1/messages?limit=1000"+after, &ledger) {
-			t.Fatalf("no ledger\n%s", r.log)
-		}
-		for _, m := range ledger.Items {
-			uids[m.UID]++
-		}
-		if ledger.Next == nil {
-			break
-		}
-	}
-	if len(uids) != files {
-		t.Errorf("%d messages have a fate, want %d", len(uids), files)
-	}
-	for uid, times := range uids {
-		if times != 1 {
-			t.Errorf("message %d has %d fates", uid, times)
-		}
-	}
+	r.eachHasOneFate(files)
 	if status := r.stop(syscall.SIGTERM); status != 0 {
 		t.Errorf("exit status %d after SIGTERM\n%s", status, r.log)
 	}

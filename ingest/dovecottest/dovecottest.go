@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -34,6 +35,8 @@ type Server struct {
 	TLS        *tls.Config // that trusts the server
 	dir        string
 	uid        int
+	path, file string    // of the program and its configuration
+	cmd        *exec.Cmd // the master
 }
 
 // StartOAuth runs a Dovecot that takes access tokens as well, by XOAUTH2 and
@@ -161,25 +164,55 @@ service imap-login {
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "-F", "-c", file)
-	if err := cmd.Start(); err != nil {
+	s.path, s.file = path, file
+	s.run(t)
+	t.Cleanup(func() {
+		s.cmd.Process.Signal(os.Interrupt)
+		s.cmd.Wait()
+	})
+	return s
+}
+
+// run starts the master and waits until it answers.
+func (s *Server) run(t testing.TB) {
+	t.Helper()
+	s.cmd = exec.Command(s.path, "-F", "-c", s.file)
+	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
-	})
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", s.Address)
 		if err == nil {
 			conn.Close()
-			return s
+			return
 		}
 		if time.Now().After(deadline) {
-			log, _ := os.ReadFile(filepath.Join(dir, "log"))
+			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 			t.Fatalf("Dovecot does not answer: %v\n%s", err, log)
 		}
 	}
+}
+
+// Kill ends Dovecot as a crash would, with the sessions of all users, and
+// starts it again on the same mail.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	// Its children are found before it is gone, and have other parents.
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.cmd.Process.Pid))
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+	for _, word := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			// It holds sockets until it is gone.
+			for deadline := time.Now().Add(10 * time.Second); syscall.Kill(pid, syscall.SIGKILL) == nil && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(s.dir, "run")); err != nil {
+		t.Fatal(err)
+	}
+	s.run(t)
 }
 
 // freePorts returns two ports of loopback that nobody listens on.

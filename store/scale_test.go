@@ -1,0 +1,123 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/store"
+)
+
+// grow adds a report for each of 4 domains, 10 reporters and 90 days, with so many
+// rows that n are added. Totals are those that Verify computes from the rows.
+func grow(t *testing.T, s *store.Store, db *pgxpool.Pool, round int, n int64) {
+	t.Helper()
+	const domains, reporters, days = 4, 10, 90
+	var seeds []dmarc.Delivery
+	for i := range domains * reporters {
+		seed := daily("seed", row("192.0.2.1", 9, pass, pass, dmarc.DispositionNone), row("192.0.2.2", 2, fail, pass, dmarc.DispositionNone),
+			row("192.0.2.3", 5, pass, fail, dmarc.DispositionNone), row("192.0.2.4", 1, fail, fail, dmarc.DispositionReject))
+		seed.domain, seed.org = fmt.Sprintf("d%d.example", i%domains+1), fmt.Sprintf("org%d.example", i/domains)
+		seeds = append(seeds, mail(uint32(i+1), seed))
+	}
+	add(t, s, seeds...)
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for month := range 3 { // makes the partitions
+		r := daily(fmt.Sprint("month ", month), row("192.0.2.1", 1, pass, pass, dmarc.DispositionNone))
+		r.domain, r.begin = "d1.example", begin.AddDate(0, month, 0)
+		add(t, s, mail(uint32(1000+month), r))
+	}
+	ctx := context.Background()
+	const newReports = `
+		INSERT INTO reports (domain_id, reporter_id, report_id, begins_at, ends_at, hash, active, day, dated, received_at, message, part, flags,
+			about, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated, rows_dropped, messages_dropped)
+		SELECT domain_id, reporter_id, format('grown %s %s', $2::int, n), $1::date + n, $1::date + n + interval '1 day' - interval '1 second', hash, true, $1::date + n,
+			dated, received_at, message, part, flags, about, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated, 0, 0
+		FROM reports, generate_series(0, $3::int - 1) AS n
+		WHERE report_id = 'seed'`
+	if _, err := db.Exec(ctx, newReports, begin, round, days); err != nil {
+		t.Fatal(err)
+	}
+	const newRows = `
+		INSERT INTO rows (domain_id, report, messages, header_from_id, envelope_from_id, envelope_to_id, auth_id, day, flags, verdict, ours, source)
+		SELECT o.domain_id, o.id, r.messages, r.header_from_id, r.envelope_from_id, r.envelope_to_id, r.auth_id, o.day, r.flags, r.verdict, r.ours,
+			'198.18.0.0'::inet + (65535 * random() ^ 3)::bigint
+		FROM reports o
+		JOIN reports seed ON seed.domain_id = o.domain_id AND seed.reporter_id = o.reporter_id AND seed.report_id = 'seed'
+		JOIN rows r ON r.domain_id = seed.domain_id AND r.report = seed.id AND r.day = seed.day
+		CROSS JOIN generate_series(1, $2::int)
+		WHERE o.report_id LIKE format('grown %s %%', $1::int)`
+	tag, err := db.Exec(ctx, newRows, round, n/(domains*reporters*days*4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d rows added", tag.RowsAffected())
+	verify(t, s, true)
+	if _, err := db.Exec(ctx, "VACUUM ANALYZE"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What pages ask costs hardly more with many times the rows.
+// DMARCD_GROWTH_ROWS sets how many there are at last, such as 5000000; the first
+// million is what they are compared with.
+func TestSummariesDoNotGrowWithRows(t *testing.T) {
+	last, err := strconv.ParseInt(os.Getenv("DMARCD_GROWTH_ROWS"), 10, 64)
+	if err != nil {
+		t.Skip("SKIPPED: it takes minutes and gigabytes; set DMARCD_GROWTH_ROWS, such as 5000000")
+	}
+	const first = 1_000_000
+	s, db := open(t)
+	period := dmarc.Period{Begin: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)}
+	ask := questions("d1.example", period)
+	ask["domains"] = func(s *store.Store) error {
+		_, _, err := s.Domains(context.Background(), dmarc.DomainQuery{Period: period, Trend: period, Page: dmarc.Page{Limit: 100}})
+		return err
+	}
+	names := []string{"summary", "sources", "reporters", "domains"}
+	measure := func() map[string][2]time.Duration {
+		got := map[string][2]time.Duration{}
+		for _, name := range names {
+			var took []time.Duration
+			for i := range 110 {
+				began := time.Now()
+				if err := ask[name](s); err != nil {
+					t.Fatal(err)
+				}
+				if i >= 10 { // warm
+					took = append(took, time.Since(began))
+				}
+			}
+			slices.Sort(took)
+			got[name] = [2]time.Duration{took[50], took[95]}
+		}
+		return got
+	}
+	grow(t, s, db, 1, first)
+	before := measure()
+	if v, found := verify(t, s, false); v.Pending > 0 || v.Unreduced > 0 {
+		t.Fatalf("%+v %q", v, found[:min(3, len(found))])
+	}
+	grow(t, s, db, 2, last-first)
+	after := measure()
+	var size int64
+	if err := db.QueryRow(t.Context(), "SELECT pg_database_size(current_database())").Scan(&size); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d rows, %.2f GB", last, float64(size)/1e9)
+	for _, name := range names {
+		b, a := before[name], after[name]
+		t.Logf("%-10s p50 %v, %.2f times that of a million; p95 %v, %.2f times", name, a[0], float64(a[0])/float64(b[0]), a[1], float64(a[1])/float64(b[1]))
+		// Sources are at most 100 a day, the rest does not know of rows.
+		if a[0] > 4*b[0] {
+			t.Errorf("%s: %v with %d rows, %v with %d", name, a[0], last, b[0], int64(first))
+		}
+	}
+}
