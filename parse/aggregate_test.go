@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -679,14 +680,19 @@ func TestRowsAreLearned(t *testing.T) {
 // Rows cost no allocation each, and no memory that grows with their number.
 func TestRowsCostNoMemory(t *testing.T) {
 	few, many := likeReal(100), likeReal(10_100)
+	// The least of several runs: pools let go of what they hold now and then.
 	cost := func(text []byte) float64 {
-		return testing.AllocsPerRun(5, func() {
-			a := NewAggregateReader(bytes.NewReader(text), DefaultLimits)
-			if _, err := a.End(); err != nil {
-				t.Fatal(err)
-			}
-			a.Close()
-		})
+		least := math.Inf(1)
+		for range 10 {
+			least = min(least, testing.AllocsPerRun(1, func() {
+				a := NewAggregateReader(bytes.NewReader(text), DefaultLimits)
+				if _, err := a.End(); err != nil {
+					t.Fatal(err)
+				}
+				a.Close()
+			}))
+		}
+		return least
 	}
 	if a, b := cost(few), cost(many); (b-a)/10_000 > 0.001 {
 		t.Errorf("%v allocations for 100 rows, %v for 10,100", a, b)

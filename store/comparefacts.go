@@ -97,7 +97,7 @@ func readFacts(ctx context.Context, tx pgx.Tx, domain int64, day time.Time) (*st
 // changed last, one after the other. Days whose rows are no longer kept are taken as
 // they are.
 func (v *verifier) compareFacts(ctx context.Context, tx pgx.Tx, pending *int64) error {
-	h, err := readHorizons(ctx, tx)
+	settled, err := settledDays(ctx, tx, v.domain, v.period)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (v *verifier) compareFacts(ctx context.Context, tx pgx.Tx, pending *int64) 
 	}
 	for _, d := range all {
 		switch {
-		case h.noRows(d.Day):
+		case settled(d.Day):
 			continue
 		case d.Pending:
 			*pending++

@@ -84,13 +84,13 @@ func (s *Store) reduceChanged(ctx context.Context, d changedDay, name string) er
 		if err != nil {
 			return err
 		}
-		h, err := readHorizons(ctx, tx)
+		settled, err := settledDays(ctx, tx, d.Domain, dmarc.Period{Begin: d.Day, End: d.Day.AddDate(0, 0, 1)})
 		if err != nil {
 			return err
 		}
 		// What counts for no day is no evidence. Of a day whose rows are gone,
 		// the facts stay as they were; late reports add nothing to them.
-		if d.Dated && !h.noRows(d.Day) {
+		if d.Dated && !settled(d.Day) {
 			lines, err := s.reduceDay(ctx, tx, d.Domain, name, d.Day)
 			if err != nil {
 				return err

@@ -241,4 +241,5 @@ func TestKilledAtAnyTimeNoFileIsLost(t *testing.T) {
 	if got := r.messages(); got != 2*files {
 		t.Errorf("the reports tell of %d messages, want %d", got, 2*files)
 	}
+	r.stop(syscall.SIGTERM) // and with it PostgreSQL, whose files go away
 }
