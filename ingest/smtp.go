@@ -113,9 +113,19 @@ func (s *SMTP) Shutdown(ctx context.Context) error {
 	}
 	s.cancel()
 	if err != nil {
-		s.server.Close()
+		s.cut()
 	}
 	return err
+}
+
+// cut ends the connections that are left; the library's Close does nothing
+// after its Shutdown.
+func (s *SMTP) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ss := range s.sessions {
+		ss.conn.Close()
+	}
 }
 
 // A limitedListener refuses connections over a number, and those that are not

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/smtp"
 	"net/textproto"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -415,6 +416,37 @@ func TestShutdownBeforeServeEndsIt(t *testing.T) {
 	s := ingest.NewSMTP(ingester(&memory{}), ingest.SMTPOptions{Connections: 1, Log: slog.New(slog.DiscardHandler)})
 	if err := errors.Join(s.Shutdown(t.Context()), s.Serve(l), l.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A message that does not come to its end is cut with the time for stopping.
+func TestShutdownCutsWhatTakesTooLong(t *testing.T) {
+	store := &memory{}
+	address, s := receive(t, ingester(store), nil)
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := gosmtp.NewClient(conn)
+	defer c.Close()
+	if err := errors.Join(c.Mail("a@reporter.example", nil), c.Rcpt("dmarc@example.com", nil)); err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(reportMail("half"))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	// The server may be stopped before it has begun with the message: then the
+	// client is an idle one.
+	if err := s.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("err = %v", err)
+	}
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) || len(store.ids()) != 0 {
+		t.Errorf("the connection is still there: err = %v, took %v", err, store.ids())
 	}
 }
 
