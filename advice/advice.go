@@ -2,6 +2,7 @@ package advice
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -19,9 +20,14 @@ const (
 
 // Options choose what is judged.
 type Options struct {
-	// Target is the policy to judge; unknown for the next step.
+	// Target is the policy to judge; unknown for the next step. The other tags
+	// stay as they are published, but for t.
 	Target dmarc.Policy
-	Limits Limits // the zero value stands for DefaultLimits
+	// Policy is the policy to judge with all its tags; nil for Target.
+	Policy *Policy
+	// Repaired are sources that are taken for mended: all their mail passes.
+	Repaired map[netip.Prefix]bool
+	Limits   Limits // the zero value stands for DefaultLimits
 }
 
 // Advice is what dmarcd tells the owner of a domain.
@@ -57,16 +63,20 @@ func For(e *Evidence, o Options) *Advice {
 	sources := Classify(e)
 	current := e.Published.Policy()
 	target, more := next(current)
-	if o.Target != dmarc.PolicyUnknown {
+	named := o.Policy != nil || o.Target != dmarc.PolicyUnknown
+	switch {
+	case o.Policy != nil:
+		target, more = *o.Policy, true
+	case named:
 		target, more = current, true
 		target.P, target.Testing = o.Target, false
 	}
-	j := newJudgement(e, sources, o.Limits, target)
+	j := newJudgement(e, sources, o.Limits, WhatIf{Policy: target, Repaired: o.Repaired})
 	parked := j.parked()
-	if parked && o.Target == dmarc.PolicyUnknown && more {
+	if parked && !named && more {
 		// A domain that sends nothing needs no steps.
 		target = Policy{P: dmarc.PolicyReject, ADKIM: current.ADKIM, ASPF: current.ASPF}
-		j = newJudgement(e, sources, o.Limits, target)
+		j = newJudgement(e, sources, o.Limits, WhatIf{Policy: target, Repaired: o.Repaired})
 	}
 	a := &Advice{
 		Domain: e.Domain, Period: e.Period, Published: e.Published, Target: target, Sources: sources,

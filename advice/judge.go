@@ -40,6 +40,7 @@ type judgement struct {
 	end     time.Time // the present
 	current Policy
 	target  Policy
+	what    WhatIf // the target, with what is taken for mended
 	sources []Classified
 	sim     *Simulation // of the target
 	now     *Simulation // of the current policy
@@ -83,12 +84,12 @@ type failing struct {
 	author                                              map[string]int64
 }
 
-func newJudgement(e *Evidence, sources []Classified, limits Limits, target Policy) *judgement {
+func newJudgement(e *Evidence, sources []Classified, limits Limits, what WhatIf) *judgement {
 	j := &judgement{
-		e: e, limits: limits, end: e.Period.End, current: e.Published.Policy(), target: target, sources: sources,
+		e: e, limits: limits, end: e.Period.End, current: e.Published.Policy(), target: what.Policy, what: what, sources: sources,
 		days: make(map[time.Time]dayCount), authors: make(map[string]dayCount), stopped: make(map[time.Time]dayCount),
 	}
-	j.sim = Simulate(e, sources, WhatIf{Policy: target})
+	j.sim = Simulate(e, sources, what)
 	j.now = Simulate(e, sources, WhatIf{Policy: j.current})
 	j.survey()
 	for _, g := range j.groups {
@@ -115,8 +116,7 @@ func (j *judgement) survey() {
 	at := make(map[string]*group)
 	reported := make(map[time.Time]bool)
 	reporters := make(map[int64]bool)
-	what := WhatIf{Policy: j.target}
-	relaxed := what
+	relaxed := j.what
 	relaxed.Policy.ADKIM, relaxed.Policy.ASPF = dmarc.AlignmentRelaxed, dmarc.AlignmentRelaxed
 	for i := range j.sources {
 		c := &j.sources[i]
@@ -133,6 +133,7 @@ func (j *judgement) survey() {
 			at[c.Group] = g
 			j.groups = append(j.groups, g)
 		}
+		repaired := j.what.Repaired[c.Source.Source]
 		g.sources = append(g.sources, i)
 		g.spfOnly += c.Summary.SPFOnly
 		g.passing += c.Summary.Passing()
@@ -142,7 +143,7 @@ func (j *judgement) survey() {
 			for m := range d.Cells {
 				cell := &d.Cells[m]
 				reporters[cell.Reporter] = true
-				lost := what.fate(cell, false, &j.current, j.e.Nonexistent).Affected()
+				lost := j.what.fate(cell, repaired, &j.current, j.e.Nonexistent).Affected()
 				sum.messages += cell.Messages
 				sum.lost += lost
 				stopped.messages += cell.Messages
@@ -278,18 +279,18 @@ func (j *judgement) judge() {
 	j.bound = bound(list)
 }
 
-func (j *judgement) byAuthor(c *Classified, repaired time.Time) {
-	what := WhatIf{Policy: j.target}
+func (j *judgement) byAuthor(c *Classified, since time.Time) {
+	mended := j.what.Repaired[c.Source.Source]
 	for i := range c.Days {
 		d := &c.Days[i]
-		if !d.Day.After(repaired) && !repaired.IsZero() {
+		if !d.Day.After(since) && !since.IsZero() {
 			continue
 		}
 		for k := range d.Cells {
 			cell := &d.Cells[k]
 			n := j.authors[cell.Author]
 			n.messages += cell.Messages
-			n.lost += what.fate(cell, false, &j.current, j.e.Nonexistent).Affected()
+			n.lost += j.what.fate(cell, mended, &j.current, j.e.Nonexistent).Affected()
 			j.authors[cell.Author] = n
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 // A Blocker is a sender of the owner's whose mail the target would lose.
 type Blocker struct {
+	Group    string // of its sources, as in Classified
 	Name     string
 	Class    dmarc.Class
 	Sources  []netip.Prefix
@@ -31,7 +32,7 @@ func (j *judgement) worklist() []Blocker {
 		if g.open() == 0 {
 			continue
 		}
-		b := Blocker{Name: g.name, Class: g.class, Messages: g.lost, ADay: j.perDay(g.lost)}
+		b := Blocker{Group: g.key, Name: g.name, Class: g.class, Messages: g.lost, ADay: j.perDay(g.lost)}
 		if j.lost > 0 {
 			b.Removes = float64(g.lost) / float64(j.lost)
 		}

@@ -83,6 +83,16 @@ type adviser struct {
 // advise judges a policy for a domain, or the next step if none is given. It
 // returns dmarc.ErrNotFound for a domain without reports.
 func (a *adviser) advise(ctx context.Context, domain string, target dmarc.Policy, period dmarc.Period) (*advice.Advice, error) {
+	e, err := a.Evidence(ctx, domain, period)
+	if err != nil {
+		return nil, err
+	}
+	return advice.For(e, advice.Options{Target: target}), nil
+}
+
+// Evidence returns all that is known about a domain in a period; dmarc.ErrNotFound
+// for a domain without reports.
+func (a *adviser) Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
 	facts, err := a.store.Facts(ctx, domain, period)
 	if err != nil {
 		return nil, err
@@ -95,7 +105,7 @@ func (a *adviser) advise(ctx context.Context, domain string, target dmarc.Policy
 	if e.Published, err = a.published(ctx, domain, period); err != nil {
 		return nil, err
 	}
-	return advice.For(e, advice.Options{Target: target}), nil
+	return e, nil
 }
 
 // published is the record that the last look at DNS found, or else the policy
