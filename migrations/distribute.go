@@ -18,7 +18,7 @@ var shape = struct {
 }{
 	reference: []string{"domains"},
 	distributed: []string{
-		"reporters", "names", "auth_results", "reports", "rows", "reporter_days", "domain_days", "domain_months", "source_days",
+		"reporters", "names", "auth_results", "reports", "row_groups", "reporter_days", "domain_days", "domain_months", "source_days",
 		"source_facts", "selector_days", "looks", "published", "published_changes",
 		"tls_reports", "failure_reports",
 	},

@@ -2,9 +2,13 @@ package migrations
 
 import (
 	"context"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
@@ -52,5 +56,81 @@ func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
 	}
 	if _, err := Apply(t.Context(), db); err == nil || !strings.Contains(err.Error(), "newer version") {
 		t.Errorf("err = %v", err)
+	}
+}
+
+// applyBefore makes the schema as it was before a step.
+func applyBefore(t *testing.T, db *pgxpool.Pool, name string) {
+	t.Helper()
+	all, err := Status(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, db, "CREATE TABLE schema_steps (number int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())")
+	for _, step := range all {
+		if step.Name == name {
+			return
+		}
+		exec(t, db, step.sql)
+		exec(t, db, "INSERT INTO schema_steps (number, name) VALUES ($1, $2)", step.Number, step.Name)
+	}
+	t.Fatalf("there is no step %s", name)
+}
+
+func exec(t *testing.T, db *pgxpool.Pool, sql string, args ...any) {
+	t.Helper()
+	if _, err := db.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%v\n%s", err, sql)
+	}
+}
+
+func TestRowsFromBeforeTheyWereGroupedAreKept(t *testing.T) {
+	db := pgtest.DB(t)
+	applyBefore(t, db, "row_groups")
+	exec(t, db, "CREATE TABLE rows_2026_02 PARTITION OF rows FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')")
+	// Reports of 1 to 200 rows about three domains, with what may be missing now and then: in some in all rows.
+	exec(t, db, `
+		INSERT INTO rows (domain_id, report, messages, header_from_id, envelope_from_id, envelope_to_id, auth_id, day, flags, verdict, ours, source)
+		SELECT report % 3, report, n * 3000000000, CASE WHEN report <> 5 THEN n % 7 END, CASE WHEN n % 2 = 0 THEN n END,
+			CASE WHEN report = 6 AND n = 9 THEN 4 END, n % 5, CASE report WHEN 7 THEN '1970-01-01' ELSE '2026-02-01'::date + report END,
+			CASE WHEN report = 4 THEN n % 3 ELSE 0 END, n % 64, n % 9,
+			CASE n % 4 WHEN 0 THEN NULL WHEN 1 THEN '2001:db8::'::inet + n ELSE '192.0.2.0'::inet + n END
+		FROM generate_series(1, 9) AS report, generate_series(1, 200) AS n
+		WHERE n <= 200 / report OR report = 8 AND n = 1`)
+	read := func() []string {
+		// As stored: the order within a report counts.
+		rows, _ := db.Query(t.Context(), `
+			SELECT report || ': ' || string_agg(r::text, ' ')
+			FROM (SELECT * FROM rows) AS r
+			GROUP BY domain_id, report
+			ORDER BY report`)
+		all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	before := read()
+	if len(before) != 9 {
+		t.Fatalf("%d reports", len(before))
+	}
+	if _, err := Apply(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	after := read()
+	if !reflect.DeepEqual(after, before) {
+		t.Errorf("rows\n%s\nbecame\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+	}
+	var months string
+	var groups, old int
+	const state = `
+		SELECT (SELECT string_agg(inhrelid::regclass::text, ' ' ORDER BY inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'row_groups'::regclass),
+			(SELECT count(*) FROM row_groups),
+			(SELECT count(*) FROM pg_class WHERE relname LIKE 'rows\_%' OR relname = 'single_rows')`
+	if err := db.QueryRow(t.Context(), state).Scan(&months, &groups, &old); err != nil {
+		t.Fatal(err)
+	}
+	if months != "row_groups_2026_02 row_groups_before_2012" || groups > 30 || old != 0 {
+		t.Errorf("months %q with %d groups; %d old tables", months, groups, old)
 	}
 }

@@ -296,8 +296,7 @@ func (v *verifier) compareReports(ctx context.Context, tx pgx.Tx) error {
 	sql := `
 		WITH parts AS (
 			SELECT report, verdict & @mask AS verdict, count(*) AS rows, sum(messages) AS messages
-			FROM rows
-			WHERE domain_id = @domain AND day >= @begin AND day < @end
+			FROM ` + singleRows("domain_id = @domain AND day >= @begin AND day < @end", "verdict", "messages") + `
 			GROUP BY 1, 2
 		), sums AS (
 			SELECT report,` + tallyColumns + `

@@ -107,7 +107,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, domain, number int64, r
 		if err := w.addReport(ctx, &aggregate{rep: rep, domain: domain, reporter: target.reporter, days: days, id: number}); err != nil {
 			return err
 		}
-		if err := w.flush(ctx); err != nil {
+		if err := w.end(ctx); err != nil {
 			return err
 		}
 	}

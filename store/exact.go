@@ -34,8 +34,8 @@ func (s *Store) exactSources(ctx context.Context, domain int64, period dmarc.Per
 		sql := `
 			WITH parts AS (
 				SELECT source, day, verdict & @mask AS verdict, count(*) AS rows, sum(messages) AS messages
-				FROM rows
-				WHERE domain_id = @domain AND day >= @begin AND day < @end AND verdict & @estimated_bit = 0 AND day <> ALL (@fixed)
+				FROM ` + singleRows("domain_id = @domain AND day >= @begin AND day < @end AND day <> ALL (@fixed)", "source", "verdict", "messages") + `
+				WHERE verdict & @estimated_bit = 0
 				GROUP BY 1, 2, 3` + shares + `
 			), lines AS (
 				SELECT CASE WHEN source IS NULL THEN 1 ELSE 0 END AS kind, source, day,` + tallyColumns + `

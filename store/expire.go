@@ -97,7 +97,7 @@ const monthsAhead = 2
 func (s *Store) Prepare(ctx context.Context, now time.Time) error {
 	for i := range monthsAhead + 1 {
 		month := firstOfMonth(now).AddDate(0, i, 0)
-		for _, table := range []string{"rows", "raw_messages"} {
+		for _, table := range []string{"row_groups", "raw_messages"} {
 			if err := s.ensureMonth(ctx, table, month); err != nil {
 				return err
 			}
@@ -123,7 +123,7 @@ func (s *Store) Expire(ctx context.Context, r Retention, now time.Time) error {
 		if err := s.SummariseFacts(ctx); err != nil {
 			return err
 		}
-		if err := s.dropMonths(ctx, horizonRows, "rows", firstOfMonth(now.Add(-r.Rows))); err != nil {
+		if err := s.dropMonths(ctx, horizonRows, "row_groups", firstOfMonth(now.Add(-r.Rows))); err != nil {
 			return err
 		}
 	}
@@ -180,7 +180,7 @@ func (s *Store) dropMonths(ctx context.Context, horizon, table string, from time
 		return fmt.Errorf("listing the months of %s: %w", table, err)
 	}
 	for _, p := range all {
-		if p.Name == "rows_before_2012" {
+		if p.Name == "row_groups_before_2012" {
 			// For reports without a sensible date: it stays, empty.
 			if err := s.shortly(ctx, "TRUNCATE "+p.Name); err != nil {
 				return fmt.Errorf("emptying %s: %w", p.Name, err)

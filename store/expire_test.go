@@ -58,14 +58,14 @@ func TestRowsOfOldMonthsGoAndTotalsStay(t *testing.T) {
 		t.Errorf("%+v became %+v", before, after)
 	}
 	var months []string
-	if err := db.QueryRow(t.Context(), "SELECT array_agg(relname::text ORDER BY relname) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'rows'::regclass").Scan(&months); err != nil {
+	if err := db.QueryRow(t.Context(), "SELECT array_agg(relname::text ORDER BY relname) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'row_groups'::regclass").Scan(&months); err != nil {
 		t.Fatal(err)
 	}
 	var rows int
 	if err := db.QueryRow(t.Context(), "SELECT count(*) FROM rows").Scan(&rows); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"rows_2026_02", "rows_before_2012"}; !reflect.DeepEqual(months, want) || rows != 1 {
+	if want := []string{"row_groups_2026_02", "row_groups_before_2012"}; !reflect.DeepEqual(months, want) || rows != 1 {
 		t.Errorf("months %q with %d rows, want %q with 1", months, rows, want)
 	}
 

@@ -21,8 +21,8 @@ type partitions struct {
 // there. A partition is made as a table of its own and attached, which does
 // not stop others from reading and writing.
 func (s *Store) ensureMonth(ctx context.Context, table string, day time.Time) error {
-	if table == "rows" && day.Before(dmarc.Earliest) {
-		return nil // rows_before_2012
+	if table == "row_groups" && day.Before(dmarc.Earliest) {
+		return nil // row_groups_before_2012
 	}
 	month := time.Date(day.Year(), day.Month(), 1, 0, 0, 0, 0, time.UTC)
 	name := fmt.Sprintf("%s_%s", table, month.Format("2006_01"))

@@ -114,15 +114,10 @@ func (b *batch) addReports(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 		// The rows of this wave must be there before one of them is replaced.
-		if len(later) > 0 {
-			if err := w.flush(ctx); err != nil {
-				return err
-			}
+		if err := w.end(ctx); err != nil {
+			return err
 		}
 		waiting = later
-	}
-	if err := w.flush(ctx); err != nil {
-		return err
 	}
 	if err := b.flagNeighbours(ctx, tx); err != nil {
 		return err
@@ -194,6 +189,9 @@ func (b *batch) insertWave(ctx context.Context, tx pgx.Tx, wave []*aggregate, w 
 	}
 	for _, a := range wave {
 		if a.id == 0 {
+			if err := w.idle(); err != nil {
+				return err
+			}
 			if err := b.settle(ctx, tx, a, w); err != nil {
 				return err
 			}
@@ -381,7 +379,7 @@ func (b *batch) retire(ctx context.Context, tx pgx.Tx, domain int64, old *stored
 		return err
 	}
 	b.rollup.addReport(domain, old.reporter, days, -1)
-	if _, err := tx.Exec(ctx, "DELETE FROM rows WHERE domain_id = $1 AND day = $2 AND report = $3", domain, old.day, old.id); err != nil {
+	if _, err := tx.Exec(ctx, "DELETE FROM row_groups WHERE domain_id = $1 AND day = $2 AND report = $3", domain, old.day, old.id); err != nil {
 		return fmt.Errorf("removing the rows of a replaced report: %w", err)
 	}
 	if _, err := tx.Exec(ctx, "UPDATE reports SET active = false, chosen = false WHERE domain_id = $1 AND id = $2", domain, old.id); err != nil {

@@ -330,7 +330,7 @@ func (r *reread) aggregate(ctx context.Context, tx pgx.Tx, i, j int, old *ledger
 		}
 		r.reports = append(r.reports, a)
 	}
-	if err := r.w.flush(ctx); err != nil {
+	if err := r.w.end(ctx); err != nil {
 		return ledgerPart{}, c, err
 	}
 	line := ledgerPart{Kind: "aggregate", Report: c.Report, Outcome: a.outcome, Reason: a.reason}

@@ -17,30 +17,76 @@ import (
 // together.
 const rowsAtOnce = 5000
 
-// A rowWriter streams rows into the database. It holds rowsAtOnce of them,
-// whatever the size of the reports.
+// A rowWriter streams rows into the database. It holds no more than twice
+// rowsAtOnce of them, whatever the size of the reports: while some are copied, the
+// next ones are read.
 type rowWriter struct {
 	b  *batch
 	tx pgx.Tx
 
 	rows   []waitingRow
-	names  map[inDomain]int64
-	auths  map[authKey]int64
+	names  words[inDomain]
+	auths  words[authKey]
 	bodies map[authKey][]byte
-	keys   map[string]authKey // by what digests are made from
+	keys   map[string]int32 // numbers in auths, by what digests are made from
 	buf    []byte
+
+	groups  [2]groupEncoder
+	copying chan error // of the COPY that runs; nil if none does
 }
 
-// A waitingRow is a row whose names are not numbered yet.
+// A waitingRow is a row whose names stand in the lists of its writer.
 type waitingRow struct {
 	domain, report, messages             int64
-	headerFrom, envelopeFrom, envelopeTo string
-	nullSender                           bool
-	auth                                 authKey
-	day                                  time.Time
+	headerFrom, envelopeFrom, envelopeTo int32 // noWord for none
+	auth                                 int32
+	day                                  int32 // since 2000
 	flags                                int32
 	verdict, ours                        int16
 	source                               netip.Addr
+}
+
+// words are those that waiting rows use, each once.
+type words[K comparable] struct {
+	index map[K]int32
+	list  []K
+	ids   []int64
+}
+
+const noWord = -1
+
+func (w *words[K]) add(k K) int32 {
+	i, ok := w.index[k]
+	if !ok {
+		i = int32(len(w.list))
+		w.list = append(w.list, k)
+		w.index[k] = i
+	}
+	return i
+}
+
+func (w *words[K]) clear() {
+	if w.index == nil {
+		w.index = make(map[K]int32)
+	}
+	clear(w.index)
+	w.list = w.list[:0]
+}
+
+// number sets ids to what a dictionary has for the words.
+func (w *words[K]) number(ask func(map[K]int64) error) error {
+	known := make(map[K]int64, len(w.list))
+	for _, k := range w.list {
+		known[k] = 0
+	}
+	if err := ask(known); err != nil {
+		return err
+	}
+	w.ids = w.ids[:0]
+	for _, k := range w.list {
+		w.ids = append(w.ids, known[k])
+	}
+	return nil
 }
 
 func newRowWriter(b *batch, tx pgx.Tx) *rowWriter {
@@ -51,29 +97,41 @@ func newRowWriter(b *batch, tx pgx.Tx) *rowWriter {
 
 func (w *rowWriter) clear() {
 	w.rows = w.rows[:0]
-	w.names = make(map[inDomain]int64)
-	w.auths = make(map[authKey]int64)
+	w.names.clear()
+	w.auths.clear()
 	w.bodies = make(map[authKey][]byte)
-	w.keys = make(map[string]authKey)
+	w.keys = make(map[string]int32)
 }
 
-// addReport adds the rows of a report, and counts it and them in the rollup.
-func (w *rowWriter) addReport(ctx context.Context, a *aggregate) error {
+// addReport adds the rows of a report, and counts it and them in the rollup. The
+// transaction must not be used otherwise before idle, unless there was an error.
+func (w *rowWriter) addReport(ctx context.Context, a *aggregate) (err error) {
+	defer func() {
+		if err != nil {
+			w.idle()
+		}
+	}()
 	late := w.b.horizons.noRows(a.days.Main)
 	if !late {
-		if err := w.b.s.ensureMonth(ctx, "rows", a.days.Main); err != nil {
+		if err := w.b.s.ensureMonth(ctx, "row_groups", a.days.Main); err != nil {
 			return err
 		}
 	}
 	w.b.rollup.addReport(a.domain, a.reporter, a.days, 1)
 	var tally dmarc.Tally
+	var sums [verdictMask + 1]counts
+	day := pgDay(a.days.Main)
 	for row, err := range a.rep.Rows {
 		if err != nil {
 			return fmt.Errorf("report %q: %w", a.rep.ID, err)
 		}
 		tally.Add(row)
 		verdict := row.Verdict()
-		w.b.rollup.addRow(a.domain, a.reporter, a.days, verdict, row.Count, 1)
+		if a.days.Estimated {
+			w.b.rollup.addRow(a.domain, a.reporter, a.days, verdict, row.Count, 1)
+		} else {
+			sums[verdict&verdictMask].add(counts{rows: 1, messages: row.Count})
+		}
 		if late {
 			continue
 		}
@@ -81,20 +139,21 @@ func (w *rowWriter) addReport(ctx context.Context, a *aggregate) error {
 		if err != nil {
 			return err
 		}
-		r := waitingRow{
+		w.rows = append(w.rows, waitingRow{
 			domain: a.domain, report: a.id, messages: row.Count,
-			headerFrom: clean(row.HeaderFrom), envelopeFrom: clean(row.EnvelopeFrom), envelopeTo: clean(row.EnvelopeTo),
-			nullSender: row.NullSender, auth: auth, day: a.days.Main,
+			headerFrom: w.name(a.domain, row.HeaderFrom, false), envelopeFrom: w.name(a.domain, row.EnvelopeFrom, row.NullSender),
+			envelopeTo: w.name(a.domain, row.EnvelopeTo, false), auth: auth, day: day,
 			flags: int32(row.Flags), verdict: packVerdict(verdict, a.days), ours: packAlignment(row.Ours), source: row.Source,
-		}
-		w.name(a.domain, r.headerFrom, false)
-		w.name(a.domain, r.envelopeFrom, r.nullSender)
-		w.name(a.domain, r.envelopeTo, false)
-		w.rows = append(w.rows, r)
+		})
 		if len(w.rows) == rowsAtOnce {
 			if err := w.flush(ctx); err != nil {
 				return err
 			}
+		}
+	}
+	for verdict, c := range sums {
+		if c.rows > 0 {
+			w.b.rollup.add(cell{a.domain, a.days.Main, a.reporter, a.days.Dated, dmarc.Verdict(verdict)}, c)
 		}
 	}
 	if tally != a.rep.Tally {
@@ -104,77 +163,82 @@ func (w *rowWriter) addReport(ctx context.Context, a *aggregate) error {
 	return nil
 }
 
-func (w *rowWriter) name(domain int64, name string, null bool) {
-	if name != "" || null {
-		w.names[inDomain{domain, name}] = 0
+// name returns the number of a name in the list. The empty name stands for a
+// null sender.
+func (w *rowWriter) name(domain int64, name string, null bool) int32 {
+	if name == "" && !null {
+		return noWord
 	}
+	return w.names.add(inDomain{domain, name})
 }
 
-// auth returns the key of the raw results of a row, and remembers their body
-// if they are new.
-func (w *rowWriter) auth(domain int64, row *dmarc.Row) (authKey, error) {
+// auth returns the number in the list of the raw results of a row, and remembers
+// their body if they are new.
+func (w *rowWriter) auth(domain int64, row *dmarc.Row) (int32, error) {
 	w.buf = binary.BigEndian.AppendUint64(w.buf[:0], uint64(domain))
 	w.buf = appendAuthKey(w.buf, row)
-	if k, ok := w.keys[string(w.buf)]; ok {
-		return k, nil
+	if i, ok := w.keys[string(w.buf)]; ok {
+		return i, nil
 	}
 	k := authKey{domain, authDigest(w.buf[8:])}
 	body, err := encodeAuth(row)
 	if err != nil {
-		return k, fmt.Errorf("raw results: %w", err)
+		return 0, fmt.Errorf("raw results: %w", err)
 	}
-	w.keys[string(w.buf)] = k
-	w.auths[k] = 0
+	i := w.auths.add(k)
+	w.keys[string(w.buf)] = i
 	w.bodies[k] = body
-	return k, nil
+	return i, nil
 }
 
-// flush numbers the names of the waiting rows and copies them.
+// flush numbers the names of the waiting rows and begins to copy them. The
+// transaction must not be used otherwise before idle.
 func (w *rowWriter) flush(ctx context.Context) error {
 	if len(w.rows) == 0 {
 		return nil
 	}
-	if err := w.b.s.nameIDs(ctx, w.names); err != nil {
+	for i, k := range w.names.list {
+		w.names.list[i].word = clean(k.word)
+	}
+	if err := w.names.number(func(m map[inDomain]int64) error { return w.b.s.nameIDs(ctx, m) }); err != nil {
 		return err
 	}
-	if err := w.b.s.authIDs(ctx, w.auths, w.bodies); err != nil {
+	if err := w.auths.number(func(m map[authKey]int64) error { return w.b.s.authIDs(ctx, m, w.bodies) }); err != nil {
 		return err
 	}
-	columns := []string{"domain_id", "report", "messages", "header_from_id", "envelope_from_id", "envelope_to_id", "auth_id",
-		"day", "flags", "verdict", "ours", "source"}
-	i := 0
-	values := make([]any, len(columns))
-	_, err := w.tx.CopyFrom(ctx, pgx.Identifier{"rows"}, columns, pgx.CopyFromFunc(func() ([]any, error) {
-		if i == len(w.rows) {
-			return nil, nil
-		}
-		r := &w.rows[i]
-		i++
-		values[0], values[1], values[2] = r.domain, r.report, r.messages
-		values[3] = w.number(r.domain, r.headerFrom, false)
-		values[4] = w.number(r.domain, r.envelopeFrom, r.nullSender)
-		values[5] = w.number(r.domain, r.envelopeTo, false)
-		values[6], values[7], values[8], values[9], values[10] = w.auths[r.auth], r.day, r.flags, r.verdict, r.ours
-		values[11] = nil
-		if r.source.IsValid() {
-			values[11] = r.source
-		}
-		return values, nil
-	}))
-	if err != nil {
-		return fmt.Errorf("copying rows: %w", err)
-	}
+	g := &w.groups[0]
+	g.encode(w.rows, w.names.ids, w.auths.ids)
 	w.clear()
+	if err := w.idle(); err != nil {
+		return err
+	}
+	w.groups[0], w.groups[1] = w.groups[1], w.groups[0]
+	text := w.groups[1].buf
+	copying := make(chan error, 1)
+	w.copying = copying
+	go func() { copying <- copyGroups(ctx, w.tx.Conn(), text) }()
 	return nil
 }
 
-// number returns the number of a name, or nil for none. The empty name stands
-// for a null sender.
-func (w *rowWriter) number(domain int64, name string, null bool) any {
-	if name == "" && !null {
+// end copies all that waits.
+func (w *rowWriter) end(ctx context.Context) error {
+	if err := w.flush(ctx); err != nil {
+		return err
+	}
+	return w.idle()
+}
+
+// idle waits until what was flushed is copied.
+func (w *rowWriter) idle() error {
+	if w.copying == nil {
 		return nil
 	}
-	return w.names[inDomain{domain, name}]
+	err := <-w.copying
+	w.copying = nil
+	if err != nil {
+		return fmt.Errorf("copying rows: %w", err)
+	}
+	return nil
 }
 
 // The bits of the column verdict: below, the reporter's verdict; above, how the
@@ -226,17 +290,18 @@ func unpackAlignment(v int16) dmarc.Alignment {
 }
 
 // rowsOf yields the rows of a stored report, in the order in which they were
-// stored, as they come from the database.
+// stored, as they come from the database. Names are looked up row by row, since
+// a join would not keep the order.
 func (s *Store) rowsOf(ctx context.Context, domain, id int64, day time.Time) iter.Seq2[*dmarc.Row, error] {
 	const sql = `
-		SELECT r.messages, r.flags, r.verdict, r.ours, r.source, coalesce(f.name, ''), coalesce(e.name, ''),
-			r.envelope_from_id IS NOT NULL, coalesce(t.name, ''), a.body
-		FROM rows r
-		JOIN auth_results a ON a.domain_id = r.domain_id AND a.id = r.auth_id
-		LEFT JOIN names f ON f.domain_id = r.domain_id AND f.id = r.header_from_id
-		LEFT JOIN names e ON e.domain_id = r.domain_id AND e.id = r.envelope_from_id
-		LEFT JOIN names t ON t.domain_id = r.domain_id AND t.id = r.envelope_to_id
-		WHERE r.domain_id = $1 AND r.day = $2 AND r.report = $3`
+		SELECT messages, flags, verdict, ours, source,
+			coalesce((SELECT name FROM names WHERE domain_id = $1 AND id = header_from_id), ''),
+			coalesce((SELECT name FROM names WHERE domain_id = $1 AND id = envelope_from_id), ''),
+			envelope_from_id IS NOT NULL,
+			coalesce((SELECT name FROM names WHERE domain_id = $1 AND id = envelope_to_id), ''),
+			(SELECT body FROM auth_results WHERE domain_id = $1 AND id = auth_id)
+		FROM rows
+		WHERE domain_id = $1 AND day = $2 AND report = $3`
 	return func(yield func(*dmarc.Row, error) bool) {
 		rows, err := s.db.Query(ctx, sql, domain, day, id)
 		if err != nil {

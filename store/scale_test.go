@@ -46,14 +46,18 @@ func grow(t *testing.T, s *store.Store, db *pgxpool.Pool, round int, n int64) {
 		t.Fatal(err)
 	}
 	const newRows = `
-		INSERT INTO rows (domain_id, report, messages, header_from_id, envelope_from_id, envelope_to_id, auth_id, day, flags, verdict, ours, source)
-		SELECT o.domain_id, o.id, r.messages, r.header_from_id, r.envelope_from_id, r.envelope_to_id, r.auth_id, o.day, r.flags, r.verdict, r.ours,
-			'198.18.0.0'::inet + (65535 * random() ^ 3)::bigint
-		FROM reports o
-		JOIN reports seed ON seed.domain_id = o.domain_id AND seed.reporter_id = o.reporter_id AND seed.report_id = 'seed'
-		JOIN rows r ON r.domain_id = seed.domain_id AND r.report = seed.id AND r.day = seed.day
-		CROSS JOIN generate_series(1, $2::int)
-		WHERE o.report_id LIKE format('grown %s %%', $1::int)`
+		INSERT INTO row_groups (domain_id, report, day, messages, header_from_id, auth_id, verdict, ours, source)
+		SELECT domain_id, report, day, array_agg(messages), array_agg(header_from_id), array_agg(auth_id), array_agg(verdict), array_agg(ours), array_agg(source)
+		FROM (
+			SELECT o.domain_id, o.id AS report, o.day, n, r.messages, r.header_from_id, r.auth_id, r.verdict, r.ours,
+				'198.18.0.0'::inet + (65535 * random() ^ 3)::bigint AS source
+			FROM reports o
+			JOIN reports seed ON seed.domain_id = o.domain_id AND seed.reporter_id = o.reporter_id AND seed.report_id = 'seed'
+			JOIN rows r ON r.domain_id = seed.domain_id AND r.report = seed.id AND r.day = seed.day
+			CROSS JOIN generate_series(1, $2::int) AS n
+			WHERE o.report_id LIKE format('grown %s %%', $1::int)
+		) AS r
+		GROUP BY domain_id, report, day, n / 10`
 	tag, err := db.Exec(ctx, newRows, round, n/(domains*reporters*days*4))
 	if err != nil {
 		t.Fatal(err)

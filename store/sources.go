@@ -151,9 +151,8 @@ func sourceLines(shared bool) string {
 	return `
 		WITH parts AS (
 			SELECT day, verdict & @undated_bit = 0 AS dated, source, verdict & @mask AS verdict, count(*) AS rows, sum(messages) AS messages
-			FROM rows
-			WHERE domain_id = @domain AND day >= @begin AND day < @end
-				AND verdict & @estimated_bit = 0 AND (verdict & @undated_bit = 0) = ANY (@dated)
+			FROM ` + singleRows("domain_id = @domain AND day >= @begin AND day < @end", "source", "verdict", "messages") + `
+			WHERE verdict & @estimated_bit = 0 AND (verdict & @undated_bit = 0) = ANY (@dated)
 			GROUP BY 1, 2, 3, 4` + shares + `
 		), sums AS (
 			SELECT day, dated, source,` + tallyColumns + `

@@ -202,7 +202,7 @@ func isRace(err error) bool {
 	case "40001", "40P01", "23505", "55P03": // serialization, deadlock, unique, lock not available
 		return true
 	case "23514": // the month of a row was given up just now
-		return pg.ConstraintName == "" && (pg.TableName == "rows" || pg.TableName == "raw_messages")
+		return pg.ConstraintName == "" && (pg.TableName == "row_groups" || pg.TableName == "raw_messages")
 	}
 	return false
 }

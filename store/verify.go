@@ -129,7 +129,7 @@ func (v *verifier) verifyDomain(ctx context.Context, id int64, name string) erro
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_facts WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM selector_days WHERE domain_id = $1 GROUP BY 1
-			UNION ALL SELECT date_trunc('month', day), 0 FROM rows WHERE domain_id = $1 GROUP BY 1
+			UNION ALL SELECT date_trunc('month', day), 0 FROM row_groups WHERE domain_id = $1 GROUP BY 1
 		) AS parts
 		GROUP BY 1
 		ORDER BY 1`
@@ -235,12 +235,12 @@ func (v *verifier) compute(ctx context.Context, tx pgx.Tx) (*rollup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("counting reports: %w", err)
 	}
-	const single = `
+	single := `
 		SELECT r.day, o.reporter_id, o.dated, r.verdict, sum(r.rows)::bigint, sum(r.messages)::bigint
 		FROM (
 			SELECT day, report, verdict & @mask AS verdict, count(*) AS rows, sum(messages) AS messages
-			FROM rows
-			WHERE domain_id = @domain AND day >= @begin AND day < @end AND verdict & @estimated = 0
+			FROM ` + singleRows("domain_id = @domain AND day >= @begin AND day < @end", "verdict", "messages") + `
+			WHERE verdict & @estimated = 0
 			GROUP BY 1, 2, 3
 		) AS r
 		JOIN reports o ON o.domain_id = @domain AND o.id = r.report AND o.active
@@ -308,10 +308,9 @@ func (v *verifier) take(ctx context.Context, tx pgx.Tx, r *rollup) error {
 
 // eachVerdict yields how many rows of a report share a verdict and a count.
 func eachVerdict(ctx context.Context, db querier, domain int64, day time.Time, report int64, take func(v dmarc.Verdict, messages, n int64)) error {
-	const sql = `
+	sql := `
 		SELECT verdict, messages, count(*)
-		FROM rows
-		WHERE domain_id = $1 AND day = $2 AND report = $3
+		FROM ` + singleRows("domain_id = $1 AND day = $2 AND report = $3", "verdict", "messages") + `
 		GROUP BY verdict, messages`
 	rows, _ := db.Query(ctx, sql, domain, day, report)
 	var verdict int16

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dmarcd/dmarcd/dmarc"
@@ -122,7 +124,8 @@ func TestVerifyNamesWhatIsWrongAndRebuildsIt(t *testing.T) {
 		}
 	}
 	// Rows are the truth: what was said of the report cannot be computed.
-	change(t, db, "DELETE FROM rows"+of+" AND source = '192.0.2.2'")
+	change(t, db, "UPDATE row_groups SET messages = messages[1:1], header_from_id = header_from_id[1:1], auth_id = auth_id[1:1], verdict = verdict[1:1], ours = ours[1:1], source = source[1:1]"+
+		of+" AND source[2] = '192.0.2.2'")
 	v, found := verify(t, s, true)
 	if len(found) < 3 || v.Rebuilt != v.Differences-1 || !strings.Contains(strings.Join(found, "\n"), `("1"): rows=2 messages=8 reject=3 -> rows=1 messages=5 reject=0`) {
 		t.Errorf("%+v %q", v, found)
@@ -189,8 +192,11 @@ func TestVerifyRunsBesideWriters(t *testing.T) {
 				return
 			}
 			if i%20 == 19 {
-				// Something to put right while others write.
-				if _, err := db.Exec(context.Background(), "UPDATE reporter_days SET messages = messages + 7 WHERE random() < 0.1"); err != nil {
+				// Something to put right while others write. It locks in no order,
+				// so that it may be what a deadlock ends.
+				_, err := db.Exec(context.Background(), "UPDATE reporter_days SET messages = messages + 7 WHERE random() < 0.1")
+				var pg *pgconn.PgError
+				if err != nil && !(errors.As(err, &pg) && pg.Code == "40P01") {
 					done <- err
 					return
 				}

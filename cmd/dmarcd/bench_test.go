@@ -196,7 +196,7 @@ func wholeWay(b *testing.B, dir string, rows int) (rate, bare, size float64, par
 	const total = `
 		SELECT sum(pg_total_relation_size(c))::bigint
 		FROM (
-			SELECT inhrelid::regclass AS c FROM pg_inherits WHERE inhparent = 'rows'::regclass
+			SELECT inhrelid::regclass AS c FROM pg_inherits WHERE inhparent = 'row_groups'::regclass
 			UNION ALL VALUES ('names'::regclass), ('auth_results')
 		) AS t`
 	if err := plain.QueryRow(ctx, total).Scan(&stored); err != nil {
