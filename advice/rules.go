@@ -450,5 +450,8 @@ func ruleParked(j *judgement) []Reason {
 	if span < j.limits.Parked {
 		return one("parked_wait", Waits, "No mail of yours was seen in %s of reports; after %d, reject is safe at once.", plural(span, "day"), j.limits.Parked)
 	}
+	if j.current.P == dmarc.PolicyReject && !j.current.Testing {
+		return one("parked", Good, "No mail of yours was seen in %s of reports. Publish \"v=spf1 -all\" as well, unless you do.", plural(span, "day"))
+	}
 	return one("parked", Good, "No mail of yours was seen in %s of reports: go to reject at once, and publish \"v=spf1 -all\" as well.", plural(span, "day"))
 }

@@ -72,7 +72,7 @@ func startBrowser(t *testing.T) (ctx context.Context, complaints func() []string
 
 func serve(t *testing.T, f *fake) *httptest.Server {
 	t.Helper()
-	s := httptest.NewServer(New(f, Options{Version: "test", Now: func() time.Time { return now }}))
+	s := httptest.NewServer(New(f, options(f)))
 	t.Cleanup(s.Close)
 	return s
 }
@@ -105,11 +105,19 @@ func TestPagesFitTheirWindowAndAskNobodyElse(t *testing.T) {
 		{"some", "/domains/acme.example/reports", 200},
 		{"some", "/domains/acme.example/dns", 200},
 		{"some", "/domains/river.example/dns", 200},
+		{"some", "/domains/acme.example/policy", 200},
+		{"some", "/domains/acme.example/policy?p=reject&sp=none&np=reject&t=y&days=180&mend=as+newsbird.example", 200},
+		{"some", "/domains/north.example/policy", 200},
+		{"some", "/domains/parked.example/policy", 200},
+		{"some", "/domains/shop.acme.example/policy", 200},
+		{"some", "/domains/newsletter-and-transactional-mail.departments.a-rather-long-name-for-a-company.example/policy", 200},
+		{"some", "/domains/acme.example/policy?p=strictest", 400},
 		{"some", "/domains/river.example?from=2026-11-16&to=2026-11-23", 200},
 		{"some", "/domains/newsletter-and-transactional-mail.departments.a-rather-long-name-for-a-company.example", 200},
 		{"some", "/messages", 200},
 		{"many", "/", 200},
 		{"many", "/domains/customer-0000.example/senders?all=1", 200},
+		{"many", "/domains/customer-0000.example/policy", 200},
 	} {
 		for _, w := range []struct {
 			width int64

@@ -52,8 +52,9 @@ func text(s string) string { return template.HTMLEscapeString(s) }
 // fill returns the attribute that fills a class with its pattern; colours come
 // from the style sheet. A style sheet cannot name a pattern of the page.
 func fill(class string) string {
-	if class == "stopped" {
-		return ` fill="url(#stopped)"`
+	switch class {
+	case "stopped", "lost", "lost-forwarder", "lost-unknown":
+		return ` fill="url(#` + class + `)"`
 	}
 	return ""
 }

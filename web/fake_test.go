@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -29,7 +30,17 @@ type fake struct {
 
 	all      []fakeDomain
 	messages []dmarc.LedgerEntry
-	err      error // of every question
+	err      error    // of every question
+	advice   advisers // nil for none
+}
+
+// options are those of a dashboard about a store.
+func options(store Store) Options {
+	o := Options{Version: "1.2.3", Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
+	if f, ok := store.(*fake); ok && f.advice != nil {
+		o.Adviser = f.advice
+	}
+	return o
 }
 
 type fakeDomain struct {
@@ -344,7 +355,7 @@ const hostile = `"><script>alert(1)</script>` + "\u202egnp.\x00" + `' onload='x'
 // realistic is a store of an ordinary installation: a year of mail.
 func realistic() *fake {
 	never := func(int) float64 { return 0 }
-	return &fake{messages: ledger(), all: []fakeDomain{
+	return &fake{messages: ledger(), advice: counsel(), all: []fakeDomain{
 		live(life{
 			name: "acme.example", policy: dmarc.PolicyQuarantine, busy: 52_000, born: 420, sources: 1112, stranger: hostile,
 			fails: func(ago int) float64 {
@@ -406,7 +417,7 @@ func ledger() []dmarc.LedgerEntry {
 
 // crowd is a store with a great many domains, and one with as many senders.
 func crowd(n int) *fake {
-	f := &fake{}
+	f := &fake{advice: storm(n)}
 	for i := range n {
 		f.all = append(f.all, fakeDomain{
 			name:      fmt.Sprintf("customer-%04d.example", i),

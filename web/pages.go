@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dmarcd/dmarcd/advice"
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
@@ -55,7 +56,17 @@ func (s *site) parsePages() pages {
 		"isTrue": func(b *bool) bool { return b != nil && *b },
 		"isNil":  func(list []string) bool { return list == nil },
 		"parts":  firstParts, "more": moreParts,
-		"version": func() string { return s.version },
+		"advises":     func() bool { return s.adviser != nil },
+		"verdictWord": wordOf, "effectWord": effectWord, "sourceName": sourceName,
+		"rateOf": func(n int64, days int) string { return rate(perDay(n, days)) }, "signed": signed,
+		"fraction": fraction, "fractionBar": fractionBar,
+		"words": func(words ...string) []string { return words },
+		"record": func(name, kind, value string) advice.Publication {
+			return advice.Publication{Name: name, Type: kind, Value: value}
+		},
+		"pair":     func(n, of int64, class string) barOf { return barOf{n, of, class} },
+		"kindFill": func(c dmarc.Class) string { return kinds[kindOf(c)].Fill },
+		"version":  func() string { return s.version },
 	}).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
 	files, err := templates.ReadDir("templates")
 	if err != nil {

@@ -38,6 +38,8 @@ type Options struct {
 	Log     *slog.Logger     // slog.Default if nil
 	Version string           // shown at the foot of each page
 	Now     func() time.Time // time.Now if nil
+	// Adviser gathers what advice rests on; without one there is no page of it.
+	Adviser Adviser
 	// Base is the path that the dashboard is reached under, such as
 	// "/dmarc"; empty for the root. Links begin with it. Whoever serves the
 	// handler there strips it from requests.
@@ -50,6 +52,7 @@ type site struct {
 	log     *slog.Logger
 	version string
 	now     func() time.Time
+	adviser Adviser // nil for none
 	base    string
 	assets  assets
 	pages   pages
@@ -57,7 +60,7 @@ type site struct {
 
 // New returns the dashboard. It serves /, /domains/…, /messages and /static/….
 func New(store Store, opts Options) http.Handler {
-	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, base: strings.TrimRight(opts.Base, "/")}
+	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, base: strings.TrimRight(opts.Base, "/")}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -76,6 +79,9 @@ func New(store Store, opts Options) http.Handler {
 		r.Get("/reporters", s.page(s.reporters))
 		r.Get("/reports", s.page(s.reports))
 		r.Get("/dns", s.page(s.dns))
+		if s.adviser != nil {
+			r.Get("/policy", s.page(s.policy))
+		}
 	})
 	r.Get("/messages", s.page(s.messages))
 	r.Get("/static/{name}", s.assets.serve)

@@ -24,7 +24,7 @@ import (
 func get(t *testing.T, store Store, path string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
-	h := New(store, Options{Version: "1.2.3", Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)})
+	h := New(store, options(store))
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w
 }

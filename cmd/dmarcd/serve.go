@@ -166,7 +166,7 @@ func (s *service) handler() http.Handler {
 	if s.replica != nil {
 		reads, opts.Ready = s.replica, func() string { return replicaLine(s.replica.State()) }
 	}
-	r.Mount("/", web.New(reads, web.Options{Log: s.log, Version: version}))
+	r.Mount("/", web.New(reads, web.Options{Log: s.log, Version: version, Adviser: s.adviser}))
 	h := api.New(reads, &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, opts)
 	for _, path := range []string{"/api", "/healthz", "/readyz", "/metrics"} {
 		r.Handle(path, h)
