@@ -68,6 +68,7 @@ type Options struct {
 	Advise func(ctx context.Context, domain string, policy dmarc.Policy, period dmarc.Period) (*advice.Advice, error)
 	Now    func() time.Time
 	Ready  func() string // what /readyz says besides; lines of text
+	Keeper Keeper        // of tokens and the audit log; nil for none
 }
 
 // API answers requests.
@@ -125,6 +126,10 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	config.OpenAPIPath = "/api/v1/openapi"
 	config.DocsPath, config.SchemasPath = "", ""
 	config.CreateHooks, config.Transformers = nil, nil
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {
+		Type: "http", Scheme: "bearer", Description: "A token made with dmarcd token create. Where dmarcd asks nobody who they are, none is needed.",
+	}}
+	config.Security = []map[string][]string{{"token": {}}, {}}
 	h := humachi.New(r, config)
 
 	get(h, "/domains", "list-domains", "Domains", "Every domain that reports were stored for, busiest first, with totals of the period and the policy as last reported.", a.domains)
@@ -139,7 +144,7 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
 	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)
 	get(h, "/reports/{id}/alternatives", "list-alternatives", "What else came under the identity of a report", "Reports of the same domain, reporter, report_id and period with other content, newest arrival first. One of all counts: the one with the most messages, unless another was chosen.", a.alternatives)
-	huma.Register(h, huma.Operation{
+	register(h, huma.Operation{
 		OperationID: "activate-report", Method: http.MethodPost, Path: "/api/v1/reports/{id}/activate", Summary: "Let a report count",
 		Description: "Of several contents under one identity, makes this the one that counts, and answers with it. All totals follow at once, and later arrivals leave it so. 409 if the message that holds its rows is not kept any more.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
@@ -147,7 +152,7 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	get(h, "/failures", "list-failures", "Failure reports", "Failure reports (RFC 9991), newest first by arrival. Keeping them is off unless it is configured. Local parts of addresses are masked.", a.failures)
 	get(h, "/tls", "list-tls", "SMTP TLS reports", "SMTP TLS reports (RFC 8460) whose period begins in the period asked for, newest first. Counts are sessions; do not add up policies.", a.tls)
 	get(h, "/messages", "list-messages", "Messages", "The ledger, newest first: every message that was taken in, its outcome and the reason.", a.messages)
-	huma.Register(h, huma.Operation{
+	register(h, huma.Operation{
 		OperationID: "upload-report", Method: http.MethodPost, Path: "/api/v1/reports", Summary: "Upload a report",
 		Description:      "Takes in what dmarcd import reads, as the body of the request: a message, XML, JSON, gzip or zip. 201 if something was added, 200 if everything was known, 413 over a limit, 422 with the outcome if there was no report that could be read.",
 		DefaultStatus:    http.StatusCreated,
@@ -157,15 +162,23 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 		RequestBody:      &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}},
 		Errors:           []int{http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
 	}, a.upload)
+	a.accessRoutes(h)
 	return h.OpenAPI()
 }
 
 // get registers a question.
 func get[I, O any](h huma.API, path, id, summary, description string, handler func(context.Context, *I) (*O, error)) {
-	huma.Register(h, huma.Operation{
+	register(h, huma.Operation{
 		OperationID: id, Method: http.MethodGet, Path: "/api/v1" + path, Summary: summary, Description: description,
 		Errors: []int{http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity},
 	}, handler)
+}
+
+// register registers an operation. Any may be refused to those who are not known,
+// or may not.
+func register[I, O any](h huma.API, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
+	op.Errors = append([]int{http.StatusUnauthorized, http.StatusForbidden}, op.Errors...)
+	huma.Register(h, op, handler)
 }
 
 func (a *API) ready(w http.ResponseWriter, r *http.Request) {

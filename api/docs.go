@@ -47,14 +47,19 @@ func docsPage(doc *huma.OpenAPI) http.HandlerFunc {
 	}
 	page.Info = doc.Info
 	for path, item := range doc.Paths {
-		for method, op := range map[string]*huma.Operation{http.MethodGet: item.Get, http.MethodPost: item.Post} {
+		for method, op := range map[string]*huma.Operation{http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete} {
 			if op == nil {
 				continue
 			}
 			url := strings.NewReplacer("{domain}", "example.com", "{id}", "1-1").Replace(path)
 			curl := "curl 'http://127.0.0.1:8080" + url + "'"
-			if method == http.MethodPost {
+			switch {
+			case op.OperationID == "upload-report":
 				curl = "curl --data-binary @report.xml.gz 'http://127.0.0.1:8080" + url + "'"
+			case op.RequestBody != nil:
+				curl = "curl --json @body.json -X " + method + " 'http://127.0.0.1:8080" + url + "'"
+			case method != http.MethodGet:
+				curl = "curl -X " + method + " 'http://127.0.0.1:8080" + url + "'"
 			}
 			page.Operations = append(page.Operations, operation{op.OperationID, method, path, op.Summary, op.Description, curl, op.Parameters})
 		}

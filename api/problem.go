@@ -19,6 +19,8 @@ func (a *API) problem(err error, doing string) error {
 	switch {
 	case errors.As(err, &cannot):
 		return huma.Error409Conflict(doing + ": " + cannot.Error())
+	case errors.Is(err, dmarc.ErrForbidden):
+		return huma.Error403Forbidden(doing + ": you have not the role that this needs")
 	case errors.Is(err, dmarc.ErrNotFound):
 		return huma.Error404NotFound(doing + ": not found")
 	case errors.Is(err, dmarc.ErrBadCursor):

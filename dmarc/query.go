@@ -29,6 +29,7 @@ type Page struct {
 
 // A DomainQuery asks for domains, busiest first, in a period of whole days.
 type DomainQuery struct {
+	Scope  Scope // only domains in it
 	Period Period
 	Search string // part of the name; "" for all
 	Trend  Period // days wanted for DomainTraffic.Days; none if zero
@@ -133,6 +134,7 @@ type ReporterTraffic struct {
 // A ReportQuery asks for aggregate reports whose period begins in Period,
 // newest first.
 type ReportQuery struct {
+	Scope    Scope  // only reports about domains in it
 	Domain   string // "" for all
 	Reporter string // org_name; "" for all
 	// Inactive asks for those alone that do not count, since another content
@@ -157,6 +159,7 @@ type ReportSummary struct {
 
 // A FailureQuery asks for failure reports, newest first.
 type FailureQuery struct {
+	Scope  Scope // only reports about domains in it
 	Domain string
 	Period Period // of arrival
 	Page
@@ -173,6 +176,7 @@ type StoredFailure struct {
 // A TLSQuery asks for SMTP TLS reports whose period begins in Period, newest
 // first.
 type TLSQuery struct {
+	Scope  Scope // only reports about domains in it
 	Domain string
 	Period Period
 	Page
@@ -188,6 +192,9 @@ type StoredTLS struct {
 
 // A MessageQuery asks for the ledger, newest first.
 type MessageQuery struct {
+	// Scope holds the list to messages that hold reports alone, all of them
+	// about domains in it, unless it is Everything.
+	Scope   Scope
 	Mailbox string
 	Outcome Outcome
 	Page

@@ -22,7 +22,7 @@ var shape = struct {
 		"source_facts", "selector_days", "looks", "published", "published_changes",
 		"tls_reports", "failure_reports",
 	},
-	local: []string{"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons"},
+	local: []string{"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons", "tokens", "keys", "audit"},
 }
 
 // ErrNoCitus is returned for a database that cannot be spread over machines;

@@ -43,7 +43,7 @@ func TestSpreadOverMachinesEverythingIsTheSame(t *testing.T) {
 		}
 	}
 	list := func(s *store.Store) []dmarc.DomainTraffic {
-		items, _, err := s.Domains(ctx, dmarc.DomainQuery{Period: year, Page: dmarc.Page{Limit: 10}})
+		items, _, err := s.Domains(ctx, dmarc.DomainQuery{Scope: dmarc.Everything, Period: year, Page: dmarc.Page{Limit: 10}})
 		if err != nil {
 			t.Fatal(err)
 		}

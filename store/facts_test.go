@@ -74,7 +74,7 @@ func TestFactsAreThoseOfTheRows(t *testing.T) {
 	// What counts is known from the list of reports that do.
 	active := map[string]bool{}
 	whole := dmarc.Period{Begin: time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)}
-	list, _, err := s.Reports(ctx, dmarc.ReportQuery{Period: whole, Page: dmarc.Page{Limit: 1000}})
+	list, _, err := s.Reports(ctx, dmarc.ReportQuery{Scope: dmarc.Everything, Period: whole, Page: dmarc.Page{Limit: 1000}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,12 +72,16 @@ func (s *Store) Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.Sto
 	if err != nil {
 		return nil, "", err
 	}
+	within, err := s.within(ctx, q.Scope, "f.domain_id", args)
+	if err != nil {
+		return nil, "", err
+	}
 	sql := `
 		SELECT f.domain_id, f.id, f.arrived_at, f.received_at, f.seen, f.flags, f.body
 		FROM failure_reports f
 		JOIN domains d ON d.id = f.domain_id
 		WHERE f.arrived_at >= @begin AND f.arrived_at < @end
-			AND (f.arrived_at, f.domain_id, f.id) < (@at, @after_domain, @after_id)` + one + `
+			AND (f.arrived_at, f.domain_id, f.id) < (@at, @after_domain, @after_id)` + one + within + `
 		ORDER BY f.arrived_at DESC, f.domain_id DESC, f.id DESC
 		LIMIT @limit`
 	type line struct {

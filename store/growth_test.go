@@ -104,15 +104,15 @@ func questions(domain string, period dmarc.Period) map[string]func(*store.Store)
 		"reporters": func(s *store.Store) error { _, _, err := s.Reporters(ctx, q); return err },
 		"sources":   func(s *store.Store) error { _, _, err := s.Sources(ctx, q); return err },
 		"reports": func(s *store.Store) error {
-			_, _, err := s.Reports(ctx, dmarc.ReportQuery{Domain: domain, Period: period, Page: q.Page})
+			_, _, err := s.Reports(ctx, dmarc.ReportQuery{Scope: dmarc.Everything, Domain: domain, Period: period, Page: q.Page})
 			return err
 		},
 		"tls": func(s *store.Store) error {
-			_, _, err := s.TLS(ctx, dmarc.TLSQuery{Domain: domain, Period: period, Page: q.Page})
+			_, _, err := s.TLS(ctx, dmarc.TLSQuery{Scope: dmarc.Everything, Domain: domain, Period: period, Page: q.Page})
 			return err
 		},
 		"failures": func(s *store.Store) error {
-			_, _, err := s.Failures(ctx, dmarc.FailureQuery{Domain: domain, Period: period, Page: q.Page})
+			_, _, err := s.Failures(ctx, dmarc.FailureQuery{Scope: dmarc.Everything, Domain: domain, Period: period, Page: q.Page})
 			return err
 		},
 	}
@@ -142,7 +142,7 @@ func TestSummariesNeverReadRows(t *testing.T) {
 	traced, r := recorded(t, db)
 	ask := questions("d1.example", year)
 	ask["domains"] = func(s *store.Store) error {
-		_, _, err := s.Domains(context.Background(), dmarc.DomainQuery{Period: year, Trend: february, Page: dmarc.Page{Limit: 10}})
+		_, _, err := s.Domains(context.Background(), dmarc.DomainQuery{Scope: dmarc.Everything, Period: year, Trend: february, Page: dmarc.Page{Limit: 10}})
 		return err
 	}
 	// What is last published stands in a report: one of them is read.
@@ -270,7 +270,7 @@ func TestPeriodsAreCoveredByMonthsAndDays(t *testing.T) {
 	for range 60 {
 		begin := time.Date(2025, 12, 1+rnd.IntN(120), 0, 0, 0, 0, time.UTC)
 		period := dmarc.Period{Begin: begin, End: begin.AddDate(0, 0, 1+rnd.IntN(100))}
-		items, _, err := s.Domains(context.Background(), dmarc.DomainQuery{Period: period, Page: dmarc.Page{Limit: 10}})
+		items, _, err := s.Domains(context.Background(), dmarc.DomainQuery{Scope: dmarc.Everything, Period: period, Page: dmarc.Page{Limit: 10}})
 		if err != nil {
 			t.Fatal(err)
 		}

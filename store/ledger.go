@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -253,6 +254,29 @@ func scanLedger(row pgx.CollectableRow) (e dmarc.LedgerEntry, err error) {
 	return e, nil
 }
 
+// messagesWithin holds the ledger to messages in which there are reports alone,
+// all about some domains. The newest of each domain are found at the end of an index.
+const messagesWithin = ` AND m.id IN (
+		SELECT newest.id
+		FROM unnest(@within::bigint[]) AS d (id)
+		CROSS JOIN LATERAL (
+			SELECT m.id
+			FROM messages m
+			JOIN mailboxes b ON b.id = m.mailbox_id
+			WHERE message_domain(m.parts) = d.id AND m.id < @after@where
+			ORDER BY m.id DESC
+			LIMIT @limit
+		) AS newest
+		UNION ALL
+		SELECT m.id
+		FROM messages m
+		WHERE message_domain(m.parts) = 0 AND m.id < @after AND NOT EXISTS (
+			SELECT
+			FROM jsonb_array_elements(m.parts) AS p
+			WHERE split_part(p->>'report', '-', 1)::bigint <> ALL (@within::bigint[])
+		)
+	)`
+
 // Messages returns lines of the ledger, newest first.
 func (s *Store) Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error) {
 	after, err := afterNumber(q.After)
@@ -266,6 +290,12 @@ func (s *Store) Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.Led
 	}
 	if q.Outcome != "" {
 		where, args["outcome"] = where+" AND m.outcome = @outcome", clean(string(q.Outcome))
+	}
+	if !q.Scope.All() {
+		if args["within"], err = s.domainsIn(ctx, q.Scope); err != nil {
+			return nil, "", err
+		}
+		where += strings.ReplaceAll(messagesWithin, "@where", where)
 	}
 	sql := selectLedger + `
 		WHERE m.id < @after` + where + `

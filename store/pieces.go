@@ -39,14 +39,15 @@ func pieces(period dmarc.Period) (months []time.Time, plus, minus []dmarc.Period
 }
 
 // trafficOf is a query for lines that add up to the traffic of every domain in
-// a period, with columns as in domain_days. It adds its arguments.
-func trafficOf(period dmarc.Period, args pgx.NamedArgs) string {
+// a period, with columns as in domain_days. It adds its arguments. Each part is
+// held to the domains of a condition on domain_id, "" for all.
+func trafficOf(period dmarc.Period, within string, args pgx.NamedArgs) string {
 	months, plus, minus := pieces(period)
 	args["months"] = months
 	parts := []string{`
 			SELECT domain_id, ` + strings.Join(totalColumns, ", ") + `
 			FROM domain_months
-			WHERE month = ANY (@months::date[])`}
+			WHERE month = ANY (@months::date[])` + within}
 	add := func(sign string, all []dmarc.Period) {
 		for _, p := range all {
 			n := strconv.Itoa(len(parts))
@@ -54,7 +55,7 @@ func trafficOf(period dmarc.Period, args pgx.NamedArgs) string {
 			parts = append(parts, `
 			SELECT domain_id, `+sign+strings.Join(totalColumns, ", "+sign)+`
 			FROM domain_days
-			WHERE day >= @begin`+n+` AND day < @end`+n)
+			WHERE day >= @begin`+n+` AND day < @end`+n+within)
 		}
 	}
 	add("", plus)

@@ -68,6 +68,11 @@ func (s *Store) Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.Repor
 		where += " AND r.domain_id = @domain"
 		args["domain"] = id
 	}
+	within, err := s.within(ctx, q.Scope, "r.domain_id", args)
+	if err != nil {
+		return nil, "", err
+	}
+	where += within
 	if q.Reporter != "" {
 		where += " AND r.about->>'org_name' = @reporter"
 		args["reporter"] = clean(q.Reporter)

@@ -82,7 +82,7 @@ func TestSummariesDoNotGrowWithRows(t *testing.T) {
 	period := dmarc.Period{Begin: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)}
 	ask := questions("d1.example", period)
 	ask["domains"] = func(s *store.Store) error {
-		_, _, err := s.Domains(context.Background(), dmarc.DomainQuery{Period: period, Trend: period, Page: dmarc.Page{Limit: 100}})
+		_, _, err := s.Domains(context.Background(), dmarc.DomainQuery{Scope: dmarc.Everything, Period: period, Trend: period, Page: dmarc.Page{Limit: 100}})
 		return err
 	}
 	names := []string{"summary", "sources", "reporters", "domains"}

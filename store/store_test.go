@@ -226,7 +226,7 @@ func TestAMessageThatTheDatabaseRefusesIsSetAside(t *testing.T) {
 	if got := summary(t, s, "example.com"); got.Tally.Messages != 10 || got.Reports != 2 {
 		t.Errorf("summary = %+v", got)
 	}
-	entries, _, err := s.Messages(context.Background(), dmarc.MessageQuery{Page: dmarc.Page{Limit: 10}})
+	entries, _, err := s.Messages(context.Background(), dmarc.MessageQuery{Scope: dmarc.Everything, Page: dmarc.Page{Limit: 10}})
 	if err != nil || len(entries) != 4 {
 		t.Errorf("%d lines in the ledger, %v", len(entries), err)
 	}
@@ -252,7 +252,7 @@ func TestTheArchiveGivesBackTheBytes(t *testing.T) {
 	d := mail(1, daily("1", row("192.0.2.1", 5, pass, pass, dmarc.DispositionNone)))
 	d.Raw, d.Digest, d.Size = raw, sha256.Sum256(raw), raw.Size()
 	add(t, s, d, mail(2, daily("2")))
-	reports, _, err := s.Reports(context.Background(), dmarc.ReportQuery{Period: february, Page: dmarc.Page{Limit: 10}})
+	reports, _, err := s.Reports(context.Background(), dmarc.ReportQuery{Scope: dmarc.Everything, Period: february, Page: dmarc.Page{Limit: 10}})
 	if err != nil || len(reports) != 2 {
 		t.Fatalf("%d reports, %v", len(reports), err)
 	}
@@ -291,7 +291,7 @@ func TestAStoredReportComesBackAsItWas(t *testing.T) {
 		{Source: netip.MustParseAddr("192.0.2.1"), SPF: pass, DKIM: fail, Disposition: dmarc.DispositionNone, HeaderFrom: "example.com"},
 	}}
 	add(t, s, mail(1, want))
-	list, _, err := s.Reports(context.Background(), dmarc.ReportQuery{Domain: "example.com", Reporter: "reporter.example", Period: february, Page: dmarc.Page{Limit: 10}})
+	list, _, err := s.Reports(context.Background(), dmarc.ReportQuery{Scope: dmarc.Everything, Domain: "example.com", Reporter: "reporter.example", Period: february, Page: dmarc.Page{Limit: 10}})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d reports, %v", len(list), err)
 	}
@@ -540,7 +540,7 @@ func TestRollupsEqualTheRowsWhateverComesInWhateverOrderAtOnce(t *testing.T) {
 
 	// All domains at a glance: the same totals, over pages.
 	var names []string
-	q := dmarc.DomainQuery{Period: ever, Trend: ever, Page: dmarc.Page{Limit: 1}}
+	q := dmarc.DomainQuery{Scope: dmarc.Everything, Period: ever, Trend: ever, Page: dmarc.Page{Limit: 1}}
 	for {
 		items, next, err := s.Domains(context.Background(), q)
 		if err != nil {
@@ -606,9 +606,9 @@ func TestCursorsOfStrangersAreRefused(t *testing.T) {
 	ctx := context.Background()
 	for _, c := range []dmarc.Cursor{"x", "!!", "MTIz", "LTk5OTk5OTk5OTk5OTk5OTk5OTkgMSAx", "OTIyMzM3MjAzNjg1NDc3NTgwNyAxIDE", "MQB4"} {
 		page := dmarc.Page{After: c, Limit: 5}
-		_, _, e1 := s.Reports(ctx, dmarc.ReportQuery{Period: february, Page: page})
-		_, _, e2 := s.Failures(ctx, dmarc.FailureQuery{Period: february, Page: page})
-		_, _, e3 := s.TLS(ctx, dmarc.TLSQuery{Period: february, Page: page})
+		_, _, e1 := s.Reports(ctx, dmarc.ReportQuery{Scope: dmarc.Everything, Period: february, Page: page})
+		_, _, e2 := s.Failures(ctx, dmarc.FailureQuery{Scope: dmarc.Everything, Period: february, Page: page})
+		_, _, e3 := s.TLS(ctx, dmarc.TLSQuery{Scope: dmarc.Everything, Period: february, Page: page})
 		_, _, e4 := s.Sources(ctx, dmarc.TrafficQuery{Domain: "example.com", Period: february, Page: page})
 		for i, err := range []error{e1, e2, e3, e4} {
 			if !errors.Is(err, dmarc.ErrBadCursor) {
@@ -625,7 +625,7 @@ func TestAChosenReportStaysWhateverComesLater(t *testing.T) {
 	larger := daily("1", row("192.0.2.1", 50, fail, fail, dmarc.DispositionNone))
 	add(t, s, mail(1, small), mail(2, large))
 	ctx := context.Background()
-	list, _, err := s.Reports(ctx, dmarc.ReportQuery{Inactive: true, Period: february, Page: dmarc.Page{Limit: 10}})
+	list, _, err := s.Reports(ctx, dmarc.ReportQuery{Scope: dmarc.Everything, Inactive: true, Period: february, Page: dmarc.Page{Limit: 10}})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d reports, %v", len(list), err)
 	}

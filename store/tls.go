@@ -129,13 +129,17 @@ func (s *Store) TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, d
 	if err != nil {
 		return nil, "", err
 	}
+	within, err := s.within(ctx, q.Scope, "t.domain_id", args)
+	if err != nil {
+		return nil, "", err
+	}
 	sql := `
 		SELECT t.domain_id, t.id, t.begins_at, t.ends_at, t.received_at, t.seen, t.flags, t.report_id, t.contact, t.hash,
 			t.policies, d.name, r.org_name
 		FROM tls_reports t
 		JOIN domains d ON d.id = t.domain_id
 		JOIN reporters r ON r.domain_id = t.domain_id AND r.id = t.reporter_id
-		WHERE t.active` + one + `
+		WHERE t.active` + one + within + `
 			AND t.begins_at >= @begin AND t.begins_at < @end
 			AND (t.begins_at, t.domain_id, t.id) < (@at, @after_domain, @after_id)
 		ORDER BY t.begins_at DESC, t.domain_id DESC, t.id DESC

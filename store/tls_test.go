@@ -43,12 +43,12 @@ func TestTLSReportsAreKeptByTheRulesOfAggregateReports(t *testing.T) {
 		if fates := add(t, s, d); fates[0].Outcome != step.want {
 			t.Errorf("step %d: %s (%s), want %s", i, fates[0].Outcome, fates[0].Reason, step.want)
 		}
-		list, _, err := s.TLS(context.Background(), dmarc.TLSQuery{Domain: "example.com", Period: february, Page: dmarc.Page{Limit: 5}})
+		list, _, err := s.TLS(context.Background(), dmarc.TLSQuery{Scope: dmarc.Everything, Domain: "example.com", Period: february, Page: dmarc.Page{Limit: 5}})
 		if err != nil || len(list) != 1 || list[0].Report.Policies[0].Successful != step.n {
 			t.Errorf("step %d: %+v, %v; want one report with %d sessions", i, list, err, step.n)
 		}
 	}
-	list, _, err := s.TLS(context.Background(), dmarc.TLSQuery{Period: february, Page: dmarc.Page{Limit: 5}})
+	list, _, err := s.TLS(context.Background(), dmarc.TLSQuery{Scope: dmarc.Everything, Period: february, Page: dmarc.Page{Limit: 5}})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d reports, %v", len(list), err)
 	}
@@ -72,7 +72,7 @@ func TestAFailureReportComesBackAsItWasAndIsCountedWhenItComesAgain(t *testing.T
 			t.Errorf("delivery %d: %s, want %s", i+1, fates[0].Outcome, outcome)
 		}
 	}
-	list, next, err := s.Failures(context.Background(), dmarc.FailureQuery{Domain: "example.com", Period: february, Page: dmarc.Page{Limit: 1}})
+	list, next, err := s.Failures(context.Background(), dmarc.FailureQuery{Scope: dmarc.Everything, Domain: "example.com", Period: february, Page: dmarc.Page{Limit: 1}})
 	if err != nil || len(list) != 1 || next != "" {
 		t.Fatalf("%d reports, next %q, %v", len(list), next, err)
 	}
@@ -103,7 +103,7 @@ func TestTheLedgerIsListedNewestFirst(t *testing.T) {
 		parts   int
 	}
 	var got []line
-	q := dmarc.MessageQuery{Page: dmarc.Page{Limit: 3}}
+	q := dmarc.MessageQuery{Scope: dmarc.Everything, Page: dmarc.Page{Limit: 3}}
 	for {
 		list, next, err := s.Messages(context.Background(), q)
 		if err != nil {
@@ -126,7 +126,7 @@ func TestTheLedgerIsListedNewestFirst(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("ledger\n%v, want\n%v", got, want)
 	}
-	if list, _, err := s.Messages(context.Background(), dmarc.MessageQuery{Mailbox: "inbox", Outcome: dmarc.OutcomeBadXML, Page: dmarc.Page{Limit: 3}}); err != nil || len(list) != 1 {
+	if list, _, err := s.Messages(context.Background(), dmarc.MessageQuery{Scope: dmarc.Everything, Mailbox: "inbox", Outcome: dmarc.OutcomeBadXML, Page: dmarc.Page{Limit: 3}}); err != nil || len(list) != 1 {
 		t.Errorf("filtered: %d lines, %v", len(list), err)
 	}
 }

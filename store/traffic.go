@@ -77,10 +77,14 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 		return nil, "", err
 	}
 	args := pgx.NamedArgs{"search": strings.ToLower(clean(q.Search)), "messages": messages, "name": name, "limit": q.Limit + 1}
+	within, err := s.within(ctx, q.Scope, "domain_id", args)
+	if err != nil {
+		return nil, "", err
+	}
 	sql := `
 		WITH sums AS (
 			SELECT domain_id, ` + summed(totalColumns) + `
-			FROM (` + trafficOf(q.Period, args) + `) AS parts
+			FROM (` + trafficOf(q.Period, within, args) + `) AS parts
 			GROUP BY domain_id
 		), page AS (
 			SELECT d.id, d.name, ` + coalesced("t", tallyNames) + `,
@@ -88,7 +92,7 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 				coalesce(t.messages, 0) AS busy
 			FROM domains d
 			LEFT JOIN sums t ON t.domain_id = d.id
-			WHERE d.name <> '' AND (@search = '' OR strpos(d.name, @search) > 0)
+			WHERE d.name <> ''` + strings.Replace(within, "domain_id", "d.id", 1) + ` AND (@search = '' OR strpos(d.name, @search) > 0)
 				AND (coalesce(t.messages, 0) < @messages OR coalesce(t.messages, 0) = @messages AND d.name > @name)
 			ORDER BY busy DESC, d.name
 			LIMIT @limit

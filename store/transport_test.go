@@ -59,7 +59,7 @@ func TestWhatIsFoundOutAboutAMailIsKeptWithItsReports(t *testing.T) {
 		if err := s.Verified(ctx, id, v); err != nil {
 			t.Fatal(err)
 		}
-		list, _, err := s.Reports(ctx, dmarc.ReportQuery{Domain: "example.com", Period: february, Page: dmarc.Page{Limit: 10}})
+		list, _, err := s.Reports(ctx, dmarc.ReportQuery{Scope: dmarc.Everything, Domain: "example.com", Period: february, Page: dmarc.Page{Limit: 10}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestWhatIsFoundOutAboutAMailIsKeptWithItsReports(t *testing.T) {
 	if got := due(now.Add(time.Hour)); len(got) != 1 || got[0] != 4 {
 		t.Errorf("messages %v are due, want 4", got)
 	}
-	list, _, err := s.Messages(ctx, dmarc.MessageQuery{Page: dmarc.Page{Limit: 10}})
+	list, _, err := s.Messages(ctx, dmarc.MessageQuery{Scope: dmarc.Everything, Page: dmarc.Page{Limit: 10}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -143,6 +143,9 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusBadRequest
 		p.Heading, p.Reasons = "This place in the list does not exist", []string{"The address names a place that is not one of this list."}
 		p.Try = "Go to the beginning of the list."
+	case errors.Is(err, dmarc.ErrForbidden):
+		status = http.StatusForbidden
+		p.Heading, p.Reasons = "This page is not for you", []string{"You have not the role that it needs. Who hands out access can change that."}
 	case errors.Is(err, dmarc.ErrNotFound):
 		status = http.StatusNotFound
 		p.Heading, p.Reasons = "There is no such page", []string{"Nothing is known under this address."}

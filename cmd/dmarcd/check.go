@@ -75,9 +75,9 @@ func fileFix(err error) string {
 func (l *loader) checkListen() {
 	c := l.cfg
 	host, _, err := net.SplitHostPort(c.Listen)
-	if err == nil && !loopback(host) && !c.Insecure {
-		l.wrong(findSetting(c.settings, "listen"), shown(c.Listen)+" can be reached by others, and dmarcd has no login yet: whoever reaches it may read everything; "+
-			"listen on 127.0.0.1 and put a proxy with a login in front, or set insecure = true (DMARCD_INSECURE=true)")
+	if err == nil && l.env.listens && !loopback(host) && !c.Insecure && !c.authenticates() {
+		l.wrong(findSetting(c.settings, "listen"), shown(c.Listen)+" can be reached by others, and nobody is asked who they are: whoever reaches it may read everything; "+
+			"make a token with \"dmarcd token create\" and set access.tokens = true (DMARCD_ACCESS_TOKENS=true), or listen on 127.0.0.1, or say --insecure (insecure = true, DMARCD_INSECURE=true)")
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dmarcd/dmarcd/access"
 	"github.com/dmarcd/dmarcd/parse"
 	"github.com/dmarcd/dmarcd/store"
 )
@@ -19,7 +20,7 @@ type config struct {
 	ReadLag     time.Duration // how far it may be behind
 	DataDir     string
 	Listen      string // host:port
-	Insecure    bool   // Listen may be an address that others reach
+	Insecure    bool   // others may reach Listen, and nobody is asked who they are
 	Resolver    string // host:port; empty: the system's
 	LogLevel    string
 	LogFormat   string   // auto, text or json
@@ -27,6 +28,11 @@ type config struct {
 	Mailboxes   []*mailbox
 
 	ReportAddresses []string // that domains name in rua, to reach us
+
+	Access struct {
+		Tokens  bool   // whoever asks has to have a token
+		Metrics string // who may read metrics without: local, token or open
+	}
 
 	Failure struct {
 		Store    bool // failure reports are kept
@@ -100,6 +106,7 @@ func defaultConfig(env *environ) *config {
 		Limits: parse.DefaultLimits,
 	}
 	c.Ingest.BatchRows = 5_000
+	c.Access.Metrics = access.MetricsLocal
 	c.Records.Watch, c.Records.Selectors, c.Records.MXHosts = true, []string{}, []string{}
 	c.Transport.Trusted, c.Transport.Check = []string{}, true
 	// Rows stay unless that is asked for: who imports the reports of years
@@ -114,6 +121,9 @@ func defaultConfig(env *environ) *config {
 	c.settings = c.table()
 	return c
 }
+
+// authenticates tells whether people have to say who they are.
+func (c *config) authenticates() bool { return c.Access.Tokens }
 
 // defaultDataDir returns where state is kept: as the XDG Base Directory
 // Specification says, and in /var/lib for root. It is "" where nothing tells.
@@ -136,6 +146,9 @@ func (env *environ) setUp(fs *flagSet, args []string) (*config, *slog.Logger, er
 	fs.configFlag()
 	if err := fs.Parse(args); err != nil {
 		return nil, nil, err
+	}
+	if f := fs.Lookup("insecure"); f != nil && f.Value.String() == "true" {
+		env.vars["DMARCD_INSECURE"] = "true"
 	}
 	cfg, err := env.loadConfig(*fs.config, everything)
 	if err != nil {

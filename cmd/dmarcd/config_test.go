@@ -28,7 +28,9 @@ func load(t *testing.T, text string, vars ...string) (*config, error) {
 func loadFile(t *testing.T, path string, vars ...string) (*config, error) {
 	t.Helper()
 	vars = append([]string{"XDG_STATE_HOME=" + t.TempDir()}, vars...)
-	return newEnviron(strings.NewReader(""), os.Stdout, os.Stderr, vars).loadConfig(path, everything)
+	env := newEnviron(strings.NewReader(""), os.Stdout, os.Stderr, vars)
+	env.listens = true
+	return env.loadConfig(path, everything)
 }
 
 // mistakes returns what is wrong with a configuration, without the folder that
@@ -55,6 +57,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want.Retention, want.Late = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}, "count"
 	want.Records.Watch, want.Records.Selectors, want.Records.MXHosts = true, []string{}, []string{}
 	want.ReadLag = 10 * time.Second
+	want.Access.Metrics = "local"
 	want.SMTP.Protocol, want.SMTP.Recipients, want.SMTP.Size, want.SMTP.Connections, want.SMTP.PerMinute, want.SMTP.Timeout = "smtp", []string{}, 25<<20, 100, 60, 5*time.Minute
 	want.Directory.Settle, want.Directory.Poll = 5*time.Second, 10*time.Second
 	want.TLSRPT.Size, want.TLSRPT.PerMinute, want.TLSRPT.Proxies = 10<<20, 30, []string{}
@@ -195,7 +198,8 @@ func TestEachMistakeNamesItsFix(t *testing.T) {
 		vars []string
 		want string // without the heading and the file
 	}{
-		{"listen = \"0.0.0.0:8080\"", nil, `1: listen (DMARCD_LISTEN): "0.0.0.0:8080" can be reached by others, and dmarcd has no login yet: whoever reaches it may read everything; listen on 127.0.0.1 and put a proxy with a login in front, or set insecure = true (DMARCD_INSECURE=true)`},
+		{"listen = \"0.0.0.0:8080\"", nil, `1: listen (DMARCD_LISTEN): "0.0.0.0:8080" can be reached by others, and nobody is asked who they are: whoever reaches it may read everything; make a token with "dmarcd token create" and set access.tokens = true (DMARCD_ACCESS_TOKENS=true), or listen on 127.0.0.1, or say --insecure (insecure = true, DMARCD_INSECURE=true)`},
+		{"listen = \":8080\"\n[access]\ntokens = true", nil, ""},
 		{"listen = \":8080\"\ninsecure = true", nil, ""},
 		{"[retention]\nrows = \"30d\"", nil, `2: retention.rows = "30d": must be 0, or at least 40d`},
 		{"[retention]\nrows = \"0\"\nraw = \"1d\"", nil, ""},

@@ -15,6 +15,7 @@ The configuration is a TOML file (--config FILE, else DMARCD_CONFIG, else ./dmar
 none is fine) and environment variables, which win over it. An empty variable says nothing.`
 
 func runConfig(ctx context.Context, env *environ, args []string) error {
+	env.listens = true
 	fs := env.flags("config", "", configUsage, environmentHelp())
 	fs.configFlag()
 	check := fs.Bool("check", false, "only look for mistakes")

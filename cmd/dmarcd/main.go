@@ -53,6 +53,7 @@ func commands() []command {
 		{"parse", "PATH...", "prints what files hold; needs no database", runParse},
 		{"check", "DOMAIN...", "checks what domains publish in DNS; needs no database", runCheck},
 		{"advise", "DOMAIN", "says whether a stricter policy is safe, and what to mend first", runAdvise},
+		{"token", "create|list|revoke", "hands out API tokens, lists and revokes them", runToken},
 		{"migrate", "", "brings the database schema up to date, or shows it", runMigrate},
 		{"reparse", "", "reads the archived messages again and repairs history", runReparse},
 		{"verify", "[DOMAIN]", "computes all totals anew and compares", runVerify},
@@ -72,6 +73,7 @@ type environ struct {
 
 	configFiles []string // where a configuration is looked for, unless one is named
 	root        bool     // dmarcd runs as root
+	listens     bool     // the command serves, or tells what would be served
 }
 
 func newEnviron(stdin io.Reader, stdout, stderr io.Writer, vars []string) *environ {

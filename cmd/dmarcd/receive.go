@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dmarcd/dmarcd/access"
 	"github.com/dmarcd/dmarcd/ingest"
 )
 
@@ -183,10 +184,10 @@ func (c *config) openSMTP(s *service) (*door, error) {
 			hostname = "localhost"
 		}
 	}
-	limit := newThrottle(o.PerMinute)
+	limit := access.NewThrottle(o.PerMinute)
 	return &door{"smtp", ingest.NewSMTP(s.ingester, ingest.SMTPOptions{
 		LMTP: o.Protocol == "lmtp", Hostname: hostname, TLSConfig: serverTLS(o.CertFile, o.KeyFile), Recipients: o.Recipients,
 		Limit: o.Size, Connections: o.Connections, Timeout: o.Timeout, Log: s.log,
-		Allow: func(addr netip.Addr) bool { return addr.IsLoopback() || limit.allow(addr) },
+		Allow: func(addr netip.Addr) bool { return addr.IsLoopback() || limit.Allow(addr) },
 	}), listener}, nil
 }

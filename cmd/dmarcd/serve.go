@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/dmarcd/dmarcd/access"
 	"github.com/dmarcd/dmarcd/api"
 	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/postgres"
@@ -26,7 +27,9 @@ const serveUsage = `Polls the configured mailboxes, stores the reports in them, 
 const drainTime = 4 * time.Second
 
 func runServe(ctx context.Context, env *environ, args []string) error {
+	env.listens = true
 	fs := env.flags("serve", "", serveUsage)
+	fs.Bool("insecure", false, "listen where others can reach it although nobody is asked who they are")
 	cfg, log, err := env.setUp(fs, args)
 	if err != nil {
 		return err
@@ -64,6 +67,11 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if cfg.Records.Watch {
 		if s.watcher, err = s.newWatcher(cfg, false); err != nil {
 			log.Warn("what the domains publish is not looked at; name a resolver (DMARCD_RESOLVER)", "error", err)
+		}
+	}
+	if cfg.authenticates() {
+		if err := s.adviseTokens(ctx); err != nil {
+			return errors.Join(err, s.close())
 		}
 	}
 	if len(boxes) == 0 && len(s.doors) == 0 {
@@ -158,20 +166,20 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 // handler serves API and dashboard.
 func (s *service) handler() http.Handler {
 	r := chi.NewRouter()
-	var reads interface {
-		api.Store
-		web.Store
-	} = s.store
-	opts := api.Options{Log: s.log, Version: version, Metrics: s.metrics.registry, Advise: s.adviser.advise}
+	var reads access.Store = s.store
+	opts := api.Options{Log: s.log, Version: version, Metrics: s.metrics.registry}
 	if s.replica != nil {
 		reads, opts.Ready = s.replica, func() string { return replicaLine(s.replica.State()) }
 	}
-	r.Mount("/", web.New(reads, web.Options{Log: s.log, Version: version, Adviser: s.adviser}))
-	h := api.New(reads, &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, opts)
-	for _, path := range []string{"/api", "/healthz", "/readyz", "/metrics"} {
-		r.Handle(path, h)
-		r.Handle(path+"/*", h)
-	}
+	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser}
+	opts.Advise, opts.Keeper = guard.Advise, s.keeper
+	r.Mount("/", s.gate.Let(web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard})))
+	h := api.New(guard, guard, opts)
+	r.Handle("/api", s.gate.Let(h))
+	r.Handle("/api/*", s.gate.Let(h))
+	r.Handle("/healthz", h)
+	r.Handle("/readyz", h)
+	r.Handle("/metrics", s.gate.Metrics(h))
 	for path, h := range s.tlsReports {
 		r.Handle(path, h)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/dmarcd/dmarcd/access"
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/migrations"
@@ -33,6 +34,8 @@ type service struct {
 	ingester *ingest.Ingester
 	verifier *transport.Verifier // of the mails that carry reports; nil for none
 	adviser  *adviser
+	gate     *access.Gate // tells who makes a request
+	keeper   *access.Keeper
 	watcher  *records.Watcher // of what the domains publish; nil for none
 	metrics  *meters          // of every stage
 
@@ -94,6 +97,8 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	s.store = store.New(s.db, log)
 	s.store.RefuseLate = cfg.Late == "refuse"
 	s.retention = cfg.Retention
+	s.gate = access.NewGate(s.store, access.Options{Log: log, Open: !cfg.authenticates(), Metrics: cfg.Access.Metrics})
+	s.keeper = &access.Keeper{Store: s.store, Log: log, Now: time.Now, Changed: s.gate.Forget}
 	if url := cfg.ReadURL.reveal(); url != "" {
 		if s.copy, err = store.Open(ctx, url); err != nil {
 			return nil, errors.Join(fmt.Errorf("replica: %w", err), s.close())

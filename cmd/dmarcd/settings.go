@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/net/idna"
+
+	"github.com/dmarcd/dmarcd/access"
 )
 
 // A setting is one thing that can be configured.
@@ -62,12 +64,15 @@ func (c *config) table() []*setting {
 		{key: "database_read_lag", doc: "how far the replica may be behind; beyond that the database itself is read", value: durationValue(&c.ReadLag, time.Second)},
 		{key: "data_dir", doc: "where dmarcd keeps its state; default: $XDG_STATE_HOME/dmarcd, else /var/lib/dmarcd for root and ~/.local/state/dmarcd for others", value: textValue(&c.DataDir, directory)},
 		{key: "listen", doc: "address of dashboard and API", value: textValue(&c.Listen, hostPort)},
-		{key: "insecure", doc: "allow listen to be an address that others can reach, although there is no login yet", value: boolValue(&c.Insecure)},
+		{key: "insecure", doc: "allow listen to be an address that others can reach although nobody is asked who they are; they may read everything", value: boolValue(&c.Insecure)},
 		{key: "resolver", doc: "DNS resolver, as host:port; empty: the system's", example: `"192.0.2.53:53"`, value: textValue(&c.Resolver, optional(hostPort))},
 		{key: "log_level", doc: "how much is logged: debug, info, warn or error", value: choiceValue(&c.LogLevel, logLevels...)},
 		{key: "log_format", doc: "how it is logged: text, json, or auto, which is text on a terminal and else JSON", value: choiceValue(&c.LogFormat, logFormats...)},
 		{key: "domains", doc: "policy domains to accept reports for, the others are parked; empty: all", example: `["example.com", "example.org"]`, value: listValue(&c.Domains, readDomain)},
 		{key: "report_addresses", doc: "mail addresses of yours that reports are sent to, as in rua; checks of records look for them", example: `["dmarc@example.com"]`, value: listValue(&c.ReportAddresses, readAddress)},
+
+		{key: "access.tokens", doc: "ask everybody for a token, on loopback too; dmarcd token create makes them", value: boolValue(&c.Access.Tokens)},
+		{key: "access.metrics", doc: "who may read /metrics: local is this machine, without a proxy, and who may read all domains; token is only the latter; open is everybody", value: choiceValue(&c.Access.Metrics, access.MetricsLocal, access.MetricsToken, access.MetricsOpen)},
 
 		{key: "failure.store", doc: "keep failure reports (RFC 9991); they hold personal data", value: boolValue(&c.Failure.Store)},
 		{key: "failure.subjects", doc: "keep the subjects of the messages that failed, too", value: boolValue(&c.Failure.Subjects)},
@@ -155,6 +160,7 @@ func (c *config) table() []*setting {
 // tables are the tables of the configuration file, in the order of the
 // documentation.
 var tables = []struct{ name, doc string }{
+	{"access", "Who may see and do what."},
 	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
 	{"records", "What the domains publish in DNS, and how it is looked at."},
 	{"transport", "Whether the mails that carry reports are authentic. It is found out after they are stored."},

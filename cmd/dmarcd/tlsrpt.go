@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dmarcd/dmarcd/access"
 	"github.com/dmarcd/dmarcd/api"
 )
 
@@ -55,8 +56,8 @@ func (c *config) openTLSRPT(s *service) (*door, error) {
 	if o.Path == "" {
 		return nil, nil
 	}
-	limit := newThrottle(o.PerMinute)
-	h := api.TLSReports(s.ingester, api.TLSOptions{Log: s.log, Limit: min(o.Size, c.Limits.Message), AtOnce: tlsAtOnce, Client: client(o.Proxies), Allow: limit.allow})
+	limit := access.NewThrottle(o.PerMinute)
+	h := api.TLSReports(s.ingester, api.TLSOptions{Log: s.log, Limit: min(o.Size, c.Limits.Message), AtOnce: tlsAtOnce, Client: client(o.Proxies), Allow: limit.Allow})
 	if o.Listen == "" {
 		s.tlsReports = map[string]http.Handler{o.Path: h}
 		return nil, nil

@@ -54,7 +54,7 @@ func (s *service) told(ctx context.Context, domain string, now time.Time) (*advi
 	t.Reporters, _, err2 = s.store.Reporters(ctx, quarter)
 	t.Summary, err3 = s.store.Summary(ctx, quarter)
 	t.Unchanged, err4 = s.store.Unchanged(ctx, domain)
-	newest, _, err5 := s.store.Reports(ctx, dmarc.ReportQuery{Domain: domain, Period: quarter.Period, Page: dmarc.Page{Limit: 1}})
+	newest, _, err5 := s.store.Reports(ctx, dmarc.ReportQuery{Scope: dmarc.Everything, Domain: domain, Period: quarter.Period, Page: dmarc.Page{Limit: 1}})
 	if len(newest) > 0 {
 		t.Newest = &newest[0]
 	}

@@ -1,4 +1,4 @@
-package main
+package access
 
 import (
 	"fmt"
@@ -10,10 +10,10 @@ import (
 
 func TestAThrottleLimitsEachAddressAndForgetsTheQuietest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th := newThrottle(6)
+		th := NewThrottle(6)
 		th.size = 3
 		times := func(addr string) (n int) {
-			for th.allow(netip.MustParseAddr(addr)) {
+			for th.Allow(netip.MustParseAddr(addr)) {
 				n++
 			}
 			return n
@@ -44,9 +44,9 @@ func TestAThrottleLimitsEachAddressAndForgetsTheQuietest(t *testing.T) {
 
 func TestAThrottleLimitsAllAddressesTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		th, n := newThrottle(1), 0
+		th, n := NewThrottle(1), 0
 		for i := range 200 {
-			if th.allow(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})) {
+			if th.Allow(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})) {
 				n++
 			}
 		}
@@ -54,7 +54,7 @@ func TestAThrottleLimitsAllAddressesTogether(t *testing.T) {
 			t.Errorf("%d came, want %d", n, throttleShare)
 		}
 	})
-	if !newThrottle(0).allow(netip.Addr{}) {
+	if !NewThrottle(0).Allow(netip.Addr{}) {
 		t.Error("without a limit somebody may not come")
 	}
 }

@@ -1,0 +1,258 @@
+package access
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A SecretStore knows tokens by their secrets, and keeps keys.
+type SecretStore interface {
+	TokenOf(ctx context.Context, digest dmarc.Digest, now time.Time) (dmarc.Token, error)
+	TokenByID(ctx context.Context, id int64, now time.Time) (dmarc.Token, error)
+	Key(ctx context.Context, name string) ([]byte, error)
+}
+
+// Options say how a Gate tells who somebody is.
+type Options struct {
+	Log *slog.Logger
+	Now func() time.Time
+	// Open lets everybody in as Everybody.
+	Open bool
+	// Metrics says who may read metrics beside those who may read everything:
+	// MetricsLocal, MetricsToken or MetricsOpen.
+	Metrics string
+	// Base is the path that pages are reached under, without a slash at the end.
+	Base string
+	// Client tells the address that a request comes from.
+	Client func(*http.Request) netip.Addr
+}
+
+// A Gate finds out on whose behalf a request is made.
+type Gate struct {
+	opts     Options
+	store    SecretStore
+	attempts *attempts
+	tokens   cache
+	sites    *http.CrossOriginProtection
+}
+
+// Who may read metrics without being known: this machine, nobody, everybody.
+const (
+	MetricsLocal = "local"
+	MetricsToken = "token"
+	MetricsOpen  = "open"
+)
+
+// NewGate returns a gate.
+func NewGate(store SecretStore, opts Options) *Gate {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Client == nil {
+		opts.Client = func(r *http.Request) netip.Addr {
+			at, _ := netip.ParseAddrPort(r.RemoteAddr)
+			return at.Addr().Unmap()
+		}
+	}
+	return &Gate{opts: opts, store: store, attempts: newAttempts(), sites: http.NewCrossOriginProtection(), tokens: cache{all: map[dmarc.Digest]cached{}}}
+}
+
+// Forget lets a change of a token be seen at once.
+func (g *Gate) Forget(int64) { g.tokens.clear() }
+
+// errWait is returned for an address that has tried too many wrong secrets.
+var errWait = errors.New("too many wrong tokens came from your address: wait a minute")
+
+// errUnknown is returned for a secret that opens nothing.
+var errUnknown = errors.New("this token opens nothing: it is unknown, expired or revoked")
+
+// errForeign is returned for a change that another site has asked a browser for.
+var errForeign = errors.New("this change was asked for by another site")
+
+// identify returns the principal of a request, nil if it names none.
+func (g *Gate) identify(r *http.Request) (*Principal, error) {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		t, err := g.bearer(r, secret)
+		if err != nil {
+			return nil, err
+		}
+		return g.principal(r, &t, ViaToken), nil
+	}
+	if g.opts.Open {
+		p := Everybody()
+		p.From = g.opts.Client(r)
+		return p, nil
+	}
+	return nil, nil
+}
+
+// principal is the bearer of a token.
+func (g *Gate) principal(r *http.Request, t *dmarc.Token, via string) *Principal {
+	return &Principal{Name: t.Name, Via: via, Roles: t.Roles, Scope: t.Scope, From: g.opts.Client(r)}
+}
+
+// bearer returns the token of a secret if it is good.
+func (g *Gate) bearer(r *http.Request, secret string) (dmarc.Token, error) {
+	now := g.opts.Now()
+	digest, could := DigestOf(secret)
+	if t, ok := g.tokens.get(digest, now); could && ok && t.Good(now) {
+		return t, nil
+	}
+	var t dmarc.Token
+	tried, err := g.attempts.try(r.Context(), g.opts.Client(r), func() (bool, error) {
+		if !could {
+			return false, nil
+		}
+		var err error
+		t, err = g.store.TokenOf(r.Context(), digest, now)
+		if errors.Is(err, dmarc.ErrNotFound) {
+			return false, nil
+		}
+		return t.Good(now), err
+	})
+	switch {
+	case err != nil:
+		return t, err
+	case !tried:
+		return t, errWait
+	case !t.Good(now) || t.ID == 0:
+		return t, errUnknown
+	}
+	g.tokens.put(digest, t, now)
+	return t, nil
+}
+
+// Let lets a request through if it names a principal, with the principal in
+// its context. Others are answered: those for the API by a problem, those for
+// pages by a way to the login.
+func (g *Gate) Let(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, err := g.identify(r)
+		if err == nil && p == nil {
+			err = errNobody
+		}
+		if err == nil && p.Via != ViaToken && g.sites.Check(r) != nil {
+			err = errForeign
+		}
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(With(r.Context(), p)))
+	})
+}
+
+// Metrics lets a request for metrics through. They tell about all domains.
+func (g *Gate) Metrics(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g.opts.Metrics == MetricsOpen || g.opts.Metrics == MetricsLocal && local(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		p, err := g.identify(r)
+		switch {
+		case err != nil:
+		case p == nil:
+			err = errNobody
+		case !p.May(dmarc.RoleRead) || !p.Scope.All():
+			err = dmarc.ErrForbidden
+		}
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// local tells whether a request comes from this machine itself, and was not
+// passed on by a proxy on it.
+func local(r *http.Request) bool {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"} {
+		if r.Header.Get(name) != "" {
+			return false
+		}
+	}
+	return err == nil && at.Addr().Unmap().IsLoopback()
+}
+
+// errNobody is returned for a request that does not say who makes it.
+var errNobody = errors.New("say who you are: send a token as Authorization: Bearer, or log in")
+
+// refuse answers a request that is not let through.
+func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	status, detail := http.StatusUnauthorized, err.Error()
+	switch {
+	case errors.Is(err, errWait):
+		status = http.StatusTooManyRequests
+		w.Header().Set("Retry-After", "60")
+	case errors.Is(err, errForeign):
+		status = http.StatusForbidden
+	case errors.Is(err, dmarc.ErrForbidden):
+		status, detail = http.StatusForbidden, "this needs the role read for all domains"
+	case errors.Is(err, errNobody), errors.Is(err, errUnknown):
+		w.Header().Set("WWW-Authenticate", `Bearer realm="dmarcd"`)
+	default:
+		g.opts.Log.Error("who makes a request cannot be found out", "error", err)
+		status, detail = http.StatusServiceUnavailable, "the database cannot be asked who you are; the log says why"
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(struct {
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{http.StatusText(status), status, detail})
+}
+
+// A cache remembers tokens for a moment, so that not every request asks the
+// database. A token that another process revokes is good for that long.
+type cache struct {
+	mu  sync.Mutex
+	all map[dmarc.Digest]cached
+}
+
+type cached struct {
+	token dmarc.Token
+	until time.Time
+}
+
+// Bounds of the cache.
+const (
+	cacheTime = 5 * time.Second
+	cacheSize = 10_000
+)
+
+func (c *cache) get(digest dmarc.Digest, now time.Time) (dmarc.Token, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.all[digest]
+	return e.token, ok && now.Before(e.until)
+}
+
+func (c *cache) put(digest dmarc.Digest, t dmarc.Token, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.all) >= cacheSize {
+		clear(c.all)
+	}
+	c.all[digest] = cached{t, now.Add(cacheTime)}
+}
+
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.all)
+}

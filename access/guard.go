@@ -1,0 +1,367 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dmarcd/dmarcd/advice"
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/records"
+)
+
+// A Store answers questions about everything.
+type Store interface {
+	Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error)
+	Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error)
+	Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error)
+	Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error)
+	Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error)
+	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
+	Report(ctx context.Context, id string) (dmarc.ReportSummary, error)
+	Alternatives(ctx context.Context, id string, page dmarc.Page) ([]dmarc.ReportSummary, dmarc.Cursor, error)
+	Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error)
+	Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.StoredFailure, dmarc.Cursor, error)
+	TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cursor, error)
+	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
+	Look(ctx context.Context, domain string) (*records.Result, error)
+	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
+	Ready(ctx context.Context) error
+	// DomainOfReport returns the domain that a report of an id is about,
+	// whether there is such a report or not.
+	DomainOfReport(ctx context.Context, id string) (string, error)
+}
+
+// An Intake takes in reports, and decides between contents that it took in.
+type Intake interface {
+	Activate(ctx context.Context, id string) (dmarc.ReportSummary, error)
+	TakeIf(ctx context.Context, mailbox, name string, body io.Reader, wanted func(*dmarc.Delivery) error) (dmarc.Fate, error)
+}
+
+// A Guard is a store and an intake as the principal of each context may know and
+// use them. What is about a domain beyond the scope is not found, like what is about a
+// domain that does not exist, and the store is not asked. It has no
+// method that it does not guard: whoever asks the store something new has to say here
+// who may know the answer.
+type Guard struct {
+	Store   Store
+	Intake  Intake
+	Keeper  *Keeper
+	Adviser Adviser
+}
+
+// An Adviser gathers what a judgement about a domain rests on.
+type Adviser interface {
+	Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error)
+}
+
+// scope returns what the principal may know of in a role.
+func scope(ctx context.Context, role dmarc.Role) (dmarc.Scope, error) {
+	p := From(ctx)
+	if !p.May(role) {
+		return dmarc.Scope{}, dmarc.ErrForbidden
+	}
+	return p.Scope, nil
+}
+
+// about is nil if the principal may know of a domain in a role.
+func about(ctx context.Context, role dmarc.Role, domain string) error {
+	s, err := scope(ctx, role)
+	if err == nil && !s.Covers(domain) {
+		err = dmarc.ErrNotFound
+	}
+	return err
+}
+
+// report is nil if the principal may know of the domain of a report in a role.
+func (g *Guard) report(ctx context.Context, role dmarc.Role, id string) error {
+	s, err := scope(ctx, role)
+	if err != nil || s.All() {
+		return err
+	}
+	domain, err := g.Store.DomainOfReport(ctx, id)
+	if err == nil && !s.Covers(domain) {
+		err = dmarc.ErrNotFound
+	}
+	return err
+}
+
+// Ready tells whether the store can be asked. Everybody may know.
+func (g *Guard) Ready(ctx context.Context) error { return g.Store.Ready(ctx) }
+
+// Domains returns domains.
+func (g *Guard) Domains(ctx context.Context, q dmarc.DomainQuery) (items []dmarc.DomainTraffic, next dmarc.Cursor, err error) {
+	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
+		return nil, "", err
+	}
+	return g.Store.Domains(ctx, q)
+}
+
+// Summary returns what reports tell about a domain.
+func (g *Guard) Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error) {
+	if err := about(ctx, dmarc.RoleRead, q.Domain); err != nil {
+		return dmarc.DomainSummary{}, err
+	}
+	return g.Store.Summary(ctx, q)
+}
+
+// Sources returns who sends as a domain.
+func (g *Guard) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error) {
+	if err := about(ctx, dmarc.RoleRead, q.Domain); err != nil {
+		return dmarc.SourceList{}, "", err
+	}
+	return g.Store.Sources(ctx, q)
+}
+
+// Reporters returns who reports about a domain.
+func (g *Guard) Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error) {
+	if err := about(ctx, dmarc.RoleRead, q.Domain); err != nil {
+		return nil, "", err
+	}
+	return g.Store.Reporters(ctx, q)
+}
+
+// Selectors returns the keys that sign for a domain.
+func (g *Guard) Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error) {
+	if err := about(ctx, dmarc.RoleRead, q.Domain); err != nil {
+		return dmarc.SelectorList{}, "", err
+	}
+	return g.Store.Selectors(ctx, q)
+}
+
+// Reports returns aggregate reports.
+func (g *Guard) Reports(ctx context.Context, q dmarc.ReportQuery) (items []dmarc.ReportSummary, next dmarc.Cursor, err error) {
+	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
+		return nil, "", err
+	}
+	if q.Domain != "" && !q.Scope.Covers(q.Domain) {
+		return []dmarc.ReportSummary{}, "", nil
+	}
+	return g.Store.Reports(ctx, q)
+}
+
+// Report returns an aggregate report.
+func (g *Guard) Report(ctx context.Context, id string) (dmarc.ReportSummary, error) {
+	if err := g.report(ctx, dmarc.RoleRead, id); err != nil {
+		return dmarc.ReportSummary{}, err
+	}
+	return g.Store.Report(ctx, id)
+}
+
+// Alternatives returns what else came under the identity of a report: it is
+// about the same domain.
+func (g *Guard) Alternatives(ctx context.Context, id string, page dmarc.Page) ([]dmarc.ReportSummary, dmarc.Cursor, error) {
+	if err := g.report(ctx, dmarc.RoleRead, id); err != nil {
+		return nil, "", err
+	}
+	return g.Store.Alternatives(ctx, id, page)
+}
+
+// Raw returns the message that a report came in, if all that it holds is
+// reports that the principal may know of.
+func (g *Guard) Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error) {
+	if err := g.report(ctx, dmarc.RoleRead, reportID); err != nil {
+		return nil, dmarc.LedgerEntry{}, err
+	}
+	body, entry, err := g.Store.Raw(ctx, reportID)
+	if err != nil {
+		return nil, dmarc.LedgerEntry{}, err
+	}
+	if err := g.whole(ctx, &entry); err != nil {
+		body.Close()
+		return nil, dmarc.LedgerEntry{}, err
+	}
+	return body, entry, nil
+}
+
+// whole is nil if the principal may read all of a message.
+func (g *Guard) whole(ctx context.Context, entry *dmarc.LedgerEntry) error {
+	p := From(ctx)
+	for _, part := range entry.Reports {
+		if !p.Scope.All() {
+			if part.Report == "" {
+				return dmarc.ErrNotFound
+			}
+			domain, err := g.Store.DomainOfReport(ctx, part.Report)
+			if err != nil {
+				return err
+			}
+			if !p.Scope.Covers(domain) {
+				return dmarc.ErrNotFound
+			}
+		}
+	}
+	if slices.ContainsFunc(entry.Reports, func(part dmarc.LedgerPart) bool { return part.Kind == failureKind }) {
+		if !p.May(dmarc.RoleFailures) {
+			return dmarc.ErrForbidden
+		}
+		return g.Keeper.Record(ctx, "failures.read", "message "+strconv.FormatInt(entry.ID, 10), "the message as it came")
+	}
+	return nil
+}
+
+// failureKind is the kind of the parts of a message that are failure reports.
+const failureKind = "failure"
+
+// Failures returns failure reports. That they were read is recorded first.
+func (g *Guard) Failures(ctx context.Context, q dmarc.FailureQuery) (items []dmarc.StoredFailure, next dmarc.Cursor, err error) {
+	if q.Scope, err = scope(ctx, dmarc.RoleFailures); err != nil {
+		return nil, "", err
+	}
+	if q.Domain != "" && !q.Scope.Covers(q.Domain) {
+		return []dmarc.StoredFailure{}, "", nil
+	}
+	if items, next, err = g.Store.Failures(ctx, q); err != nil || len(items) == 0 {
+		return items, next, err
+	}
+	var domains []string
+	for i := range items {
+		if d := items[i].Report.ReportedDomain; !slices.Contains(domains, d) && len(domains) < 20 {
+			domains = append(domains, d)
+		}
+	}
+	detail := fmt.Sprintf("%d failure reports, %s to %s", len(items), items[len(items)-1].ID, items[0].ID)
+	if err := g.Keeper.Record(ctx, "failures.read", strings.Join(domains, ", "), detail); err != nil {
+		return nil, "", err
+	}
+	return items, next, nil
+}
+
+// TLS returns TLS reports. Policies of domains beyond the scope are left out
+// of them.
+func (g *Guard) TLS(ctx context.Context, q dmarc.TLSQuery) (items []dmarc.StoredTLS, next dmarc.Cursor, err error) {
+	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
+		return nil, "", err
+	}
+	if q.Domain != "" && !q.Scope.Covers(q.Domain) {
+		return []dmarc.StoredTLS{}, "", nil
+	}
+	if items, next, err = g.Store.TLS(ctx, q); err != nil {
+		return nil, "", err
+	}
+	if !q.Scope.All() {
+		for i := range items {
+			rep := &items[i].Report
+			rep.Policies = slices.DeleteFunc(rep.Policies, func(p dmarc.TLSPolicy) bool { return p.Domain != "" && !q.Scope.Covers(p.Domain) })
+		}
+	}
+	return items, next, nil
+}
+
+// Messages returns the ledger. To those who may not read failure reports it does
+// not tell the subjects of messages that hold some: these are often the subjects of
+// what failed.
+func (g *Guard) Messages(ctx context.Context, q dmarc.MessageQuery) (items []dmarc.LedgerEntry, next dmarc.Cursor, err error) {
+	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
+		return nil, "", err
+	}
+	if items, next, err = g.Store.Messages(ctx, q); err != nil {
+		return nil, "", err
+	}
+	if !From(ctx).May(dmarc.RoleFailures) {
+		for i := range items {
+			if slices.ContainsFunc(items[i].Reports, func(part dmarc.LedgerPart) bool { return part.Kind == failureKind }) {
+				items[i].Subject = ""
+			}
+		}
+	}
+	return items, next, nil
+}
+
+// Look returns what a domain publishes.
+func (g *Guard) Look(ctx context.Context, domain string) (*records.Result, error) {
+	if err := about(ctx, dmarc.RoleRead, domain); err != nil {
+		return nil, err
+	}
+	return g.Store.Look(ctx, domain)
+}
+
+// RecordChanges returns how that changed.
+func (g *Guard) RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error) {
+	if err := about(ctx, dmarc.RoleRead, domain); err != nil {
+		return nil, "", err
+	}
+	return g.Store.RecordChanges(ctx, domain, page)
+}
+
+// Evidence returns what a judgement about a domain rests on.
+func (g *Guard) Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
+	if err := about(ctx, dmarc.RoleRead, domain); err != nil {
+		return nil, err
+	}
+	return g.Adviser.Evidence(ctx, domain, period)
+}
+
+// Advise judges a policy for a domain, or the next step if none is given.
+func (g *Guard) Advise(ctx context.Context, domain string, policy dmarc.Policy, period dmarc.Period) (*advice.Advice, error) {
+	e, err := g.Evidence(ctx, domain, period)
+	if err != nil {
+		return nil, err
+	}
+	return advice.For(e, advice.Options{Target: policy}), nil
+}
+
+// Activate makes a report the one of its identity that counts.
+func (g *Guard) Activate(ctx context.Context, id string) (dmarc.ReportSummary, error) {
+	if err := g.report(ctx, dmarc.RoleAdmin, id); err != nil {
+		return dmarc.ReportSummary{}, err
+	}
+	rep, err := g.Intake.Activate(ctx, id)
+	if err == nil {
+		g.Keeper.done(ctx, "report.activate", id, "about "+rep.Report.Policy.Domain)
+	}
+	return rep, err
+}
+
+// Take takes in reports. All of them must be about domains in the scope.
+func (g *Guard) Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error) {
+	s, err := scope(ctx, dmarc.RoleUpload)
+	if err != nil {
+		return dmarc.Fate{}, err
+	}
+	var wanted func(*dmarc.Delivery) error
+	if !s.All() {
+		wanted = func(d *dmarc.Delivery) error { return inScope(s, d) }
+	}
+	fate, err := g.Intake.TakeIf(ctx, mailbox, name, body, wanted)
+	if err == nil && !fate.Known {
+		g.Keeper.done(ctx, "report.upload", "message "+strconv.FormatInt(fate.MessageID, 10), string(fate.Outcome))
+	}
+	return fate, err
+}
+
+// inScope refuses what is about another domain, and what cannot be read: it
+// might be, once it is read again.
+func inScope(s dmarc.Scope, d *dmarc.Delivery) error {
+	if len(d.Parts) == 0 && !d.Outcome.Harmless() {
+		return &dmarc.Error{Outcome: d.Outcome, Reason: d.Reason}
+	}
+	for i := range d.Parts {
+		p := &d.Parts[i]
+		var domains []string
+		switch {
+		case p.Aggregate != nil:
+			domains = []string{p.Aggregate.Policy.Domain}
+		case p.Failure != nil:
+			domains = []string{p.Failure.ReportedDomain}
+		case p.TLS != nil:
+			domains = []string{p.TLS.Domain}
+			for _, policy := range p.TLS.Policies {
+				if policy.Domain != "" {
+					domains = append(domains, policy.Domain)
+				}
+			}
+		case !p.Outcome.Harmless():
+			return &dmarc.Error{Outcome: p.Outcome, Reason: p.Reason}
+		}
+		for _, domain := range domains {
+			if !s.Covers(domain) {
+				return &dmarc.Error{Outcome: dmarc.OutcomeUnknownDomain, Reason: "there is a report about a domain that you may not bring reports about; nothing was kept"}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+// Package access decides who may do and see what: it speaks of principals,
+// tokens and sessions, and of how HTTP and OpenID Connect tell of them.
+//
+// A request is given its principal once, by a Gate. From then on a Guard stands
+// between whoever answers it and the store: it answers nothing that is not in
+// the scope of the principal in the context, and nothing at all without one.
+package access
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A Principal is on whose behalf something is done.
+type Principal struct {
+	Name  string
+	Via   string // how they are known: see the constants
+	Roles []dmarc.Role
+	Scope dmarc.Scope
+	From  netip.Addr // where the request comes from; invalid for none
+}
+
+// Ways to be known.
+const (
+	ViaOpen     = "open"     // everybody is let in
+	ViaCommand  = "command"  // the command line
+	ViaToken    = "token"    // a token in each request
+	ViaSession  = "session"  // a session that began with a token
+	ViaProvider = "provider" // a session that began with an OpenID provider
+	ViaProxy    = "proxy"    // a header of a trusted proxy
+)
+
+// May tells whether the principal has a role. Admin includes read and upload.
+func (p *Principal) May(role dmarc.Role) bool {
+	return p != nil && (slices.Contains(p.Roles, role) || slices.Contains(p.Roles, dmarc.RoleAdmin) && role != dmarc.RoleFailures)
+}
+
+// Governs tells whether the principal may change what is of no domain.
+func (p *Principal) Governs() bool { return p.May(dmarc.RoleAdmin) && p.Scope.All() }
+
+type key struct{}
+
+// With returns a context on behalf of a principal.
+func With(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, key{}, p)
+}
+
+// From returns the principal of a context, nil without one.
+func From(ctx context.Context) *Principal {
+	p, _ := ctx.Value(key{}).(*Principal)
+	return p
+}
+
+// Everybody is the principal of all requests where nobody is asked who they are.
+func Everybody() *Principal {
+	return &Principal{Name: "everybody", Via: ViaOpen, Roles: dmarc.Roles, Scope: dmarc.Everything}
+}

@@ -1,0 +1,589 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/dmarcd/dmarcd/access"
+	"github.com/dmarcd/dmarcd/api"
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/parse"
+	"github.com/dmarcd/dmarcd/postgres"
+	"github.com/dmarcd/dmarcd/postgres/pgtest"
+	"github.com/dmarcd/dmarcd/records"
+	"github.com/dmarcd/dmarcd/web"
+)
+
+func TestServeIsSafeUntilItIsToldOtherwise(t *testing.T) {
+	for _, c := range []struct {
+		vars, args []string
+		want       string
+	}{
+		{[]string{"DMARCD_LISTEN=0.0.0.0:0"}, nil, "can be reached by others, and nobody is asked who they are"},
+		{[]string{"DMARCD_LISTEN=:0"}, nil, "can be reached by others"},
+		{[]string{"DMARCD_LISTEN=[::]:0"}, nil, "can be reached by others"},
+		{[]string{"DMARCD_LISTEN=192.0.2.1:80"}, nil, "--insecure"},
+	} {
+		got := world{vars: c.vars}.run(t, append([]string{"serve"}, c.args...)...)
+		if got.status != exitUsage || !strings.Contains(got.stderr, c.want) {
+			t.Errorf("%q: %+v", c.vars, got)
+		}
+	}
+	// These get as far as the address, which is none of this machine.
+	for _, c := range []struct{ vars, args []string }{
+		{[]string{"DMARCD_LISTEN=192.0.2.1:80"}, []string{"--insecure"}},
+		{[]string{"DMARCD_LISTEN=192.0.2.1:80", "DMARCD_ACCESS_TOKENS=true"}, nil},
+	} {
+		got := world{vars: c.vars}.run(t, append([]string{"serve"}, c.args...)...)
+		if got.status != exitFailed || !strings.Contains(got.stderr, "listening on 192.0.2.1:80") {
+			t.Errorf("%q %q: %+v", c.vars, c.args, got)
+		}
+	}
+}
+
+func TestTokensAreMadeShownOnceAndRevoked(t *testing.T) {
+	url := pgtest.URL(t)
+	w := world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}}
+	made := w.run(t, "token", "create", "--name", "acme", "--domain", "Acme.example.", "--domain", "müller.example", "--role", "read", "--role", "failures", "--expires", "90d")
+	secret := strings.TrimSpace(made.stdout)
+	if _, ok := access.DigestOf(secret); made.status != exitDone || !ok || !strings.Contains(made.stderr, "acme.example, xn--mller-kva.example") {
+		t.Fatalf("%+v", made)
+	}
+	if again := w.run(t, "token", "create", "--name", "acme"); again.status != exitFailed || !strings.Contains(again.stderr, `there is a token "acme" already`) {
+		t.Errorf("the same name again: %+v", again)
+	}
+	for _, args := range [][]string{{"create"}, {"create", "--name", "x", "--role", "root"}, {"create", "--name", "x", "--domain", "127.0.0.1"}, {"create", "--name", "x", "--expires", "soon"}, {"creat"}, {"revoke"}, {"list", "x"}} {
+		if got := w.run(t, append([]string{"token"}, args...)...); got.status != exitUsage {
+			t.Errorf("token %q: %+v", args, got)
+		}
+	}
+	list := w.run(t, "token", "list", "--format", "json")
+	var line struct {
+		ID      int64
+		Name    string
+		Roles   []string
+		Domains []string
+	}
+	if err := json.Unmarshal([]byte(list.stdout), &line); err != nil || line.Name != "acme" || !slices.Equal(line.Roles, []string{"read", "failures"}) || len(line.Domains) != 2 {
+		t.Errorf("%v: %+v", err, list)
+	}
+	if strings.Contains(list.stdout+w.run(t, "token", "list").stdout, secret[10:20]) {
+		t.Error("a list shows the secret")
+	}
+
+	s := openAccess(t, url)
+	h := s.handler()
+	if code, _ := as(h, "GET", "/api/v1/domains", secret, ""); code != http.StatusOK {
+		t.Errorf("with the token: %d", code)
+	}
+	if got := w.run(t, "token", "revoke", "acme"); got.status != exitDone {
+		t.Fatalf("%+v", got)
+	}
+	s.gate.Forget(0) // what is remembered is forgotten within seconds
+	if code, body := as(h, "GET", "/api/v1/domains", secret, ""); code != http.StatusUnauthorized || !strings.Contains(body, "revoked") {
+		t.Errorf("with the revoked token: %d %s", code, body)
+	}
+	if got := w.run(t, "token", "revoke", "acme"); got.status != exitFailed || !strings.Contains(got.stderr, "there is no token") {
+		t.Errorf("revoked again: %+v", got)
+	}
+	root := s.token(t, "root", dmarc.Everything, dmarc.RoleAdmin)
+	_, body := as(h, "GET", "/api/v1/audit", root, "")
+	for _, want := range []string{`"action":"token.create","subject":"acme","detail":"roles read, failures; domains acme.example, xn--mller-kva.example; until`, `"action":"token.revoke","subject":"acme"`, `"via":"command"`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the audit log lacks %s:\n%s", want, body)
+		}
+	}
+}
+
+// openAccess opens what serve works with, where everybody is asked who they are.
+func openAccess(t *testing.T, url string, more ...func(*config)) *service {
+	t.Helper()
+	cfg := defaultConfig(&environ{vars: map[string]string{"HOME": t.TempDir()}})
+	cfg.DatabaseURL, cfg.Limits = newSecret(url), parse.DefaultLimits
+	cfg.Access.Tokens, cfg.Failure.Store = true, true
+	for _, set := range more {
+		set(cfg)
+	}
+	s, err := openService(t.Context(), cfg, slog.New(slog.DiscardHandler), postgres.Options{}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.close() })
+	return s
+}
+
+// token makes a token and returns its secret.
+func (s *service) token(t *testing.T, name string, scope dmarc.Scope, roles ...dmarc.Role) string {
+	t.Helper()
+	secret, _, err := s.keeper.CreateToken(access.With(t.Context(), operator()), dmarc.Token{Name: name, Roles: roles, Scope: scope})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret
+}
+
+// as asks with a token and returns the status, and all that comes back, headers
+// included.
+func as(h http.Handler, method, path, secret, body string) (int, string) {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if secret != "" {
+		r.Header.Set("Authorization", "Bearer "+secret)
+	}
+	if strings.HasPrefix(body, "{") {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	var head strings.Builder
+	w.Header().Write(&head)
+	return w.Code, head.String() + "\n" + w.Body.String()
+}
+
+// A customer is a domain and all that is told about it. Every text has the name in
+// it, and every number its digits.
+type customer struct {
+	name, address string
+	n             int
+	ids           []string // of its reports
+}
+
+func (x *customer) domain() string { return x.name + ".example" }
+
+// aggregate is a report about a domain of the tenant.
+func (x *customer) aggregate(id, domain string, n int, day time.Time) string {
+	return fmt.Sprintf(`<?xml version="1.0"?><feedback><report_metadata><org_name>%[1]s-reporter.test</org_name><email>a@%[1]s-reporter.test</email>
+<report_id>%[1]s-%[2]s</report_id><date_range><begin>%[6]d</begin><end>%[7]d</end></date_range></report_metadata>
+<policy_published><domain>%[3]s</domain><p>none</p></policy_published>
+<record><row><source_ip>%[4]s</source_ip><count>%[5]d</count><policy_evaluated><disposition>none</disposition><dkim>pass</dkim><spf>fail</spf></policy_evaluated></row>
+<identifiers><header_from>%[3]s</header_from></identifiers>
+<auth_results><dkim><domain>%[3]s</domain><selector>%[1]skey</selector><result>pass</result></dkim><spf><domain>%[1]s-bounce.test</domain><result>pass</result></spf></auth_results></record></feedback>`,
+		x.name, id, domain, x.address, n, day.Unix(), day.Add(24*time.Hour-time.Second).Unix())
+}
+
+func (x *customer) failure() string {
+	return fmt.Sprintf("From: a@%[1]s-reporter.test\r\nSubject: %[1]s failed\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n"+
+		"--b\r\nContent-Type: text/plain\r\n\r\nx\r\n--b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: auth-failure\r\nUser-Agent: %[1]s\r\nVersion: 1\r\n"+
+		"Original-Mail-From: <jo@%[1]s-bounce.test>\r\nArrival-Date: %[4]s\r\nSource-IP: %[2]s\r\nAuth-Failure: dmarc\r\nReported-Domain: %[3]s\r\n\r\n"+
+		"--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: jo@%[3]s\r\nSubject: %[1]s secret\r\nMessage-ID: <%[1]s@x>\r\n\r\n\r\n--b--\r\n",
+		x.name, x.address, x.domain(), time.Now().Add(-26*time.Hour).UTC().Format(time.RFC1123Z))
+}
+
+// files writes what comes about the tenant.
+func (x *customer) files(t *testing.T, dir string) {
+	t.Helper()
+	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -2)
+	tls := strings.NewReplacer("example.com", x.domain(), `"R"`, `"`+x.name+`-reporter.test"`, "2026-01-01", day.Format(time.DateOnly), ":5,", fmt.Sprintf(":%d,", x.n+3)).Replace(aTLSReport(x.name+"-tls", x.domain()))
+	for name, text := range map[string]string{
+		"1.xml": x.aggregate("first", x.domain(), x.n, day), "2.xml": x.aggregate("conflict", x.domain(), x.n+1, day), "3.xml": x.aggregate("conflict", x.domain(), x.n+2, day),
+		"4.xml": x.aggregate("sub", "www."+x.domain(), x.n, day), "5.json": tls, "6.eml": x.failure(), "7.xml": strings.TrimSuffix(x.aggregate("broken", x.domain(), x.n, day), "</feedback>")[:400],
+	} {
+		if err := os.WriteFile(filepath.Join(dir, x.name+"-"+name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A scene is a service that knows about two tenants.
+type scene struct {
+	*service
+	http.Handler
+	alpha, bravo customer
+	everything   string // a token for both
+	cursors      []string
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	sc := &scene{alpha: customer{name: "alpha", address: "198.51.100.77", n: 31_415_926}, bravo: customer{name: "bravo", address: "203.0.113.99", n: 27_182_818}}
+	url, dir := pgtest.URL(t), t.TempDir()
+	for _, x := range []*customer{&sc.alpha, &sc.bravo} {
+		x.files(t, dir)
+	}
+	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -2)
+	both := "From: a@x.test\r\nMIME-Version: 1.0\r\nSubject: both\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/xml\r\n\r\n" +
+		sc.alpha.aggregate("both", sc.alpha.domain(), 5, day) + "\r\n--b\r\nContent-Type: text/xml\r\n\r\n" + sc.bravo.aggregate("both", sc.bravo.domain(), 6, day) + "\r\n--b--\r\n"
+	if err := os.WriteFile(filepath.Join(dir, "both.eml"), []byte(both), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error", "DMARCD_FAILURE_STORE=true"}}
+	if got := w.run(t, "import", dir); got.status != exitFailed { // two files are broken
+		t.Fatalf("%+v", got)
+	}
+	sc.service = openAccess(t, url)
+	sc.Handler = sc.handler()
+	for _, x := range []*customer{&sc.alpha, &sc.bravo} {
+		look := &records.Look{Domain: x.domain(), At: time.Now(), Next: time.Now().Add(time.Hour), Result: &records.Result{Domain: x.domain(), Findings: []records.ResultFinding{{ID: "spf.missing", Severity: "error", Subject: x.domain()}}}}
+		for _, text := range []string{"before", "after"} {
+			look.Records = []records.RecordSet{{Name: x.domain(), Type: "TXT", Values: []string{x.name + " " + text}}}
+			if err := sc.store.SaveLook(t.Context(), look); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := sc.store.SummariseSources(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sc.store.SummariseFacts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sc.everything = sc.token(t, "everything", dmarc.Everything, dmarc.Roles...)
+	for _, x := range []*customer{&sc.alpha, &sc.bravo} {
+		for _, d := range []string{x.domain(), "www." + x.domain()} {
+			var list struct{ Items []struct{ ID string } }
+			sc.read(t, "/api/v1/reports?domain="+d, sc.everything, &list)
+			for _, item := range list.Items {
+				x.ids = append(x.ids, item.ID)
+			}
+		}
+		if len(x.ids) != 5 {
+			t.Fatalf("reports about %s: %q", x.name, x.ids)
+		}
+	}
+	return sc
+}
+
+func (sc *scene) read(t *testing.T, path, secret string, into any) {
+	t.Helper()
+	code, answer := as(sc, "GET", path, secret, "")
+	_, body, _ := strings.Cut(answer, "\n\n")
+	if err := json.Unmarshal([]byte(body), into); err != nil || code != http.StatusOK {
+		t.Fatalf("%s: %d, %v\n%s", path, code, err, body)
+	}
+}
+
+// finds lists what of the tenant is told in an answer. Cursors are looked into.
+func (x *customer) finds(answer string) (all []string) {
+	text := strings.ToLower(answer)
+	for word := range strings.FieldsFuncSeq(answer, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	}) {
+		if plain, err := base64.RawURLEncoding.DecodeString(word); err == nil && len(word) > 7 {
+			text += "\n" + strings.ToLower(string(plain))
+		}
+	}
+	n := x.n / 1000 // enough of the digits for all that are counted
+	for what, mark := range map[string]string{
+		"name": x.name, "address": x.address, "count": fmt.Sprint(n), "count for people": fmt.Sprintf("%d,%03d,", n/1000, n%1000), "short count": fmt.Sprintf("%.1f m", float64(n)/1000),
+	} {
+		if strings.Contains(text, mark) {
+			all = append(all, what)
+		}
+	}
+	for _, id := range x.ids {
+		number, _, _ := strings.Cut(id, "-")
+		if strings.Contains(text, `"`+id+`"`) || strings.Contains(text, "/"+id) || strings.Contains(text, "\n"+number+" ") {
+			all = append(all, "id "+id)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// A question is a request about a tenant: never is the same about one that does
+// not exist.
+type question struct{ method, path, never, body string }
+
+// questions are requests for every operation of the OpenAPI document and every
+// page. Those with a never are about bravo.
+func (sc *scene) questions(t *testing.T) (all []question) {
+	t.Helper()
+	type target struct{ method, pattern string }
+	var targets []target
+	values := map[string][]string{}
+	text, err := api.OpenAPI("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Parameters []struct {
+				Name, In string
+				Schema   struct {
+					Type string
+					Enum []string
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	for path, operations := range doc.Paths {
+		for method, op := range operations {
+			targets = append(targets, target{strings.ToUpper(method), path})
+			for _, p := range op.Parameters {
+				key := path + "?" + p.Name
+				switch {
+				case p.In != "query":
+				case len(p.Schema.Enum) > 0:
+					values[key] = p.Schema.Enum
+				case p.Schema.Type == "boolean":
+					values[key] = []string{"true"}
+				case p.Schema.Type == "integer":
+					values[key] = []string{"1", "1000"}
+				case p.Name == "after":
+					values[key] = sc.cursors
+				default:
+					values[key] = []string{"alpha", "www.alpha.example", "alpha.example", "alpha-reporter.test", sc.alpha.address,
+						"BRAVO", "BRAVO.example", "www.BRAVO.example", "BRAVO-reporter.test"}
+				}
+			}
+		}
+	}
+	pages, ok := web.New(&access.Guard{}, web.Options{Adviser: &access.Guard{}}).(chi.Routes)
+	if !ok {
+		t.Fatal("the pages cannot be walked")
+	}
+	err = chi.Walk(pages, func(method, pattern string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		targets = append(targets, target{method, pattern})
+		for name, list := range map[string][]string{"days": {"90", "3650"}, "all": {"1"}, "after": sc.cursors, "q": {"alpha", "BRAVO"}, "reporter": {"alpha-reporter.test", "BRAVO-reporter.test"},
+			"mailbox": {"import"}, "outcome": {"ok", "bad_xml"}, "domain": {"alpha.example", "BRAVO.example"}} {
+			values[pattern+"?"+name] = list
+		}
+		return nil
+	})
+	if err != nil || len(targets) < 25 {
+		t.Fatalf("only %d operations and pages: %v", len(targets), err)
+	}
+	add := func(method, path, body string) {
+		q := question{method: method, path: path, body: body}
+		if strings.Contains(path+body, "BRAVO") {
+			q.path, q.body = strings.ReplaceAll(path, "BRAVO", "bravo"), strings.ReplaceAll(body, "BRAVO", "bravo")
+			q.never = strings.ReplaceAll(path, "BRAVO", "qqqqq")
+		}
+		if domain, id, ok := strings.Cut(path, "BRAVOID"); ok {
+			q.path, q.never = domain+sc.bravo.ids[0]+id, domain+"99999-99999"+id
+		}
+		all = append(all, q)
+	}
+	for _, x := range targets {
+		paths := []string{x.pattern}
+		for _, fill := range []struct {
+			param string
+			with  []string
+		}{
+			{"{domain}", []string{"alpha.example", "www.alpha.example", "BRAVO.example", "www.BRAVO.example"}},
+			{"{id}", append([]string{"1", "2", "BRAVOID"}, sc.alpha.ids...)},
+		} {
+			var filled []string
+			for _, p := range paths {
+				if !strings.Contains(p, fill.param) {
+					filled = append(filled, p)
+					continue
+				}
+				for _, v := range fill.with {
+					filled = append(filled, strings.ReplaceAll(p, fill.param, v))
+				}
+			}
+			paths = filled
+		}
+		for _, path := range paths {
+			body := ""
+			if x.method != http.MethodGet {
+				body = `{"domain":"BRAVO.example","name":"x"}`
+				if !strings.HasPrefix(path, "/api") {
+					body = "domain=BRAVO.example&name=x"
+				}
+			}
+			add(x.method, path, body)
+			for key, list := range values {
+				if pattern, name, _ := strings.Cut(key, "?"); pattern == x.pattern {
+					for _, v := range list {
+						add(x.method, path+"?"+url.Values{name: {v}}.Encode(), body)
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Whoever may know of one tenant learns nothing of the other, whatever they
+// ask: not from lists, sums, errors or messages.
+func TestNobodyLearnsOfDomainsBeyondTheirScope(t *testing.T) {
+	sc := newScene(t)
+	for _, path := range []string{"domains", "reports", "failures", "tls", "messages", "domains/bravo.example/reporters"} {
+		var list struct{ Next string }
+		sc.read(t, "/api/v1/"+path+"?limit=1", sc.everything, &list)
+		if list.Next != "" {
+			sc.cursors = append(sc.cursors, list.Next)
+		}
+	}
+	all := sc.questions(t)
+	tokens := map[string]string{
+		"all roles": sc.token(t, "tenant a", dmarc.ScopeOf("alpha.example"), dmarc.Roles...),
+		"read":      sc.token(t, "tenant b", dmarc.ScopeOf("alpha.example"), dmarc.RoleRead),
+		"upload":    sc.token(t, "tenant c", dmarc.ScopeOf("alpha.example"), dmarc.RoleUpload),
+		"nothing":   sc.token(t, "tenant d", dmarc.ScopeOf("other.example"), dmarc.Roles...),
+	}
+	told := map[string]bool{}    // what of bravo those learn who may know of it
+	shown := map[string]bool{}   // what of alpha the tenant learns
+	asked := map[string]string{} // answers that must be there for the comparison to mean anything
+	for _, q := range all {
+		if q.method == http.MethodGet {
+			_, answer := as(sc, q.method, q.path, sc.everything, "")
+			for _, what := range sc.bravo.finds(answer) {
+				told[what] = true
+			}
+			asked[q.path] = answer
+		}
+		for role, secret := range tokens {
+			code, answer := as(sc, q.method, q.path, secret, q.body)
+			if code >= 500 {
+				t.Errorf("%s: %s %s: %d", role, q.method, q.path, code)
+			}
+			if role == "all roles" {
+				for _, what := range sc.alpha.finds(answer) {
+					shown[what] = true
+				}
+			}
+			if q.never != "" {
+				// What is asked for stands in the answer; it says the same as about nobody.
+				never, want := as(sc, q.method, q.never, secret, strings.ReplaceAll(q.body, "bravo", "qqqqq"))
+				bare := strings.NewReplacer("qqqqq", "bravo", "99999-99999", sc.bravo.ids[0]).Replace(want)
+				if code != never || timeless(answer) != timeless(bare) {
+					t.Errorf("%s: %s %s is told from %s: %d and %d\n%s", role, q.method, q.path, q.never, code, never, firstDifference(timeless(answer), timeless(bare)))
+				}
+				answer = strings.ReplaceAll(strings.ReplaceAll(want, "qqqqq", ""), "bravo-", "")
+			}
+			if found := sc.bravo.finds(answer); len(found) > 0 {
+				t.Errorf("%s: %s %s tells of bravo: %q\n%s", role, q.method, q.path, found, answer)
+			}
+			if strings.Contains(answer, "2 domains") || strings.Contains(answer, "4 domains") {
+				t.Errorf("%s: %s %s counts all domains", role, q.method, q.path)
+			}
+		}
+	}
+	for _, what := range []string{"name", "address", "count", "count for people", "id " + sc.bravo.ids[0]} {
+		if !told[what] {
+			t.Errorf("those who may know of bravo do not learn: %s", what)
+		}
+	}
+	for _, what := range []string{"name", "address", "count", "count for people", "id " + sc.alpha.ids[0]} {
+		if !shown[what] {
+			t.Errorf("the tenant does not learn about itself: %s", what)
+		}
+	}
+	t.Logf("%d questions", len(all))
+
+	// Nothing of bravo was changed by all of that.
+	for path, before := range asked {
+		if strings.Contains(path, "bravo.example/summary?interval=day") || strings.HasSuffix(path, "/api/v1/reports/"+sc.bravo.ids[0]) {
+			if _, after := as(sc, "GET", path, sc.everything, ""); timeless(after) != timeless(before) {
+				t.Errorf("%s has changed:\n%s\n%s", path, before, after)
+			}
+		}
+	}
+}
+
+// firstDifference returns the first lines that differ.
+func firstDifference(a, b string) string {
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range min(len(x), len(y)) {
+		if x[i] != y[i] {
+			return x[i] + "\n" + y[i]
+		}
+	}
+	return fmt.Sprintf("%d and %d lines", len(x), len(y))
+}
+
+// timeless leaves out what differs between two answers to the same question.
+func timeless(answer string) string {
+	var lines []string
+	for line := range strings.SplitSeq(answer, "\n") {
+		if !strings.HasPrefix(line, "Date:") && !strings.HasPrefix(line, "Content-Length:") && !strings.HasPrefix(line, "Etag:") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestRolesSayWhatATokenMayDo(t *testing.T) {
+	sc := newScene(t)
+	alpha := dmarc.ScopeOf("alpha.example")
+	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -3)
+	ours, theirs := sc.alpha.aggregate("new", "alpha.example", 1, day), sc.bravo.aggregate("new", "bravo.example", 1, day)
+	n := 0
+	fresh := func(report string) string { // never the same bytes
+		n++
+		return report + strings.Repeat("\n", n)
+	}
+	read, upload, admin := sc.token(t, "r", alpha, dmarc.RoleRead), sc.token(t, "u", alpha, dmarc.RoleUpload), sc.token(t, "a", alpha, dmarc.RoleAdmin)
+	failures, root, reader := sc.token(t, "f", alpha, dmarc.RoleRead, dmarc.RoleFailures), sc.token(t, "governor", dmarc.Everything, dmarc.RoleAdmin), sc.token(t, "all", dmarc.Everything, dmarc.RoleRead)
+	raw := "/api/v1/reports/" + sc.alpha.ids[len(sc.alpha.ids)-1] + "/raw" // of the subdomain, in a file of its own
+	for _, c := range []struct {
+		secret, method, path, body string
+		want                       int
+	}{
+		{"", "GET", "/api/v1/domains", "", 401},
+		{"dmarcd_wrong", "GET", "/api/v1/domains", "", 401},
+		{access.NewSecret(), "GET", "/api/v1/domains", "", 401},
+		{"", "GET", "/healthz", "", 200},
+		{"", "GET", "/readyz", "", 200},
+		{"", "GET", "/metrics", "", 401},
+		{read, "GET", "/metrics", "", 403},
+		{reader, "GET", "/metrics", "", 200},
+		{read, "GET", "/api/v1/domains", "", 200},
+		{read, "GET", raw, "", 200},
+		{upload, "GET", "/api/v1/domains", "", 403},
+		{upload, "GET", raw, "", 403},
+		{read, "GET", "/api/v1/failures", "", 403},
+		{admin, "GET", "/api/v1/failures", "", 403},
+		{root, "GET", "/api/v1/failures", "", 403},
+		{failures, "GET", "/api/v1/failures", "", 200},
+		{read, "POST", "/api/v1/reports", fresh(ours), 403},
+		{upload, "POST", "/api/v1/reports", fresh(theirs), 422},
+		{upload, "POST", "/api/v1/reports", fresh(ours), 201},
+		{upload, "POST", "/api/v1/reports", fresh(ours[:300]), 422},
+		{admin, "POST", "/api/v1/reports", fresh(ours), 200},
+		{read, "POST", "/api/v1/reports/" + sc.alpha.ids[0] + "/activate", "", 403},
+		{admin, "POST", "/api/v1/reports/" + sc.alpha.ids[0] + "/activate", "", 200},
+		{admin, "POST", "/api/v1/reports/" + sc.bravo.ids[0] + "/activate", "", 404},
+		{admin, "GET", "/api/v1/tokens", "", 403},
+		{admin, "POST", "/api/v1/tokens", `{"name":"x"}`, 403},
+		{admin, "DELETE", "/api/v1/tokens/1", "", 403},
+		{admin, "GET", "/api/v1/audit", "", 403},
+		{reader, "GET", "/api/v1/tokens", "", 403},
+		{root, "GET", "/api/v1/tokens", "", 200},
+		{root, "POST", "/api/v1/tokens", `{"name":"x"}`, 201},
+		{root, "POST", "/api/v1/tokens", `{"name":"x"}`, 409},
+		{root, "POST", "/api/v1/tokens", `{"name":"y","expires_at":"2020-01-01T00:00:00Z"}`, 422},
+		{root, "POST", "/api/v1/tokens", `{"name":"y","roles":["root"]}`, 422},
+		{root, "POST", "/api/v1/tokens", `{"name":"y","domains":[]}`, 409},
+		{root, "DELETE", "/api/v1/tokens/1", "", 200},
+		{root, "DELETE", "/api/v1/tokens/999", "", 404},
+	} {
+		if code, answer := as(sc, c.method, c.path, c.secret, c.body); code != c.want {
+			t.Errorf("%s %s: %d, want %d\n%s", c.method, c.path, code, c.want, answer)
+		}
+	}
+	var log struct {
+		Items []struct{ Who, Via, From, Action, Subject, Detail string }
+	}
+	sc.read(t, "/api/v1/audit?limit=1000", root, &log)
+	got := map[string]int{}
+	for _, e := range log.Items {
+		got[e.Action+" "+e.Who]++
+		if e.Via != "token" && e.Via != "command" || e.Via == "token" && e.From != "192.0.2.1" {
+			t.Errorf("%+v", e)
+		}
+	}
+	for _, want := range []string{"failures.read f", "report.upload u", "report.upload a", "report.activate a", "token.create governor", "token.revoke governor"} {
+		if got[want] != 1 {
+			t.Errorf("%s stands %d times in the audit log: %v", want, got[want], got)
+		}
+	}
+}
