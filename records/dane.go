@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -33,6 +34,7 @@ type DANEHost struct {
 	// there is none.
 	Certificates []*x509.Certificate
 	Why          string
+	NoTLS        bool // it does not offer STARTTLS
 }
 
 func gatherDANE(ctx context.Context, g *gatherer) {
@@ -81,7 +83,7 @@ func (h *DANEHost) probe(ctx context.Context, g *gatherer) {
 	h.Probed = addresses(h.A, h.AAAA)[0]
 	var err error
 	if h.Certificates, err = g.o.Probe.Certificates(ctx, h.Name, netip.AddrPortFrom(h.Probed, 25)); err != nil {
-		h.Why = excerpt(err.Error())
+		h.Why, h.NoTLS = excerpt(err.Error()), errors.Is(err, errNoSTARTTLS)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"net/smtp"
+	"slices"
 	"time"
 )
 
@@ -26,21 +27,21 @@ const (
 	maxProbeRead = 1 << 20
 )
 
-// A Prober is a Probe that connects to public addresses only. It sends no
-// mail: it greets, starts TLS and leaves.
+// errNoSTARTTLS is that of a mail host that speaks without TLS only.
+var errNoSTARTTLS = errors.New("the server does not offer STARTTLS")
+
+// A Prober is a Probe that connects to public addresses only, and to those
+// that it is told of. It sends no mail: it greets, starts TLS and leaves.
 type Prober struct {
-	helo  string
-	allow func(netip.Addr) bool
-	dial  func(ctx context.Context, server netip.AddrPort) (net.Conn, error)
+	helo string
+	also []netip.Prefix
+	dial func(ctx context.Context, server netip.AddrPort) (net.Conn, error)
 }
 
-// NewProber returns a prober that calls itself helo in SMTP and connects to
-// the addresses that allow returns true for; nil: all public ones.
-func NewProber(helo string, allow func(netip.Addr) bool) *Prober {
-	if allow == nil {
-		allow = isPublic
-	}
-	return &Prober{helo: helo, allow: allow, dial: func(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
+// NewProber returns a prober that calls itself helo in SMTP, and connects to
+// public addresses and to those of also.
+func NewProber(helo string, also ...netip.Prefix) *Prober {
+	return &Prober{helo: helo, also: also, dial: func(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
 		dialer := net.Dialer{Timeout: dialTimeout}
 		return dialer.DialContext(ctx, "tcp", server.String())
 	}}
@@ -48,7 +49,7 @@ func NewProber(helo string, allow func(netip.Addr) bool) *Prober {
 
 // Certificates is that of Probe.
 func (p *Prober) Certificates(ctx context.Context, host string, server netip.AddrPort) ([]*x509.Certificate, error) {
-	if !p.allow(server.Addr().Unmap()) {
+	if addr := server.Addr().Unmap(); !isPublic(addr) && !slices.ContainsFunc(p.also, func(n netip.Prefix) bool { return n.Contains(addr) }) {
 		return nil, fmt.Errorf("%s is not a public address", server.Addr())
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -91,7 +92,7 @@ func (p *Prober) startTLS(host string, conn net.Conn, config *tls.Config) ([]*x5
 		return nil, fmt.Errorf("EHLO: %w", err)
 	}
 	if ok, _ := client.Extension("STARTTLS"); !ok {
-		return nil, errors.New("the server does not offer STARTTLS")
+		return nil, errNoSTARTTLS
 	}
 	if err := client.StartTLS(config); err != nil {
 		return nil, fmt.Errorf("STARTTLS: %w", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,9 @@ type DKIMFound struct {
 	Left      int    // selectors that were not looked at, for there are too many
 	Random    Answer // TXT of a selector that nobody has published
 	Parents   []ParentFound
-	known     map[string][]string // names of keys that were not looked at, by fingerprint
+	// Elsewhere are names that were not looked at here and hold one of the keys,
+	// by fingerprint. Lookup leaves it to whoever keeps keys to fill this in.
+	Elsewhere map[string][]string
 }
 
 // A ParentFound is the name that all selectors of a domain are below.
@@ -42,6 +45,21 @@ type SelectorFound struct {
 	Answer Answer // TXT
 	Key    DKIMKey
 	Text   string // the record, if there is one alone
+	// Source is what a name server answered, where the TTL at the resolver is
+	// low, as it may have run down.
+	Source Answer
+}
+
+// Keys returns the fingerprints of the keys, by the names that were looked at;
+// "" where there is none. What could not be looked up is left out.
+func (f *DKIMFound) Keys() map[string]string {
+	keys := map[string]string{}
+	for i := range f.Selectors {
+		if s := &f.Selectors[i]; s.Answer.State != Failed {
+			keys[s.Selected()] = s.Key.Fingerprint()
+		}
+	}
+	return keys
 }
 
 // Selected returns the name that holds the key.
@@ -97,7 +115,7 @@ func (s *Selector) inUse(now time.Time) bool {
 }
 
 func gatherDKIM(ctx context.Context, g *gatherer) {
-	f := DKIMFound{known: g.o.Keys}
+	f := DKIMFound{}
 	seen := map[string]bool{}
 	for _, s := range g.o.Selectors {
 		s.Name, s.Domain = plainHost(s.Name), plainHost(cmp.Or(s.Domain, g.p.Domain))
@@ -124,7 +142,7 @@ func gatherDKIM(ctx context.Context, g *gatherer) {
 		})
 	}
 	for i := range f.Parents {
-		wg.Go(func() { f.Parents[i].gather(ctx, g) })
+		wg.Go(func() { f.Parents[i].gather(ctx, g, &f) })
 	}
 	wg.Go(func() {
 		label := g.o.RandomLabel
@@ -138,8 +156,9 @@ func gatherDKIM(ctx context.Context, g *gatherer) {
 }
 
 // gather asks whether there is anything below the name: the resolver, and name
-// servers of the domain, since it takes a single one to deny it.
-func (p *ParentFound) gather(ctx context.Context, g *gatherer) {
+// servers of the domain, since it takes a single one to deny it. One of these
+// is asked for keys whose TTL is low, too.
+func (p *ParentFound) gather(ctx context.Context, g *gatherer, f *DKIMFound) {
 	name := "_domainkey." + p.Domain
 	p.Answer = g.ask(ctx, name, dns.TypeTXT)
 	if g.o.Direct == nil {
@@ -152,9 +171,31 @@ func (p *ParentFound) gather(ctx context.Context, g *gatherer) {
 	for i, server := range servers {
 		wg.Go(func() {
 			ips := addresses(g.ask(ctx, server, dns.TypeA), g.ask(ctx, server, dns.TypeAAAA))
-			if len(ips) > 0 && reachable(ips[0], g.o.Documentation) {
-				p.Servers[i] = g.askServer(ctx, address(ips[0]), name, dns.TypeTXT)
-				p.Servers[i].Server = server
+			if len(ips) == 0 || !reachable(ips[0], g.o.Documentation) {
+				return
+			}
+			if i == 0 {
+				f.askSource(ctx, g, p.Domain, ips[0])
+			}
+			p.Servers[i] = g.askServer(ctx, address(ips[0]), name, dns.TypeTXT)
+			p.Servers[i].Server = server
+		})
+	}
+	wg.Wait()
+}
+
+// askSource asks a name server of a domain for keys whose TTL is low.
+func (f *DKIMFound) askSource(ctx context.Context, g *gatherer, domain string, server netip.Addr) {
+	var wg sync.WaitGroup
+	for i := range f.Selectors {
+		s := &f.Selectors[i]
+		if s.Domain != domain {
+			continue
+		}
+		wg.Go(func() {
+			a := g.ask(ctx, s.Selected(), dns.TypeTXT)
+			if a.State == Found && a.TTL < lowTTL && len(a.Chain) == 0 {
+				s.Source = g.askServer(ctx, address(server), s.Selected(), dns.TypeTXT)
 			}
 		})
 	}
@@ -277,7 +318,7 @@ func checkSharedKeys(p *Published, v *verdicts) {
 		if fingerprint == "" || names[fingerprint] == nil {
 			continue
 		}
-		all := append(names[fingerprint], p.DKIM.known[fingerprint]...)
+		all := append(names[fingerprint], p.DKIM.Elsewhere[fingerprint]...)
 		delete(names, fingerprint)
 		slices.Sort(all)
 		if all = slices.Compact(all); len(all) > 1 {

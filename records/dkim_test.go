@@ -77,11 +77,11 @@ func TestAKeyIsKnownAgainHoweverItIsWritten(t *testing.T) {
 
 func TestKeysOfOthersAreNamed(t *testing.T) {
 	r := newZoneResolver(t, map[string]string{"corp.test": txt("s._domainkey", "v=DKIM1; p="+rsa2048)})
-	o := selectors("s")
 	key := parseDKIMKey("v=DKIM1; p=" + rsa2048)
-	o.Keys = map[string][]string{key.Fingerprint(): {"s._domainkey.corp.test", "x._domainkey.other.test"}}
+	p := lookedUp(t, r, "corp.test", selectors("s"))
+	p.DKIM.Elsewhere = map[string][]string{key.Fingerprint(): {"s._domainkey.corp.test", "x._domainkey.other.test"}}
 	var shared []Finding
-	for _, f := range checkDKIM(lookedUp(t, r, "corp.test", o)) {
+	for _, f := range checkDKIM(p) {
 		if f.ID == "dkim.key_shared" {
 			shared = append(shared, f)
 		}

@@ -111,7 +111,7 @@ func (n *NameFound) checkSignatures(p *Published, v *verdicts) {
 			first = a
 		}
 	}
-	if first != nil && first.SigEnds.Sub(n.now) < soonEnds {
+	if first != nil && first.SigEnds.Sub(p.At) < soonEnds {
 		v.add("dnssec.expiring", n.Zone, "date", first.SigEnds.Format("2 January 2006 15:04 UTC"), "type", dns.TypeToString[first.Type]).on(*first)
 	}
 }

@@ -3,6 +3,7 @@ package records
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -28,23 +29,17 @@ type Options struct {
 	ReportAddresses []string
 	// Reported is what reports tell of a domain's mail; nil for nothing.
 	Reported *Reported
-	// LowTTLSince is since when history shows TTLs under five minutes; zero
-	// where there is no history.
-	LowTTLSince time.Time
-	// SerialsDifferSince is since when history shows name servers with
-	// different serials; zero where there is no history.
-	SerialsDifferSince time.Time
+	// Memory is what the look before left; nil where nobody remembers looks.
+	Memory *Memory
 	// RandomLabel is a label that nobody publishes, to find wildcards with;
 	// "": one is made up.
 	RandomLabel string
 	// MXHosts are the mail hosts that the operator named; "*.example.com" is
 	// any host one label below. None: any host may be an MX.
 	MXHosts []string
-	// Keys are DKIM keys that are known of other names than those looked at:
-	// the names, by fingerprint of the key.
-	Keys    map[string][]string
-	Probe   Probe   // nil: no server is connected to
-	Traffic Traffic // what reports tell of the mail
+	Probe   Probe          // nil: no server is connected to
+	Roots   *x509.CertPool // of authorities that senders trust; nil: those of this machine
+	Traffic Traffic        // what reports tell of the mail
 	// Documentation addresses (RFC 5737, RFC 3849) are taken for public ones:
 	// for tests.
 	Documentation bool
@@ -82,6 +77,7 @@ type Published struct {
 	Bulk   BulkFound
 
 	Reported *Reported // what Lookup was told
+	memory   *Memory   // likewise
 
 	Failed  []Answer    // lookups that failed for now
 	Records []RecordSet // all that was answered, by name and type
@@ -182,7 +178,7 @@ func newGatherer(domain string, o Options) *gatherer {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
 	}
-	g := &gatherer{o: o, p: &Published{At: o.Now.UTC(), Sends: o.Sends}, answers: map[question]*pending{}}
+	g := &gatherer{o: o, p: &Published{At: o.Now.UTC(), Sends: o.Sends, memory: o.Memory}, answers: map[question]*pending{}}
 	var err error
 	if g.p.Domain, err = domainName(domain); err != nil {
 		g.p.Domain, g.p.Name.Invalid = domain, err.Error()

@@ -33,6 +33,7 @@ type MTASTSFound struct {
 
 	records []string // that count
 	near    string   // a text that was meant to count
+	roots   *x509.CertPool
 }
 
 // A Fetcher gets a policy over HTTPS (RFC 8461, section 3.3). Err says why
@@ -79,7 +80,7 @@ func validPolicyID(id string) bool {
 }
 
 func gatherMTASTS(ctx context.Context, g *gatherer) {
-	f := MTASTSFound{Host: "mta-sts." + g.p.Domain, Answer: g.ask(ctx, "_mta-sts."+g.p.Domain, dns.TypeTXT)}
+	f := MTASTSFound{Host: "mta-sts." + g.p.Domain, Answer: g.ask(ctx, "_mta-sts."+g.p.Domain, dns.TypeTXT), roots: g.o.Roots}
 	f.records, f.near = versioned(texts(f.Answer), "v=STSv1")
 	if len(f.records) == 1 {
 		if id, _ := fieldOf(f.records[0], "id"); validPolicyID(id) {
@@ -215,6 +216,7 @@ func (f *MTASTSFound) checkPolicy(p *Published, v *verdicts) {
 				v.add("mtasts.mx_uncovered", mx, "mx", mx, "mode", f.Policy.Mode).on(p.MX.Answer)
 			}
 		}
+		f.checkCertificates(p, v)
 	}
 	short := f.Policy.MaxAge >= 0 && f.Policy.MaxAge < int((24*time.Hour).Seconds())
 	if short || f.Policy.Mode == "testing" || f.Policy.Mode == "none" {
@@ -223,6 +225,41 @@ func (f *MTASTSFound) checkPolicy(p *Published, v *verdicts) {
 			finding.Severity = Warning
 		}
 	}
+}
+
+// checkCertificates judges what the mail hosts showed as senders do that hold
+// to the policy (RFC 8461, section 4.2).
+func (f *MTASTSFound) checkCertificates(p *Published, v *verdicts) {
+	for i := range p.DANE.Hosts {
+		h := &p.DANE.Hosts[i]
+		why := ""
+		switch {
+		case h.NoTLS:
+			why = "it does not offer STARTTLS"
+		case len(h.Certificates) > 0:
+			why = distrust(h.Certificates, h.Name, f.roots, p.At)
+		}
+		if why == "" {
+			continue // it is trusted, or was not seen
+		}
+		finding := v.add("mtasts.mx_certificate", h.Name, "mx", h.Name, "ip", h.Probed.String(), "why", why, "mode", f.Policy.Mode).on(h.A, h.AAAA)
+		if f.Policy.Mode != "enforce" {
+			finding.Severity = Warning
+		}
+	}
+}
+
+// distrust says why a chain is not that of a host, for those who trust roots;
+// "" if it is.
+func distrust(chain []*x509.Certificate, host string, roots *x509.CertPool, now time.Time) string {
+	o := x509.VerifyOptions{DNSName: host, Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: now}
+	for _, c := range chain[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	if _, err := chain[0].Verify(o); err != nil {
+		return excerpt(plainText(strings.TrimPrefix(err.Error(), "x509: "), 200))
+	}
+	return ""
 }
 
 // examplePolicy writes a policy for the mail hosts of a domain, as comments

@@ -2,7 +2,9 @@ package records
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
+	"net/netip"
 	"time"
 )
 
@@ -24,7 +26,7 @@ func (s servedPolicy) FetchPolicy(ctx context.Context, host string) ([]byte, int
 }
 
 var mtastsIDs = []string{
-	"mtasts.missing", "mtasts.several", "mtasts.syntax", "mtasts.host", "mtasts.fetch", "mtasts.policy", "mtasts.mx_uncovered", "mtasts.mode",
+	"mtasts.missing", "mtasts.several", "mtasts.syntax", "mtasts.host", "mtasts.fetch", "mtasts.policy", "mtasts.mx_uncovered", "mtasts.mx_certificate", "mtasts.mode",
 }
 
 const (
@@ -41,7 +43,37 @@ func mtastsCase(name, domain, zone string, served servedPolicy, want ...string) 
 	}
 }
 
+// stsAuthority is the one that senders trust; its certificate is that of the
+// mail hosts of two cases.
+var stsAuthority = newAuthority("Trusted")
+
+// probed adds what mail hosts show who are connected to.
+func probed(c zoneCase, shown Probe) zoneCase {
+	c.o.Probe, c.o.Roots, c.o.Now = shown, x509.NewCertPool(), time.Time{}
+	c.o.Roots.AddCert(stsAuthority.cert)
+	return c
+}
+
+var stsCert = stsAuthority.issue(time.Hour, "mx1.sts-shown.test", "mx2.sts-shown.test", "mx1.sts-name.test").Leaf
+
+// plainHosts is a Probe of hosts that speak without TLS.
+type plainHosts struct{}
+
+func (plainHosts) Certificates(context.Context, string, netip.AddrPort) ([]*x509.Certificate, error) {
+	return nil, errNoSTARTTLS
+}
+
 var _ = addCases(
+	probed(mtastsCase("mail hosts with trusted certificates", "sts-shown.test", stsRecord+policyHost, servedPolicy{body: policyStart + "mx: *.sts-shown.test\n"}),
+		shownChains{"mx1.sts-shown.test": {stsCert}, "mx2.sts-shown.test": {stsCert}}),
+	probed(mtastsCase("a certificate for another name", "sts-name.test", stsRecord+policyHost, servedPolicy{body: policyStart + "mx: *.sts-name.test\n"}, "mtasts.mx_certificate"),
+		shownChains{"mx1.sts-name.test": {stsCert}, "mx2.sts-name.test": {stsCert}}),
+	probed(mtastsCase("a certificate that nobody trusts", "sts-self.test", stsRecord+policyHost, servedPolicy{body: policyStart + "mx: *.sts-self.test\n"}, "mtasts.mx_certificate"),
+		shownChains{"mx1.sts-self.test": {newAuthority("Mine").issue(time.Hour, "mx1.sts-self.test").Leaf}}),
+	probed(mtastsCase("a certificate that has expired", "sts-expired.test", stsRecord+policyHost, servedPolicy{body: policyStart + "mx: *.sts-expired.test\n"}, "mtasts.mx_certificate"),
+		shownChains{"mx1.sts-expired.test": {stsAuthority.issue(-time.Hour, "mx1.sts-expired.test").Leaf}}),
+	probed(mtastsCase("mail hosts without TLS", "sts-plain.test", stsRecord+policyHost, servedPolicy{body: policyStart + "mx: *.sts-plain.test\n"}, "mtasts.mx_certificate"), plainHosts{}),
+	probed(mtastsCase("mail hosts that are not reached", "sts-unreached.test", stsRecord+policyHost, servedPolicy{body: policyStart + "mx: *.sts-unreached.test\n"}), shownChains{}),
 	mtastsCase("a policy that covers all mail hosts", "sts-good.test", stsRecord+policyHost, servedPolicy{body: policyStart + "mx: *.sts-good.test\r\n"}),
 	mtastsCase("no MTA-STS", "sts-none.test", "", servedPolicy{}, "mtasts.missing"),
 	zoneCase{name: "no MTA-STS without mail", domain: "sts-no-mail.test", zone: "@ MX 0 .\n", not: mtastsIDs},

@@ -108,7 +108,7 @@ none TXT "x"
 		}
 		a := r.Lookup(t.Context(), host, dns.TypeA)
 		for _, ip := range append(addresses(a), addresses(r.Lookup(t.Context(), host, dns.TypeAAAA))...) {
-			if _, err := NewProber("probe.example", nil).Certificates(t.Context(), host, netip.AddrPortFrom(ip, 25)); err == nil || !strings.HasSuffix(err.Error(), " is not a public address") {
+			if _, err := NewProber("probe.example").Certificates(t.Context(), host, netip.AddrPortFrom(ip, 25)); err == nil || !strings.HasSuffix(err.Error(), " is not a public address") {
 				t.Errorf("%s at %s: %v", host, ip, err)
 			}
 		}

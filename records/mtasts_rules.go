@@ -51,6 +51,13 @@ var _ = register(
 		Fix:       "Add the line \"mx: {mx}\" to the policy, then change the id of the record; or remove the MX.",
 	},
 	Rule{
+		ID: "mtasts.mx_certificate", Record: "MX", Severity: Error, Reference: "RFC 8461, section 4.2",
+		Condition: "a mail host that was connected to has no certificate that senders trust; a warning unless the mode is enforce",
+		What:      "The mail host {mx} does not show a valid certificate at {ip}: {why}. The MTA-STS policy has the mode {mode}.",
+		Why:       "Senders that enforce a policy deliver only to a host whose certificate names it and is signed by an authority that they trust.",
+		Fix:       "Give {mx} a certificate for its name by a public authority, with all intermediate certificates, and offer STARTTLS.",
+	},
+	Rule{
 		ID: "mtasts.mode", Record: "HTTPS", Severity: Info, Reference: "RFC 8461, section 3.2",
 		Condition: "the policy is not enforced, or kept for less than a day",
 		What:      "The MTA-STS policy has the mode {mode} and is kept for {n} seconds.",

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/net/idna"
@@ -39,9 +38,6 @@ type NameFound struct {
 
 	documentation bool // addresses of documentation are public
 	asked         bool // name servers were asked directly
-	now           time.Time
-	lowTTLSince   time.Time
-	serialsSince  time.Time
 }
 
 // maxAncestors bounds how many names above the domain are asked for a zone.
@@ -62,7 +58,7 @@ func ancestors(name string) []string {
 
 func gatherName(ctx context.Context, g *gatherer) {
 	n, domain := &g.p.Name, g.p.Domain
-	n.documentation, n.now, n.lowTTLSince, n.serialsSince = g.o.Documentation, g.p.At, g.o.LowTTLSince, g.o.SerialsDifferSince
+	n.documentation = g.o.Documentation
 	label := g.o.RandomLabel
 	if label == "" {
 		label = "x" + strings.ToLower(rand.Text()[:15])
@@ -161,7 +157,8 @@ func checkName(p *Published) []Finding {
 		v.add("dns.wildcard_txt", p.Domain, "text", excerpt(strings.Join(texts(n.Random), " | "))).on(n.Random)
 	}
 	n.checkServers(p, v)
-	n.checkSOA(v)
+	checkTTL(p, v)
+	checkSOA(p, v)
 	n.checkDNSSEC(p, v)
 	return v.all
 }

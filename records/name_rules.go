@@ -59,7 +59,7 @@ var _ = register(
 	},
 	Rule{
 		ID: "dns.ttl_low", Record: "any", Severity: Info, Reference: "RFC 1912, section 2.2",
-		Condition: "a TTL under five minutes for MX, SPF or DMARC, for more than a week where that is known",
+		Condition: "a TTL under five minutes for MX, SPF, DKIM or DMARC, for more than a week where looks are remembered",
 		What:      "{subject} {type} has a TTL of {ttl} seconds.",
 		Why:       "Every receiver asks anew all the time, and each trouble of the name servers becomes one of your mail.",
 		Fix:       "Raise it to an hour, once your changes are over.",

@@ -74,6 +74,11 @@ func delegating(zone string, lines ...string) dns.HandlerFunc {
 	}
 }
 
+// lowFor is the memory of a TTL that has been low for some time.
+func lowFor(key string, since time.Duration) *Memory {
+	return &Memory{LowTTL: map[string]time.Time{key: time.Now().Add(-since)}}
+}
+
 const parentAddr = "203.0.113.1"
 
 var healthy = []string{"dns.name_invalid", "dns.nxdomain", "dns.lookup_failed", "dns.txt_large", "dns.tcp_fails", "dns.wildcard_txt", "dns.cname_at_domain", "dns.cname_loop", "dns.ttl_low",
@@ -96,7 +101,11 @@ var _ = addCases(
 	zoneCase{name: "name: aliases in a circle", domain: "n-loop.test", zone: "_dmarc CNAME a\na CNAME b\nb CNAME _dmarc", want: []string{"dns.cname_loop"}, not: []string{"dmarc.missing", "dns.lookup_failed", "dnssec.bogus"}},
 	zoneCase{name: "name: low TTL", domain: "n-ttl.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25", live: true, want: []string{"dns.ttl_low"}},
 	zoneCase{name: "name: low TTL for some days", domain: "n-ttldays.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25", live: true,
-		o: Options{LowTTLSince: time.Now().Add(-48 * time.Hour)}, not: []string{"dns.ttl_low"}},
+		o: Options{Memory: lowFor("n-ttldays.test MX", 48*time.Hour)}, not: []string{"dns.ttl_low"}},
+	zoneCase{name: "name: low TTL for weeks", domain: "n-ttlweeks.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25\n_dmarc 60 TXT \"v=DMARC1; p=none\"", live: true,
+		o: Options{Memory: lowFor("n-ttlweeks.test MX", 8*24*time.Hour)}, want: []string{"dns.ttl_low"}},
+	zoneCase{name: "name: low TTL of a key", domain: "n-ttlkey.test", zone: "s._domainkey 60 TXT \"v=DKIM1; p=\"", live: true,
+		o: Options{Selectors: []Selector{{Name: "s"}}, Memory: lowFor("s._domainkey.n-ttlkey.test TXT", 8*24*time.Hour)}, want: []string{"dns.ttl_low"}},
 
 	zoneCase{name: "ns: one", domain: "n-single.test", bare: true, zone: soaZone(goodSOA, "@ NS ns1\nns1 A 192.0.2.53\n"), want: []string{"ns.single", "ns.no_ipv6"}, not: []string{"ns.same_network", "ns.provider"}},
 	zoneCase{name: "ns: one network", domain: "n-net.test", bare: true, zone: soaZone(goodSOA, "@ NS ns1\n@ NS ns2\nns1 A 192.0.2.53\nns2 A 192.0.2.54\n"), want: []string{"ns.same_network"}, not: []string{"ns.single"}},

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -229,7 +228,7 @@ func (n *NameFound) checkServers(p *Published, v *verdicts) {
 		s := &n.Servers[i]
 		for j := range s.Addresses {
 			a := &s.Addresses[j]
-			at := fmt.Sprintf("%s (%s)", s.Name, a.Addr)
+			at := calledServer(s, a)
 			switch {
 			case a.silent() && deaf[familyOf(a.Addr)]:
 			case a.silent():
@@ -255,7 +254,6 @@ func (n *NameFound) checkServers(p *Published, v *verdicts) {
 	}
 	n.checkDelegation(v)
 	n.checkSame(v)
-	n.checkTTL(v)
 	bad := slices.ContainsFunc(v.all[before:], func(f Finding) bool { return f.Severity >= Warning })
 	if !bad && n.Delegation != nil {
 		provider := map[string]bool{}
@@ -363,6 +361,11 @@ func joinAddrs(addrs []netip.Addr) string {
 	return listed(all)
 }
 
+// calledServer is how a server is called, at one of its addresses.
+func calledServer(s *NameServer, a *AskedServer) string {
+	return fmt.Sprintf("%s (%s)", s.Name, a.Addr)
+}
+
 // serving yields the servers that answer with authority, and how to call them.
 func (n *NameFound) serving() iter.Seq2[string, *AskedServer] {
 	return func(yield func(string, *AskedServer) bool) {
@@ -370,7 +373,7 @@ func (n *NameFound) serving() iter.Seq2[string, *AskedServer] {
 			s := &n.Servers[i]
 			for j := range s.Addresses {
 				a := &s.Addresses[j]
-				if a.authoritative() && !yield(fmt.Sprintf("%s (%s)", s.Name, a.Addr), a) {
+				if a.authoritative() && !yield(calledServer(s, a), a) {
 					return
 				}
 			}
@@ -424,25 +427,4 @@ func recordSet(a Answer, keep string) string {
 		return "nothing"
 	}
 	return strings.Join(all, ", ")
-}
-
-// Low TTLs are for the days of a change, not for weeks.
-const (
-	lowTTL     = 5 * time.Minute
-	lowTTLTime = 7 * 24 * time.Hour
-)
-
-// checkTTL looks at TTLs where they have not run down yet: at the source.
-func (n *NameFound) checkTTL(v *verdicts) {
-	if !n.lowTTLSince.IsZero() && n.now.Sub(n.lowTTLSince) < lowTTLTime {
-		return
-	}
-	for _, a := range n.serving() {
-		for _, answer := range []Answer{a.MX, a.TXT, a.DMARC} {
-			if answer.State == Found && answer.TTL < lowTTL {
-				v.add("dns.ttl_low", answer.Name, "type", dns.TypeToString[answer.Type], "ttl", decimal(int(answer.TTL/time.Second))).on(answer)
-			}
-		}
-		return // the others say the same, or checkSame tells
-	}
 }

@@ -3,16 +3,13 @@ package records
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/miekg/dns"
 )
 
-// serialTime is how long servers may take to follow each other.
-const serialTime = time.Hour
-
 // checkSOA judges the SOA record of the zone.
-func (n *NameFound) checkSOA(v *verdicts) {
+func checkSOA(p *Published, v *verdicts) {
+	n := &p.Name
 	if n.ZoneSOA.State != Found || n.NS.State != Found {
 		return
 	}
@@ -20,7 +17,7 @@ func (n *NameFound) checkSOA(v *verdicts) {
 	if !ok {
 		return
 	}
-	n.checkSerials(v)
+	checkSerials(p, v)
 	for _, timer := range []struct {
 		field   string
 		value   uint32
@@ -65,24 +62,4 @@ func wrongContact(rname string) string {
 		return "what follows its first label is no domain name"
 	}
 	return ""
-}
-
-// checkSerials compares the serials that servers have.
-func (n *NameFound) checkSerials(v *verdicts) {
-	first, serial := "", uint32(0)
-	for name, a := range n.serving() {
-		soa, ok := a.SOA.RRs[0].(*dns.SOA)
-		if !ok {
-			continue
-		}
-		if first == "" {
-			first, serial = name, soa.Serial
-		} else if soa.Serial != serial {
-			f := v.add("soa.serial_differs", n.Zone, "ns1", first, "a", decimal(int(serial)), "ns2", name, "b", decimal(int(soa.Serial))).on(a.SOA)
-			if n.serialsSince.IsZero() || n.now.Sub(n.serialsSince) < serialTime {
-				f.Severity = Info // it may be on its way
-			}
-			return
-		}
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -16,6 +18,9 @@ type WatchStore interface {
 	DueDomains(ctx context.Context, now time.Time, limit int) ([]string, error)
 	// SaveLook keeps what was found, and what changed since the last look.
 	SaveLook(ctx context.Context, look *Look) error
+	// KeyNames returns the names under which DKIM keys were seen in any look,
+	// by fingerprint of the key.
+	KeyNames(ctx context.Context, fingerprints []string) (map[string][]string, error)
 }
 
 // A Look is what one look at a domain found.
@@ -26,6 +31,10 @@ type Look struct {
 	Result  *Result
 	Records []RecordSet // that were answered
 	Failed  bool        // some lookups failed: not all there is was seen
+	Memory  Memory      // for the next look
+	// Keys are the fingerprints of DKIM keys, by the names that hold them; ""
+	// where there is none. What could not be looked up is left out.
+	Keys map[string]string
 }
 
 // A Watcher looks again and again at what domains publish.
@@ -106,8 +115,14 @@ func (w *Watcher) look(ctx context.Context, domain string) error {
 	if err != nil {
 		return err
 	}
-	findings := Check(p)
-	look := &Look{Domain: domain, At: p.At, Result: NewResult(p, findings), Records: p.Records}
+	look := &Look{Domain: domain, At: p.At, Records: p.Records, Memory: p.Memory(), Keys: p.DKIM.Keys()}
+	prints := slices.DeleteFunc(slices.Collect(maps.Values(look.Keys)), func(print string) bool { return print == "" })
+	if len(prints) > 0 {
+		if p.DKIM.Elsewhere, err = w.Store.KeyNames(ctx, prints); err != nil {
+			return err
+		}
+	}
+	look.Result = NewResult(p, Check(p))
 	look.Next = p.At.Add(again(p))
 	look.Failed = len(p.Failed) > 0
 	return w.Store.SaveLook(ctx, look)
@@ -115,7 +130,8 @@ func (w *Watcher) look(ctx context.Context, domain string) error {
 
 // again returns after how long to look again: once the shortest-lived record
 // has expired, within bounds, and a little sooner or later by the name of the
-// domain, so that looks spread.
+// domain, so that looks spread. What may be mended within the hour, failed
+// lookups and servers that are behind, is looked at soon.
 func again(p *Published) time.Duration {
 	wait := lookLatest
 	for _, set := range p.Records {
@@ -124,7 +140,7 @@ func again(p *Published) time.Duration {
 		}
 	}
 	wait = max(wait, lookSoonest)
-	if len(p.Failed) > 0 {
+	if len(p.Failed) > 0 || len(p.Name.behind()) > 0 {
 		wait = lookSoonest
 	}
 	h := fnv.New32a()

@@ -21,6 +21,7 @@ type lookBook struct {
 	next    map[string]time.Time
 	looks   []*Look
 	fail    error
+	keys    map[string][]string // names, by fingerprint
 }
 
 func (b *lookBook) DueDomains(_ context.Context, now time.Time, limit int) (due []string, err error) {
@@ -43,6 +44,16 @@ func (b *lookBook) SaveLook(_ context.Context, look *Look) error {
 	b.looks = append(b.looks, look)
 	b.next[look.Domain] = look.Next
 	return nil
+}
+
+func (b *lookBook) KeyNames(_ context.Context, fingerprints []string) (map[string][]string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	names := map[string][]string{}
+	for _, print := range fingerprints {
+		names[print] = b.keys[print]
+	}
+	return names, nil
 }
 
 // lateResolver answers after a while that nothing exists, or fails.

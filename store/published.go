@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -48,18 +49,22 @@ func (s *Store) SaveLook(ctx context.Context, look *records.Look) error {
 			warnings++
 		}
 	}
-	text, err := json.Marshal(look.Result)
-	if err != nil {
+	text, err1 := json.Marshal(look.Result)
+	memory, err2 := json.Marshal(look.Memory)
+	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("look at %s: %w", look.Domain, err)
 	}
 	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		const keep = `
-			INSERT INTO looks (domain_id, looked_at, next_at, errors, warnings, result)
-			VALUES ($1, $2, $3, $4, $5, $6)
+			INSERT INTO looks (domain_id, looked_at, next_at, errors, warnings, result, memory)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (domain_id) DO UPDATE
 			SET looked_at = excluded.looked_at, next_at = excluded.next_at, errors = excluded.errors,
-				warnings = excluded.warnings, result = excluded.result`
-		if _, err := tx.Exec(ctx, keep, id, look.At, look.Next, errorCount, warnings, string(text)); err != nil {
+				warnings = excluded.warnings, result = excluded.result, memory = excluded.memory`
+		if _, err := tx.Exec(ctx, keep, id, look.At, look.Next, errorCount, warnings, string(text), string(memory)); err != nil {
+			return err
+		}
+		if err := saveKeys(ctx, tx, id, look); err != nil {
 			return err
 		}
 		return saveRecords(ctx, tx, id, look)
@@ -115,6 +120,76 @@ func saveRecords(ctx context.Context, tx pgx.Tx, domain int64, look *records.Loo
 		}
 	}
 	return tx.SendBatch(ctx, batch).Close()
+}
+
+// saveKeys keeps the DKIM keys of a look.
+func saveKeys(ctx context.Context, tx pgx.Tx, domain int64, look *records.Look) error {
+	batch := &pgx.Batch{}
+	names := []string{} // that were looked at
+	for _, name := range slices.Sorted(maps.Keys(look.Keys)) {
+		names = append(names, clean(name))
+		if look.Keys[name] == "" {
+			batch.Queue("DELETE FROM dkim_keys WHERE domain_id = $1 AND name = $2", domain, clean(name))
+			continue
+		}
+		const keep = `
+			INSERT INTO dkim_keys (domain_id, name, fingerprint)
+			VALUES ($1, $2, $3)
+			ON CONFLICT (domain_id, name) DO UPDATE SET fingerprint = excluded.fingerprint`
+		batch.Queue(keep, domain, clean(name), look.Keys[name])
+	}
+	if !look.Failed { // what failed to be looked up stays
+		batch.Queue("DELETE FROM dkim_keys WHERE domain_id = $1 AND name <> ALL ($2)", domain, names)
+	}
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+// namesOfKeys bounds how many names of the keys of one domain are told.
+const namesOfKeys = 200
+
+// KeyNames returns the names under which DKIM keys were seen in the last looks
+// at all domains, by fingerprint of the key.
+func (s *Store) KeyNames(ctx context.Context, fingerprints []string) (map[string][]string, error) {
+	const sql = `
+		SELECT DISTINCT fingerprint, name
+		FROM dkim_keys
+		WHERE fingerprint = ANY ($1)
+		ORDER BY fingerprint, name
+		LIMIT $2`
+	rows, _ := s.db.Query(ctx, sql, fingerprints, namesOfKeys)
+	names := make(map[string][]string)
+	var fingerprint, name string
+	_, err := pgx.ForEachRow(rows, []any{&fingerprint, &name}, func() error {
+		names[fingerprint] = append(names[fingerprint], name)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("finding the names of keys: %w", err)
+	}
+	return names, nil
+}
+
+// LookMemory returns what the last look at a domain left for the next; nothing
+// if there was none.
+func (s *Store) LookMemory(ctx context.Context, domain string) (*records.Memory, error) {
+	const sql = `
+		SELECT l.memory
+		FROM looks l
+		JOIN domains d ON d.id = l.domain_id
+		WHERE d.name = $1`
+	var text []byte
+	m := new(records.Memory)
+	err := s.db.QueryRow(ctx, sql, clean(domain)).Scan(&text)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return m, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, m)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("memory of the look at %q: %w", domain, err)
+	}
+	return m, nil
 }
 
 // Look returns the last look at a domain as JSON, in the form of

@@ -83,3 +83,45 @@ func TestRecordsAreKeptWithWhatChanged(t *testing.T) {
 		t.Errorf("%q are due at their time", got)
 	}
 }
+
+// A look leaves a memory for the next, and keys are found again under whatever
+// names hold them.
+func TestLooksRememberKeysAndWhatOnlyTimeTells(t *testing.T) {
+	s, _ := open(t)
+	ctx := context.Background()
+	other := daily("2", row("192.0.2.1", 1, pass, pass, dmarc.DispositionNone))
+	other.domain = "example.org"
+	add(t, s, mail(1, daily("1", row("192.0.2.1", 1, pass, pass, dmarc.DispositionNone))), mail(2, other))
+	if m, err := s.LookMemory(ctx, "example.com"); err != nil || !reflect.DeepEqual(m, &records.Memory{}) {
+		t.Errorf("before the first look: %+v, %v", m, err)
+	}
+	look := func(domain string, failed bool, memory records.Memory, keys map[string]string) {
+		t.Helper()
+		r := &records.Result{Domain: domain, Findings: []records.ResultFinding{}}
+		if err := s.SaveLook(ctx, &records.Look{Domain: domain, At: received, Next: received, Result: r, Failed: failed, Memory: memory, Keys: keys}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := records.Memory{
+		LowTTL: map[string]time.Time{"example.com MX": received},
+		Behind: map[string]records.Lag{"ns1.example.com (192.0.2.53)": {Serial: 1<<32 - 1, Since: received}},
+	}
+	look("example.com", false, m, map[string]string{"a._domainkey.example.com": "one", "b._domainkey.example.com": "two", "c._domainkey.example.com": ""})
+	look("example.org", false, records.Memory{}, map[string]string{"s._domainkey.example.org": "one", "t._domainkey.example.org": "three"})
+	if got, err := s.LookMemory(ctx, "example.com"); err != nil || !reflect.DeepEqual(got, &m) {
+		t.Errorf("memory %+v, %v; want %+v", got, err, m)
+	}
+	names := func(want map[string][]string) {
+		t.Helper()
+		if got, err := s.KeyNames(ctx, []string{"one", "two", "four"}); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("names %v, %v; want %v", got, err, want)
+		}
+	}
+	names(map[string][]string{"one": {"a._domainkey.example.com", "s._domainkey.example.org"}, "two": {"b._domainkey.example.com"}})
+	look("example.com", true, m, map[string]string{"a._domainkey.example.com": ""}) // revoked; b failed
+	names(map[string][]string{"one": {"s._domainkey.example.org"}, "two": {"b._domainkey.example.com"}})
+	look("example.com", false, m, map[string]string{"a._domainkey.example.com": "two"}) // nobody asks for b any more
+	names(map[string][]string{"one": {"s._domainkey.example.org"}, "two": {"a._domainkey.example.com"}})
+	look("example.com", false, m, nil)
+	names(map[string][]string{"one": {"s._domainkey.example.org"}})
+}

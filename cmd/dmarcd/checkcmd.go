@@ -17,7 +17,8 @@ import (
 
 const (
 	checkUsage = `Checks what domains publish in DNS for mail, and says what is wrong, why it matters and what to publish instead.
-Nothing is stored, no database is needed, and no mail server is connected to; a policy of MTA-STS is fetched where there is one.
+Nothing is stored, and no database is needed; a policy of MTA-STS is fetched where there is one. No mail server is connected
+to unless --probe asks for it: then the certificates of the mail hosts are held against TLSA records and the MTA-STS policy.
 
 A lookup that fails for now gives "unknown": nothing is called missing on that ground. With --format json it prints one
 JSON object a line for each domain. Exit status 1 if there is any error among what was found.`
@@ -51,7 +52,8 @@ func runCheck(ctx context.Context, env *environ, args []string) error {
 	fs.configFlag()
 	var selectors listFlag
 	resolver := fs.String("resolver", "", "resolver to ask, as `HOST:PORT` (default: the configured one, or the system's)")
-	fs.Var(&selectors, "selector", "DKIM selector `NAME` to look at; may be given more than once")
+	fs.Var(&selectors, "selector", "DKIM selector `NAME` to look at, of every domain or, as s1._domainkey.example.com, of one; may be given more than once")
+	probe := fs.Bool("probe", false, "connect to mail hosts on port 25 to see their certificates; no mail is sent (default: as configured)")
 	format := fs.choice("format", "how to print it", "text", "json")
 	all := fs.Bool("all", false, "print what is well, too")
 	if err := fs.Parse(args); err != nil {
@@ -74,6 +76,9 @@ func runCheck(ctx context.Context, env *environ, args []string) error {
 		return err
 	}
 	fetcher := records.NewPolicyFetcher(client, nil)
+	cfg.Records.Probe = cfg.Records.Probe || *probe
+	prober := cfg.prober()
+	selectors = append(selectors, cfg.Records.Selectors...)
 	c := &checker{
 		out:   bufio.NewWriterSize(env.stdout, 64<<10),
 		json:  format.word == "json",
@@ -81,8 +86,9 @@ func runCheck(ctx context.Context, env *environ, args []string) error {
 		paint: isTerminal(env.stdout) && env.getenv("NO_COLOR") == "" && env.getenv("TERM") != "dumb",
 		look: func(ctx context.Context, domain string) (*records.Published, error) {
 			o := records.Options{Resolver: client, Direct: client, Fetcher: fetcher, ReportAddresses: cfg.ReportAddresses, Now: time.Now()}
-			for _, name := range selectors {
-				o.Selectors = append(o.Selectors, records.Selector{Name: name, Configured: true})
+			addSelectors(&o, selectors, domain)
+			if prober != nil {
+				o.Probe = prober
 			}
 			return records.Lookup(ctx, domain, o)
 		},

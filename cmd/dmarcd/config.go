@@ -44,6 +44,8 @@ type config struct {
 		Watch     bool     // look again and again at what the domains publish
 		Selectors []string // of DKIM, looked at beside those that reports tell of
 		MXHosts   []string // that may be in MX; empty: any
+		Probe     bool     // mail hosts are connected to, to see their certificates
+		ProbeAlso []string // networks that may be connected to although they are not public
 	}
 	Transport struct {
 		Trusted []string // lower-case names of servers
@@ -107,7 +109,7 @@ func defaultConfig(env *environ) *config {
 	}
 	c.Ingest.BatchRows = 5_000
 	c.Access.Metrics = access.MetricsLocal
-	c.Records.Watch, c.Records.Selectors, c.Records.MXHosts = true, []string{}, []string{}
+	c.Records.Watch, c.Records.Selectors, c.Records.MXHosts, c.Records.ProbeAlso = true, []string{}, []string{}, []string{}
 	c.Transport.Trusted, c.Transport.Check = []string{}, true
 	// Rows stay unless that is asked for: who imports the reports of years
 	// wants to see them. Failure reports are about people.

@@ -55,7 +55,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want := &config{DataDir: filepath.Join(state, "dmarcd"), Listen: "127.0.0.1:8080", LogLevel: "info", LogFormat: "auto", Domains: []string{}, ReportAddresses: []string{}, Limits: parse.DefaultLimits}
 	want.Ingest.BatchRows, want.Transport.Trusted, want.Transport.Check = 5000, []string{}, true
 	want.Retention, want.Late = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}, "count"
-	want.Records.Watch, want.Records.Selectors, want.Records.MXHosts = true, []string{}, []string{}
+	want.Records.Watch, want.Records.Selectors, want.Records.MXHosts, want.Records.ProbeAlso = true, []string{}, []string{}, []string{}
 	want.ReadLag = 10 * time.Second
 	want.Access.Metrics = "local"
 	want.SMTP.Protocol, want.SMTP.Recipients, want.SMTP.Size, want.SMTP.Connections, want.SMTP.PerMinute, want.SMTP.Timeout = "smtp", []string{}, 25<<20, 100, 60, 5*time.Minute

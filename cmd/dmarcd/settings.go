@@ -78,8 +78,10 @@ func (c *config) table() []*setting {
 		{key: "failure.subjects", doc: "keep the subjects of the messages that failed, too", value: boolValue(&c.Failure.Subjects)},
 
 		{key: "records.watch", doc: "look at what the domains publish in DNS, at least once a day; asks the resolver, and fetches MTA-STS policies", value: boolValue(&c.Records.Watch)},
-		{key: "records.selectors", doc: "DKIM selectors to look at, beside those that reports tell of", example: `["s1", "mail"]`, value: listValue(&c.Records.Selectors, readSelector)},
+		{key: "records.selectors", doc: "DKIM selectors to look at, beside those that reports tell of: of every domain, or of one; a missing key is an error", example: `["s1", "mail._domainkey.example.com"]`, value: listValue(&c.Records.Selectors, readSelector)},
 		{key: "records.mx_hosts", doc: "mail hosts that may stand in MX; others are warned of; \"*.example.com\" is any host one label below; empty: any", example: `["mx1.example.com"]`, value: listValue(&c.Records.MXHosts, readMXHost)},
+		{key: "records.probe", doc: "connect to the mail hosts in MX on port 25 and see the certificates that they show after STARTTLS, and to the host of the MTA-STS policy; no mail is sent", value: boolValue(&c.Records.Probe)},
+		{key: "records.probe_also", doc: "addresses or networks that may be connected to although they are not public; others are never", example: `["192.168.1.0/24"]`, value: listValue(&c.Records.ProbeAlso, readNetwork)},
 
 		{key: "transport.trusted", doc: "servers whose Authentication-Results in report mails are believed: the names that your own mail servers write there", example: `["mx.example.com"]`, value: listValue(&c.Transport.Trusted, readDomain)},
 		{key: "transport.check", doc: "find out whether the mails that carry reports are authentic: by DKIM, and by what the trusted servers found", value: boolValue(&c.Transport.Check)},
@@ -255,13 +257,13 @@ func readMXHost(text string) (string, error) {
 	return name, nil
 }
 
-// readSelector returns a selector of DKIM keys.
+// readSelector returns a selector of DKIM keys, or the name of one.
 func readSelector(text string) (string, error) {
 	text = strings.TrimSpace(text)
 	if text == "" || len(text) > 200 || strings.ContainsFunc(text, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
 	}) {
-		return "", errors.New(`must be selectors, such as "s1"; ` + strconv.Quote(text) + " is none")
+		return "", errors.New(`must be selectors, such as "s1" or "s1._domainkey.example.com"; ` + strconv.Quote(text) + " is none")
 	}
 	return text, nil
 }

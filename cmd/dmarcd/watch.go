@@ -3,6 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dmarcd/dmarcd/advice"
@@ -19,6 +23,7 @@ func (s *service) newWatcher(cfg *config, sample bool) (*records.Watcher, error)
 		return nil, err
 	}
 	fetcher := records.NewPolicyFetcher(client, nil)
+	prober := cfg.prober()
 	return &records.Watcher{Store: s.store, Log: s.log, Evidence: func(ctx context.Context, domain string) (records.Options, error) {
 		told, err := s.told(ctx, domain, time.Now())
 		if err != nil {
@@ -28,13 +33,60 @@ func (s *service) newWatcher(cfg *config, sample bool) (*records.Watcher, error)
 		o.Resolver = client
 		if o.Documentation = sample; !sample {
 			o.Direct, o.Fetcher = client, fetcher
+			if prober != nil {
+				o.Probe = prober
+			}
 		}
 		o.ReportAddresses, o.MXHosts = cfg.ReportAddresses, cfg.Records.MXHosts
-		for _, name := range cfg.Records.Selectors {
-			o.Selectors = append(o.Selectors, records.Selector{Name: name, Domain: domain, Configured: true})
-		}
-		return o, nil
+		addSelectors(&o, cfg.Records.Selectors, domain)
+		o.Memory, err = s.store.LookMemory(ctx, domain)
+		return o, err
 	}}, nil
+}
+
+// prober returns what connects to mail hosts, or nil if that is not wanted.
+func (c *config) prober() *records.Prober {
+	if !c.Records.Probe {
+		return nil
+	}
+	helo := c.SMTP.Hostname
+	if helo == "" {
+		var err error
+		if helo, err = os.Hostname(); err != nil || helo == "" {
+			helo = "localhost"
+		}
+	}
+	var also []netip.Prefix
+	for _, text := range c.Records.ProbeAlso {
+		if n, err := network(text); err == nil {
+			also = append(also, n)
+		}
+	}
+	return records.NewProber(helo, also...)
+}
+
+// addSelectors adds those of the configured selectors that are of a domain:
+// those without a domain, and those of the domain and the names below. They come
+// first, as there is a bound on how many are looked at.
+func addSelectors(o *records.Options, names []string, domain string) {
+	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
+	var all []records.Selector
+	for _, name := range names {
+		s := records.Selector{Name: name, Domain: domain, Configured: true}
+		if selector, of, ok := strings.Cut(name, "._domainkey."); ok {
+			if of = strings.ToLower(of); of != domain && !strings.HasSuffix(of, "."+domain) {
+				continue
+			}
+			s.Name, s.Domain = selector, of
+		}
+		if i := slices.IndexFunc(o.Selectors, func(known records.Selector) bool { return known.Selected() == s.Selected() }); i >= 0 {
+			s = o.Selectors[i]
+			s.Configured = true
+			o.Selectors = slices.Delete(o.Selectors, i, i+1)
+		}
+		all = append(all, s)
+	}
+	o.Selectors = append(all, o.Selectors...)
 }
 
 // told collects what reports tell of a domain.
