@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/dmarcd/dmarcd/records/knottest"
 )
 
 // A zoneCase is a domain with its zones, and what Check must find in them. All
@@ -49,15 +51,7 @@ func addCases(more ...zoneCase) bool {
 }
 
 // apex is what is added to a zone: healthy in every way.
-const apex = `
-@ 3600 SOA ns1 hostmaster 2026010100 7200 3600 1209600 3600
-@ 3600 NS ns1
-@ 3600 NS ns2
-ns1 3600 A 192.0.2.53
-ns1 3600 AAAA 2001:db8:1::53
-ns2 3600 A 198.51.100.53
-ns2 3600 AAAA 2001:db8:2::53
-`
+const apex = knottest.Apex
 
 // zones returns the text of all zones of a case, by name.
 func (c *zoneCase) zones() map[string]string {

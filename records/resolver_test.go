@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/dmarcd/dmarcd/records/knottest"
 )
 
 // client returns a client that is quick to lose patience.
@@ -43,7 +45,7 @@ func replyWith(q *dns.Msg, lines ...string) *dns.Msg {
 func tcp(w dns.ResponseWriter) bool { return w.RemoteAddr().Network() == "tcp" }
 
 func TestTruncatedAnswersAreAskedForOverTCP(t *testing.T) {
-	c := client(t, serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
+	c := client(t, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		m := replyWith(q, `corp.test. 60 TXT "whole"`)
 		if !tcp(w) {
 			m.Answer, m.Truncated = nil, true
@@ -57,7 +59,7 @@ func TestTruncatedAnswersAreAskedForOverTCP(t *testing.T) {
 }
 
 func TestTruncatedAnswersWithoutTCPFail(t *testing.T) {
-	c := client(t, serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
+	c := client(t, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		if tcp(w) {
 			w.Close()
 			return
@@ -73,7 +75,7 @@ func TestTruncatedAnswersWithoutTCPFail(t *testing.T) {
 
 func TestLostAnswersAreAskedForAgain(t *testing.T) {
 	var n atomic.Int64
-	c := client(t, serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
+	c := client(t, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		if n.Add(1) > 1 {
 			w.WriteMsg(replyWith(q, `corp.test. 60 A 192.0.2.1`))
 		}
@@ -84,7 +86,7 @@ func TestLostAnswersAreAskedForAgain(t *testing.T) {
 }
 
 func TestNoAnswerIsNoAbsence(t *testing.T) {
-	c := client(t, serve(t, silent))
+	c := client(t, knottest.Serve(t, silent))
 	if a := c.Lookup(t.Context(), "corp.test", dns.TypeA); a.State != Failed || a.Absent() || a.Err != "no answer in time" {
 		t.Errorf("%+v", a)
 	}
@@ -162,7 +164,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 		}, want: Failed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := client(t, serve(t, c.answer)).Lookup(t.Context(), "corp.test", dns.TypeA)
+			a := client(t, knottest.Serve(t, c.answer)).Lookup(t.Context(), "corp.test", dns.TypeA)
 			if a.State != c.want || a.Rcode != c.rcode || a.EDE != c.ede || a.Bogus != c.bogus || a.Loop != c.loop || c.errText != "" && a.Err != c.errText || a.AD {
 				t.Errorf("%+v", a)
 			}
@@ -176,7 +178,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 // Answers to other questions, with other numbers, and queries sent back are
 // passed over.
 func TestForgedAnswersArePassedOver(t *testing.T) {
-	c := client(t, serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
+	c := client(t, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		forged := replyWith(q, "corp.test. A 10.6.6.6")
 		forged.Id++
 		w.WriteMsg(forged)
@@ -193,7 +195,7 @@ func TestForgedAnswersArePassedOver(t *testing.T) {
 }
 
 func TestAliasesAreFollowedBeyondTheAnswer(t *testing.T) {
-	c := client(t, serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
+	c := client(t, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		m := replyWith(q, "www.test. 300 CNAME host.test.")
 		if q.Question[0].Name == "host.test." {
 			m = replyWith(q, "host.test. 60 A 192.0.2.1")
@@ -210,7 +212,7 @@ func TestAliasesAreFollowedBeyondTheAnswer(t *testing.T) {
 
 func TestEndlessAliasesEnd(t *testing.T) {
 	var n atomic.Int64
-	c := client(t, serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
+	c := client(t, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		n.Add(1)
 		w.WriteMsg(replyWith(q, q.Question[0].Name+" CNAME x"+q.Question[0].Name))
 	}))
@@ -220,7 +222,7 @@ func TestEndlessAliasesEnd(t *testing.T) {
 }
 
 func TestServersOfBeforeEDNSAreAskedWithout(t *testing.T) {
-	c := client(t, serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
+	c := client(t, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		if q.IsEdns0() != nil {
 			m := new(dns.Msg)
 			w.WriteMsg(m.SetRcode(q, dns.RcodeFormatError))
@@ -236,7 +238,7 @@ func TestServersOfBeforeEDNSAreAskedWithout(t *testing.T) {
 func TestAQuestionThatManyHaveIsAskedOnce(t *testing.T) {
 	var n atomic.Int64
 	release := make(chan struct{})
-	c := client(t, serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
+	c := client(t, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		n.Add(1)
 		<-release
 		w.WriteMsg(replyWith(q, "corp.test. 60 A 192.0.2.1"))
@@ -301,7 +303,7 @@ func TestTheCacheForgets(t *testing.T) {
 
 func TestDirectTellsReferralsFromAbsence(t *testing.T) {
 	ask := func(handler dns.HandlerFunc, name string, qtype uint16) Answer {
-		addr := serve(t, handler)
+		addr := knottest.Serve(t, handler)
 		return client(t, addr).Ask(t.Context(), netip.MustParseAddrPort(addr), name, qtype)
 	}
 	a := ask(delegating("corp.test", "@ NS ns1", "ns1 A 192.0.2.1"), "corp.test", dns.TypeNS)
@@ -324,7 +326,7 @@ func TestDirectTellsReferralsFromAbsence(t *testing.T) {
 }
 
 func TestNamesThatDNSCannotHoldAreNotAsked(t *testing.T) {
-	c := client(t, serve(t, func(w dns.ResponseWriter, q *dns.Msg) { t.Errorf("asked %s", q.Question[0].Name) }))
+	c := client(t, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) { t.Errorf("asked %s", q.Question[0].Name) }))
 	for _, name := range []string{strings.Repeat("a", 64) + ".test", "a..test", strings.Repeat("a.", 200)} {
 		if a := c.Lookup(t.Context(), name, dns.TypeA); a.State != Failed || a.Err != "not a name that DNS can hold" {
 			t.Errorf("%q: %+v", name, a)
@@ -339,7 +341,7 @@ func TestTheNextResolverIsAsked(t *testing.T) {
 	}
 	closed.Close()
 	c := client(t, closed.LocalAddr().String())
-	c.servers = append(c.servers, serve(t, func(w dns.ResponseWriter, q *dns.Msg) { w.WriteMsg(replyWith(q, "corp.test. A 192.0.2.1")) }))
+	c.servers = append(c.servers, knottest.Serve(t, func(w dns.ResponseWriter, q *dns.Msg) { w.WriteMsg(replyWith(q, "corp.test. A 192.0.2.1")) }))
 	if a := c.Lookup(t.Context(), "corp.test", dns.TypeA); a.State != Found || a.Server != c.servers[1] {
 		t.Errorf("%+v", a)
 	}

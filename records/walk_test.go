@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/records/knottest"
 )
 
 const corp = `v=DMARC1; p=reject`
@@ -66,20 +67,20 @@ var walks = []struct {
 }
 
 func TestWalksThroughRealServers(t *testing.T) {
-	requireServers(t)
-	zones := map[string]*servedZone{"co.uk": {text: apex, unsigned: true}}
+	knottest.Require(t)
+	zones := map[string]*knottest.Zone{"co.uk": {Text: apex, Unsigned: true}}
 	var fails []string
 	for i := range walks {
 		c := &walks[i]
 		// Each has zones of its own, so that one set of servers does for all.
 		own := strings.NewReplacer("corp.example", fmt.Sprintf("corp%d.example", i), "bank.example", fmt.Sprintf("bank%d.example", i)).Replace
 		for _, name := range []string{"corp.example", "bank.example"} {
-			zones[own(name)] = &servedZone{text: apex, unsigned: name == "bank.example"}
+			zones[own(name)] = &knottest.Zone{Text: apex, Unsigned: name == "bank.example"}
 		}
 		add := func(name, line string) {
 			for origin, z := range zones {
 				if rest, ok := strings.CutSuffix(name, "."+origin); ok {
-					z.text += rest + line
+					z.Text += rest + line
 					return
 				}
 			}
@@ -98,8 +99,8 @@ func TestWalksThroughRealServers(t *testing.T) {
 		}
 		c.author, c.at, c.org, c.asked = own(c.author), own(c.at), own(c.org), own(c.asked)
 	}
-	s := startServers(t, zones, fails)
-	client, err := NewClient(ClientOptions{Server: s.unbound})
+	s := knottest.Start(t, zones, fails)
+	client, err := NewClient(ClientOptions{Server: s.Unbound})
 	if err != nil {
 		t.Fatal(err)
 	}
