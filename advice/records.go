@@ -15,6 +15,7 @@ const (
 	maxKeys         = 50
 	maxReported     = 20
 	maxSent         = 5000
+	maxNamed        = 200
 	keyReporters    = 2    // a key that never passed is looked at if so many days know of it
 	steadyReports   = 20   // of a reporter that is missed
 	silentAfter     = 7    // days
@@ -43,6 +44,7 @@ func ForRecords(t *Told) records.Options {
 	t.traffic(&o)
 	t.policy(o.Reported)
 	t.silent(o.Reported)
+	t.named(o.Reported)
 	return o
 }
 
@@ -110,6 +112,18 @@ func relaxedOnly(c *Classified) bool {
 		}
 	}
 	return 2*relaxed > c.Summary.Messages
+}
+
+// named counts the messages whose alignment rests on organizational domains.
+func (t *Told) named(r *records.Reported) {
+	var c dmarc.NameCounter
+	for i := range t.Sources {
+		for j := range t.Sources[i].Days {
+			c.Add(&t.Sources[i].Days[j], t.Domain)
+		}
+	}
+	r.Named = c.Mail()
+	r.Named = r.Named[:min(len(r.Named), maxNamed)]
 }
 
 // traffic tells whether the domain sends, and how.

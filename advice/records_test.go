@@ -35,12 +35,19 @@ func TestRecordsAreToldWhatReportsTell(t *testing.T) {
 		}
 		return advice.Classified{Source: src, Class: class, Summary: sum, Name: addr}
 	}
+	marked := func(c advice.Classified, kind dmarc.MarkKind, domain string) advice.Classified {
+		for i := range c.Days {
+			c.Days[i].Marks = []dmarc.Mark{{Kind: kind, Domain: domain, Messages: c.Days[i].Cells[0].Messages}}
+		}
+		return c
+	}
 	told := &advice.Told{
 		Domain: "acme.example", Now: now,
 		Sources: []advice.Classified{
 			source("192.0.2.1/32", dmarc.ClassOwn, dmarc.Pattern{DKIM: dmarc.AlignedStrict, SPF: dmarc.AlignedStrict, Hints: dmarc.HintPassed}, 900, 30),
-			source("192.0.2.2/32", dmarc.ClassOwn, dmarc.Pattern{SPF: dmarc.AlignedRelaxed, Hints: dmarc.HintPassed}, 100, 30),
+			marked(source("192.0.2.2/32", dmarc.ClassOwn, dmarc.Pattern{SPF: dmarc.AlignedRelaxed, Hints: dmarc.HintPassed}, 100, 30), dmarc.MarkSPFPass, "bounce.acme.example"),
 			source("203.0.113.0/24", dmarc.ClassSuspicious, dmarc.Pattern{}, 5000, 2),
+			marked(source("203.0.113.9/32", dmarc.ClassSuspicious, dmarc.Pattern{Hints: dmarc.HintDKIMForeign}, 14, 2), dmarc.MarkDKIMPass, "mailer.example"),
 		},
 		Keys: []dmarc.SelectorTraffic{
 			{Domain: "acme.example", Selector: "s1", LastDay: ago(1), LastPassed: ago(1), Tally: dmarc.Tally{Rows: 40}},
@@ -72,8 +79,11 @@ func TestRecordsAreToldWhatReportsTell(t *testing.T) {
 		t.Errorf("sends %v, traffic %+v", o.Sends, o.Traffic)
 	}
 	r := o.Reported
+	if want := "[{acme.example [] [bounce.acme.example] 3000} {acme.example [mailer.example] [] 28}]"; fmt.Sprint(r.Named) != want {
+		t.Errorf("by names %v, want %v", r.Named, want)
+	}
 	got := fmt.Sprintln(r.RelaxedOnly, r.SPFOnly, len(r.Sent), r.Days, r.Policy.P, r.PolicyBy, r.RecordSince.Equal(ago(9)), r.Silent[0].Name, len(r.Silent))
-	if want := fmt.Sprintln([]string{"192.0.2.2/32"}, []string{"192.0.2.2/32"}, 3, 30, dmarc.PolicyNone, "Big", true, "Quiet", 1); got != want {
+	if want := fmt.Sprintln([]string{"192.0.2.2/32"}, []string{"192.0.2.2/32"}, 4, 30, dmarc.PolicyNone, "Big", true, "Quiet", 1); got != want {
 		t.Errorf("reported %s, want %s", got, want)
 	}
 

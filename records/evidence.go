@@ -30,6 +30,10 @@ type Reported struct {
 	RecordSince time.Time
 
 	Silent []SilentReporter
+
+	// Named are messages of the last 30 days that are not strictly aligned, by
+	// the names that authenticated them, most messages first.
+	Named []dmarc.NamedMail
 }
 
 // A SilentReporter is one who reported for weeks and does not any more, while
@@ -100,7 +104,11 @@ func (r *Reported) checkUnused(v *verdicts, p *Published) {
 	}
 	slices.SortFunc(unused, func(a, b *term) int { return cmp.Or(cmp.Compare(b.saves, a.saves), cmp.Compare(a.text, b.text)) })
 	for _, t := range unused[:min(len(unused), maxTold)] {
-		v.add("spf.unused", p.Domain, "term", excerpt(t.text), "n", decimal(t.nets), "saves", decimal(t.saves)).on(p.SPF.Root.Answer)
+		networks := "networks"
+		if t.nets == 1 {
+			networks = "network"
+		}
+		v.add("spf.unused", p.Domain, "term", excerpt(t.text), "n", decimal(t.nets), "networks", networks, "saves", decimal(t.saves)).on(p.SPF.Root.Answer)
 	}
 }
 
@@ -150,7 +158,7 @@ var _ = register(
 	Rule{
 		ID: "spf.unused", Record: "TXT + reports", Severity: Info, Reference: "RFC 7208, section 4.6.4",
 		Condition: "a term lets addresses pass of which none sent anything in 30 days",
-		What:      "`{term}` lets {n} networks send as {subject}, and nothing came from any of them in the last 30 days.",
+		What:      "`{term}` lets {n} {networks} send as {subject}, and nothing came from any of them in the last 30 days.",
 		Why:       "What is not used costs lookups ({saves} here) and lets others in. Mail that is sent once a month or less would not show yet.",
 		Fix:       "Ask who put it there; if nobody needs it, remove it.",
 	},

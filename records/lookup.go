@@ -76,6 +76,8 @@ type Published struct {
 	CAA    CAAFound
 	Bulk   BulkFound
 
+	Alignment AlignmentFound // of the mail that reports tell of
+
 	Reported *Reported // what Lookup was told
 	memory   *Memory   // likewise
 
@@ -146,7 +148,7 @@ var kinds = []kind{
 	{gatherName, checkName}, {gatherMX, checkMX}, {gatherHosts, checkHosts}, {gatherSPF, checkSPF}, {gatherDKIM, checkDKIM},
 	{gatherDMARC, checkDMARC}, {gatherMTASTS, checkMTASTS}, {gatherTLSRPT, checkTLSRPT}, {gatherDANE, checkDANE},
 	{gatherBIMI, checkBIMI}, {gatherCAA, checkCAA},
-	{gatherBulk, checkBulk}, {gatherParked, checkParked}, {gatherEvidence, checkEvidence},
+	{gatherAlignment, checkAlignment}, {gatherBulk, checkBulk}, {gatherParked, checkParked}, {gatherEvidence, checkEvidence},
 }
 
 // Bounds on the work for one domain.

@@ -97,6 +97,16 @@ type ResultDMARC struct {
 	OrganizationalDomain string              `json:"organizational_domain"`
 	RFC7489              ResultListed        `json:"rfc7489"` // what receivers of before RFC 9989 find
 	Destinations         []ResultDestination `json:"destinations"`
+	// Names are those that authenticate mail of the domain, as far as reports
+	// tell, and the names in From.
+	Names []ResultOrganization `json:"names"`
+}
+
+// ResultOrganization is the organizational domain of a name.
+type ResultOrganization struct {
+	Name                 string  `json:"name"`
+	OrganizationalDomain *string `json:"organizational_domain"` // null where a lookup failed
+	RFC7489              string  `json:"rfc7489"`               // by the Public Suffix List
 }
 
 type ResultListed struct {
@@ -192,6 +202,10 @@ func dmarcOf(p *Published) *ResultDMARC {
 		OrganizationalDomain: e.OrganizationalDomain,
 		RFC7489:              ResultListed{wordOrNull(d.Listed.At), policyOrNull(d.Listed.Policy), d.Listed.OrganizationalDomain},
 		Destinations:         []ResultDestination{},
+		Names:                []ResultOrganization{},
+	}
+	for _, n := range p.Alignment.Names {
+		out.Names = append(out.Names, ResultOrganization{n.Name, wordOrNull(n.Walk), n.Listed})
 	}
 	if e.Record != nil {
 		out.FoundAt, out.Record, out.Tag, out.EffectivePolicy = &e.At, &e.Record.Text, &e.Tag, policyOrNull(e.Policy)

@@ -2,7 +2,6 @@ package records
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -214,32 +213,6 @@ func OrganizationalDomain(ctx context.Context, r Resolver, name string) (string,
 		return "", &LookupError{*w.Failed}
 	}
 	return w.OrganizationalDomain(), nil
-}
-
-// Aligned reports whether an authenticated domain is aligned with the author
-// domain by today's records (RFC 9989, sections 4.4 and 4.10.2), or returns a
-// LookupError. dmarc.Aligner judges by the Public Suffix List, without asking DNS.
-// Empty names are aligned with nothing.
-func Aligned(ctx context.Context, r Resolver, domain, author string, mode dmarc.AlignmentMode) (bool, error) {
-	switch {
-	case domain == "" || author == "":
-		return false, nil
-	case domain == author:
-		return true, nil
-	case mode == dmarc.AlignmentStrict:
-		return false, nil
-	}
-	var orgs [2]string
-	var errs [2]error
-	var wg sync.WaitGroup
-	for i, name := range []string{domain, author} {
-		wg.Go(func() { orgs[i], errs[i] = OrganizationalDomain(ctx, r, name) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs[:]...); err != nil {
-		return false, err
-	}
-	return orgs[0] == orgs[1], nil
 }
 
 // Policy returns the policy that receivers apply to mail from a name, a
