@@ -28,6 +28,7 @@ func (m *IMAP) connect(ctx context.Context) error {
 	if m.opts.Tokens == nil {
 		return m.dial(ctx, accessToken{})
 	}
+	m.step = StepToken
 	token, err := m.opts.Tokens.other(ctx, "")
 	if err != nil {
 		return err
@@ -46,6 +47,7 @@ func (m *IMAP) connect(ctx context.Context) error {
 
 // dial connects, logs in and opens the folder.
 func (m *IMAP) dial(ctx context.Context, token accessToken) error {
+	m.step = StepConnect
 	host, _, err := net.SplitHostPort(m.opts.Address)
 	if err != nil {
 		return fmt.Errorf("address %q: %w", m.opts.Address, err)
@@ -69,9 +71,17 @@ func (m *IMAP) dial(ctx context.Context, token accessToken) error {
 	// Whoever cancels does not wait for the server.
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
+	m.step = StepGreeting
 	var conn net.Conn = raw
 	if m.opts.Security == SecurityTLS {
-		conn = tls.Client(raw, config)
+		secure := tls.Client(raw, config)
+		shaking, cancel := context.WithTimeout(ctx, dialer.Timeout)
+		defer cancel()
+		if err := secure.HandshakeContext(shaking); err != nil {
+			raw.Close()
+			return fmt.Errorf("TLS with %s: %w", m.opts.Address, err)
+		}
+		conn = secure
 	}
 	patient := &patientConn{Conn: conn}
 	options := &imapclient.Options{
@@ -108,16 +118,18 @@ func (m *IMAP) open(client *imapclient.Client, token accessToken) error {
 	if err := client.WaitGreeting(); err != nil {
 		return fmt.Errorf("greeting of %s: %w", m.opts.Address, err)
 	}
+	m.step = StepLogin
 	if client.State() == imap.ConnStateNotAuthenticated {
 		if err := m.login(client, token); err != nil {
 			return fmt.Errorf("logging in to %s as %s: %w", m.opts.Address, m.opts.User, err)
 		}
 	}
+	m.step = StepFolder
 	data, err := client.Select(m.opts.Folder, &imap.SelectOptions{ReadOnly: m.opts.After == AfterNothing}).Wait()
 	if err != nil {
 		return fmt.Errorf("opening folder %q on %s: %w", m.opts.Folder, m.opts.Address, err)
 	}
-	m.validity = data.UIDValidity
+	m.validity, m.permanent = data.UIDValidity, data.PermanentFlags
 	return nil
 }
 

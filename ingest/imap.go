@@ -66,6 +66,9 @@ type IMAP struct {
 	validity uint32
 	news     chan struct{}
 
+	step      Step        // that connecting has come to
+	permanent []imap.Flag // that may be set in the folder for good
+
 	mu      sync.Mutex
 	settled []Settled // not marked in the mailbox yet
 	unread  int       // found, and not handed over

@@ -49,6 +49,7 @@ func commands() []command {
 	return []command{
 		{"demo", "", "shows everything on generated reports", runDemo},
 		{"serve", "", "polls the mailboxes, serves dashboard and API", runServe},
+		{"doctor", "", "tries everything the configuration names, and says what is wrong", runDoctor},
 		{"import", "PATH...", "stores reports from files", runImport},
 		{"parse", "PATH...", "prints what files hold; needs no database", runParse},
 		{"check", "DOMAIN...", "checks what domains publish in DNS; needs no database", runCheck},

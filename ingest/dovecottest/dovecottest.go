@@ -276,3 +276,6 @@ func (s *Server) Deliver(t testing.TB, name string, message []byte) {
 		t.Fatal(err)
 	}
 }
+
+// CAFile is a file with the certificate that vouches for the server.
+func (s *Server) CAFile() string { return filepath.Join(s.dir, "cert.pem") }
