@@ -83,7 +83,7 @@ func runCheck(ctx context.Context, env *environ, args []string) error {
 		out:   bufio.NewWriterSize(env.stdout, 64<<10),
 		json:  format.word == "json",
 		all:   *all,
-		paint: isTerminal(env.stdout) && env.getenv("NO_COLOR") == "" && env.getenv("TERM") != "dumb",
+		style: env.style(env.stdout),
 		look: func(ctx context.Context, domain string) (*records.Published, error) {
 			o := records.Options{Resolver: client, Direct: client, Fetcher: fetcher, ReportAddresses: cfg.ReportAddresses, Now: time.Now()}
 			addSelectors(&o, selectors, domain)
@@ -128,7 +128,7 @@ type checker struct {
 	out      *bufio.Writer // flushed after each domain
 	json     bool
 	all      bool // what is well is printed, too
-	paint    bool // in colours
+	style    style
 	look     func(ctx context.Context, domain string) (*records.Published, error)
 	progress *progress // nil for none
 
@@ -232,7 +232,7 @@ func (c *checker) printText(p *records.Published, findings []records.Finding) {
 		}
 		by[name] = append(by[name], f)
 	}
-	fmt.Fprintf(c.out, "%s  %s\n", c.bold(domainForPeople(p.Domain)), summary(counts))
+	fmt.Fprintf(c.out, "%s  %s\n", c.style.bold(domainForPeople(p.Domain)), summary(counts))
 	if w := p.DMARC.Walk; w != nil && w.Failed == nil {
 		if e := &p.DMARC.Policy; e.Record != nil {
 			fmt.Fprintf(c.out, "  policy %s, from the %s of %s\n", cmp.Or(e.Policy.String(), "does not apply"), e.Tag, inline(e.At))
@@ -240,7 +240,7 @@ func (c *checker) printText(p *records.Published, findings []records.Finding) {
 	}
 	c.said = map[string]bool{}
 	for _, name := range order {
-		fmt.Fprintf(c.out, "\n  %s\n", c.bold(name))
+		fmt.Fprintf(c.out, "\n  %s\n", c.style.bold(name))
 		if name == "SPF" {
 			for line := range strings.Lines(p.SPF.Tree()) {
 				fmt.Fprintf(c.out, "    %s\n", inline(strings.TrimRight(line, "\n")))
@@ -270,9 +270,6 @@ func rank(s records.Severity) records.Severity {
 	return s
 }
 
-// textWidth is where lines are broken.
-const textWidth = 100
-
 func (c *checker) printFinding(f *records.Finding) {
 	fmt.Fprintf(c.out, "    %s  %s\n", c.colour(f.Severity), f.ID)
 	parts := []string{f.What()}
@@ -288,7 +285,7 @@ func (c *checker) printFinding(f *records.Finding) {
 		c.said[text] = true
 	}
 	for _, text := range parts {
-		for _, line := range wrap(inline(text), textWidth) {
+		for _, line := range wrap(inline(text), c.style.width-6) {
 			fmt.Fprintf(c.out, "      %s\n", line)
 		}
 	}
@@ -352,18 +349,7 @@ var severityColours = map[records.Severity]string{
 }
 
 func (c *checker) colour(s records.Severity) string {
-	word := fmt.Sprintf("%-7s", s)
-	if !c.paint {
-		return word
-	}
-	return "\x1b[" + severityColours[s] + "m" + word + "\x1b[0m"
-}
-
-func (c *checker) bold(text string) string {
-	if !c.paint {
-		return text
-	}
-	return "\x1b[1m" + text + "\x1b[0m"
+	return c.style.paint(severityColours[s], fmt.Sprintf("%-7s", s))
 }
 
 // printJSON prints a domain as one line.

@@ -235,7 +235,7 @@ func TestCheckPaintsOnTerminalsOnly(t *testing.T) {
 	p := &records.Published{Domain: "x y", Name: records.NameFound{Invalid: "it is made up"}}
 	for _, paint := range []bool{true, false} {
 		var out bytes.Buffer
-		c := &checker{out: bufio.NewWriter(&out), paint: paint}
+		c := &checker{out: bufio.NewWriter(&out), style: style{colours: paint, width: 80}}
 		if err := c.print(p); err != nil {
 			t.Fatal(err)
 		}

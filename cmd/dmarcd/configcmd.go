@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 )
 
 const configUsage = `Prints the effective configuration as TOML, with secrets hidden, and where each value comes from: default, file or
@@ -16,7 +15,7 @@ none is fine) and environment variables, which win over it. An empty variable sa
 
 func runConfig(ctx context.Context, env *environ, args []string) error {
 	env.listens = true
-	fs := env.flags("config", "", configUsage, environmentHelp())
+	fs := env.flags("config", "", configUsage, environmentHelp(env.style(env.stdout).width))
 	fs.configFlag()
 	check := fs.Bool("check", false, "only look for mistakes")
 	example := fs.Bool("example", false, "print a configuration file with every setting, its default and what it does")
@@ -71,21 +70,21 @@ func (c *config) print(w io.Writer) error {
 }
 
 // environmentHelp lists the environment variables.
-func environmentHelp() string {
+func environmentHelp(width int) string {
 	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	c := exampleDefaults()
-	fmt.Fprint(w, "Environment:\n  DMARCD_CONFIG\tconfiguration file\n")
-	for _, s := range c.settings {
-		fmt.Fprintf(w, "  %s\t%s\n", s.env, s.doc)
+	list := [][2]string{{"DMARCD_CONFIG", "configuration file"}}
+	for _, s := range exampleDefaults().settings {
+		list = append(list, [2]string{s.env, s.doc})
 	}
-	w.Flush()
-	fmt.Fprint(w, "\nOne mailbox can be given by variables alone. If the file has one mailbox, they win over its settings;\n"+
-		"if it has several, DMARCD_IMAP_NAME says which one is meant:\n")
+	b.WriteString("Environment:\n")
+	writeList(&b, list, width)
+	b.WriteString("\n" + paragraphs("One mailbox can be given by variables alone. If the file has one mailbox, they win over its settings; "+
+		"if it has several, DMARCD_IMAP_NAME says which one is meant:", width))
+	list = nil
 	for _, s := range newMailbox().settings {
-		fmt.Fprintf(w, "  %s\t%s\n", s.env, s.doc)
+		list = append(list, [2]string{s.env, s.doc})
 	}
-	w.Flush()
+	writeList(&b, list, width)
 	return b.String()
 }
 

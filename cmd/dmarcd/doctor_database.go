@@ -187,7 +187,7 @@ func privileges(ctx context.Context, db *pgxpool.Pool, change bool) (string, err
 
 // clock compares the clock of this machine with that of the database.
 func (d *doctor) clock(x *findings, theirs, ours time.Time) {
-	apart := theirs.Sub(ours.Add(d.now().Sub(time.Now()))).Abs()
+	apart := theirs.Sub(ours.Add(time.Until(d.now()))).Abs()
 	const fix = "let both machines keep time by NTP (timedatectl set-ntp true)"
 	switch {
 	case apart >= clockWrong:

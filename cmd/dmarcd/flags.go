@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 )
 
 // A flagSet is the arguments of one command: flags, which may stand anywhere
@@ -107,28 +106,74 @@ func (fs *flagSet) names() []string {
 // usage is the text of --help.
 func (fs *flagSet) usage() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Usage: %s\n\n%s\n\nFlags:\n", strings.TrimSpace("dmarcd "+fs.Name()+" [flags] "+fs.synopsis), fs.about)
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	width := fs.env.style(fs.env.stdout).width
+	fmt.Fprintf(&b, "Usage: %s\n\n%s\nFlags:\n", strings.TrimSpace("dmarcd "+fs.Name()+" [flags] "+fs.synopsis), paragraphs(fs.about, width))
+	var list [][2]string
 	fs.VisitAll(func(f *flag.Flag) {
-		_, text := flag.UnquoteUsage(f)
-		if f.DefValue != "" && f.DefValue != "false" && !strings.Contains(text, "default") {
-			text += " (default " + f.DefValue + ")"
-		}
-		fmt.Fprintf(w, "  %s\t%s\n", strings.TrimSpace("--"+f.Name+" "+valueName(f)), text)
+		list = append(list, [2]string{strings.TrimSpace("--" + f.Name + " " + valueName(f)), flagText(f)})
 	})
-	fmt.Fprint(w, "  --help\tprint this\n")
-	w.Flush()
+	writeList(&b, append(list, [2]string{"--help", "print this"}), width)
 	for _, section := range fs.more {
 		b.WriteString("\n" + strings.TrimRight(section, "\n") + "\n")
 	}
 	return b.String()
 }
 
+// paragraphs breaks the lines of paragraphs anew.
+func paragraphs(text string, width int) string {
+	var b strings.Builder
+	for paragraph := range strings.SplitSeq(text, "\n\n") {
+		if b.Len() > 0 {
+			b.WriteByte('\n')
+		}
+		for _, line := range wrap(paragraph, width) {
+			b.WriteString(line + "\n")
+		}
+	}
+	return b.String()
+}
+
+// flagText says what a flag does, with its default.
+func flagText(f *flag.Flag) string {
+	_, text := flag.UnquoteUsage(f)
+	if f.DefValue != "" && f.DefValue != "false" && !strings.Contains(text, "default") {
+		text += " (default " + f.DefValue + ")"
+	}
+	return text
+}
+
+// writeList writes names and what they mean, side by side, or below each other
+// where that is too wide.
+func writeList(b *strings.Builder, list [][2]string, width int) {
+	const most = 36 // columns of names
+	widest := 0
+	for _, item := range list {
+		if n := len([]rune(item[0])); n <= most {
+			widest = max(widest, n)
+		}
+	}
+	for _, item := range list {
+		lines := wrap(item[1], width-widest-4)
+		if len(lines) == 0 {
+			lines = []string{""}
+		}
+		if len([]rune(item[0])) > widest {
+			fmt.Fprintf(b, "  %s\n", item[0])
+		} else {
+			fmt.Fprintf(b, "  %-*s  %s\n", widest, item[0], lines[0])
+			lines = lines[1:]
+		}
+		for _, line := range lines {
+			fmt.Fprintf(b, "  %-*s  %s\n", widest, "", line)
+		}
+	}
+}
+
 // valueName is what stands for the value of a flag in usage, "" for a flag
 // that takes none.
 func valueName(f *flag.Flag) string {
 	if c, ok := f.Value.(*choiceFlag); ok {
-		return strings.Join(c.words, "|")
+		return strings.TrimPrefix(strings.Join(c.words, "|"), "|") // an empty word is only a default
 	}
 	name, _ := flag.UnquoteUsage(f)
 	return strings.ToUpper(name)

@@ -15,7 +15,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 )
 
 // Exit statuses.
@@ -112,7 +111,7 @@ func (e usageError) Error() string { return string(e) }
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, vars []string) int {
 	env := newEnviron(stdin, stdout, stderr, vars)
 	if len(args) == 0 {
-		io.WriteString(env.stderr, overview())
+		io.WriteString(env.stderr, overview(env.style(stderr).width))
 		return exitUsage
 	}
 	name, args := args[0], args[1:]
@@ -186,7 +185,7 @@ func runHelp(ctx context.Context, env *environ, args []string) error {
 		return err
 	}
 	if len(fs.Args()) == 0 {
-		_, err := io.WriteString(env.stdout, overview())
+		_, err := io.WriteString(env.stdout, overview(env.style(env.stdout).width))
 		return err
 	}
 	name := fs.Args()[0]
@@ -198,16 +197,16 @@ func runHelp(ctx context.Context, env *environ, args []string) error {
 }
 
 // overview is the help about everything.
-func overview() string {
+func overview(width int) string {
 	var b strings.Builder
-	b.WriteString("dmarcd reads the DMARC reports that mail servers send you, and tells you who sends mail as your domains\n" +
-		"and how much of it passes.\n\nUsage: dmarcd COMMAND [flags] [arguments]\n\n")
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	b.WriteString(paragraphs("dmarcd reads the DMARC reports that mail servers send you, and tells you who sends mail as your domains "+
+		"and how much of it passes.", width) + "\nUsage: dmarcd COMMAND [flags] [arguments]\n\n")
+	var list [][2]string
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %s\t%s\n", strings.TrimSpace(c.name+" "+c.operands), c.summary)
+		list = append(list, [2]string{strings.TrimSpace(c.name + " " + c.operands), c.summary})
 	}
-	w.Flush()
-	b.WriteString("\n\"dmarcd COMMAND --help\" explains a command; \"dmarcd config --help\" lists all settings.\n" +
-		"Exit status: 0 done, 1 something failed (it says what), 2 wrong usage or configuration.\n")
+	writeList(&b, list, width)
+	b.WriteString("\n" + paragraphs("\"dmarcd COMMAND --help\" explains a command; \"dmarcd config --help\" lists all settings. "+
+		"Exit status: 0 done, 1 something failed (it says what), 2 wrong usage or configuration.", width))
 	return b.String()
 }

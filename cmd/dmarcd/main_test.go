@@ -90,7 +90,7 @@ func TestWrongUsageNamesTheFix(t *testing.T) {
 			t.Errorf("dmarcd %s\n got %+v\nwant %+v", c.args, got, want)
 		}
 	}
-	if got := (world{}).run(t); got.status != exitUsage || got.stdout != "" || got.stderr != overview() {
+	if got := (world{}).run(t); got.status != exitUsage || got.stdout != "" || got.stderr != overview(usualWidth) {
 		t.Errorf("no arguments: %+v", got)
 	}
 }

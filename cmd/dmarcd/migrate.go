@@ -41,12 +41,16 @@ func runMigrate(ctx context.Context, env *environ, args []string) error {
 	if err == nil {
 		steps, err = migrations.Status(ctx, s.db)
 	}
+	var lines [][]string
 	for _, step := range steps {
 		state := "not applied"
 		if !step.AppliedAt.IsZero() {
-			state = "applied " + step.AppliedAt.UTC().Format(time.RFC3339)
+			state = step.AppliedAt.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(env.stdout, "%04d %s: %s\n", step.Number, step.Name, state)
+		lines = append(lines, []string{fmt.Sprintf("%04d", step.Number), step.Name, state})
+	}
+	if len(lines) > 0 {
+		env.style(env.stdout).table(env.stdout, "", []column{{"Step", false}, {"Name", false}, {"Applied", false}}, lines)
 	}
 	return errors.Join(err, s.close())
 }

@@ -26,7 +26,10 @@ Exit status 1 if anything looked like a report but could not be read.`
   curl -s https://example.com/report.eml | dmarcd parse --full -`
 
 	parseEnvironment = `Environment:
-  DMARCD_CONFIG, DMARCD_LIMITS_…  what a message may cost; "dmarcd config --help" lists all`
+  DMARCD_CONFIG    configuration file
+  DMARCD_LIMITS_…  what a message may cost; "dmarcd config --help" lists all
+  NO_COLOR         no colours on a terminal
+  COLUMNS          how wide lines may be`
 )
 
 func runParse(ctx context.Context, env *environ, args []string) error {
@@ -46,7 +49,7 @@ func runParse(ctx context.Context, env *environ, args []string) error {
 	if format.word == "ndjson" {
 		p.printer = &ndjsonPrinter{w: out, full: *full}
 	} else {
-		p.printer = &textPrinter{w: out, full: *full}
+		p.printer = &textPrinter{w: out, style: env.style(env.stdout), full: *full}
 	}
 	if !isTerminal(env.stdout) {
 		p.progress = env.startProgress("messages", 0)

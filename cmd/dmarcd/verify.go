@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dmarcd/dmarcd/postgres"
@@ -73,11 +72,14 @@ func runVerify(ctx context.Context, env *environ, args []string) error {
 	if format.word == "json" {
 		out.end(verifyResult{v.Domains, v.Lines, v.Pending, v.Unreduced, v.Settled, v.Rebuilt, left, time.Since(began).Seconds()})
 	} else {
-		var parts []string
+		var lines [][]string
 		for _, table := range slices.Sorted(maps.Keys(v.Lines)) {
-			parts = append(parts, grouped(v.Lines[table])+" of "+table)
+			lines = append(lines, []string{table, grouped(v.Lines[table])})
 		}
-		out.line("%s compared in %.1f s, lines: %s", counted(v.Domains, "domain", "domains"), time.Since(began).Seconds(), strings.Join(parts, ", "))
+		out.line("%s compared in %.1f s", counted(v.Domains, "domain", "domains"), time.Since(began).Seconds())
+		if len(lines) > 0 {
+			env.style(env.stdout).table(env.stdout, "  ", []column{{"Table", false}, {"Lines", true}}, lines)
+		}
 		if v.Settled > 0 {
 			out.line("%s of reporter_days taken as they are: their rows are no longer kept; what is summed from them was compared", counted(v.Settled, "line", "lines"))
 		}
