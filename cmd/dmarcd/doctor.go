@@ -94,6 +94,7 @@ const (
 )
 
 func runDoctor(ctx context.Context, env *environ, args []string) error {
+	env.listens = true
 	fs := env.flags("doctor", "", doctorUsage, doctorExamples)
 	fs.configFlag()
 	format := fs.choice("format", "how to print it", "text", "json")
