@@ -22,7 +22,10 @@ var shape = struct {
 		"source_facts", "selector_days", "looks", "published", "published_changes", "dkim_keys",
 		"tls_reports", "failure_reports",
 	},
-	local: []string{"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons", "tokens", "keys", "audit"},
+	local: []string{
+		"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons", "tokens", "keys", "audit",
+		"episodes", "events", "deliveries", "mailbox_health",
+	},
 }
 
 // ErrNoCitus is returned for a database that cannot be spread over machines;
