@@ -1,0 +1,301 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/mail"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// An outbox in memory: what is not delivered is due again at once.
+type outbox struct {
+	mu      sync.Mutex
+	waiting []*dmarc.OutgoingMessage
+	sent    []*dmarc.OutgoingMessage
+	whys    []string
+	pauses  []time.Duration
+}
+
+func (o *outbox) ClaimDelivery(_ context.Context, target string, _ time.Duration) (*dmarc.OutgoingMessage, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i, m := range o.waiting {
+		if m.Target == target {
+			o.waiting = append(o.waiting[:i:i], o.waiting[i+1:]...)
+			m.Attempts++
+			return m, nil
+		}
+	}
+	return nil, nil
+}
+
+func (o *outbox) Delivered(_ context.Context, m *dmarc.OutgoingMessage) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sent = append(o.sent, m)
+	return nil
+}
+
+func (o *outbox) NotDelivered(_ context.Context, m *dmarc.OutgoingMessage, why string, again time.Duration) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.waiting, o.whys, o.pauses = append(o.waiting, m), append(o.whys, why), append(o.pauses, again)
+	return nil
+}
+
+func (o *outbox) GiveUp(context.Context, time.Duration) ([]dmarc.OutgoingMessage, error) {
+	return nil, nil
+}
+
+func TestAWebhookThatFailsTwiceGetsTheSameMessageAgain(t *testing.T) {
+	const secret = "a long random text"
+	type request struct{ key, body string }
+	var got []request
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s %q %v", r.Method, r.Header, err)
+		}
+		if sent, want := r.Header.Get("Dmarcd-Signature"), Signature(secret, r.Header.Get("Dmarcd-Timestamp"), body); sent != want {
+			t.Errorf("signature %q, want %q", sent, want)
+		}
+		got = append(got, request{r.Header.Get("Idempotency-Key"), string(body)})
+		switch len(got) {
+		case 1:
+			w.WriteHeader(http.StatusInternalServerError)
+		case 2:
+			w.Header().Set("Retry-After", "600")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer hook.Close()
+	var log bytes.Buffer
+	url := hook.URL + "/s3cret"
+	o := &outbox{}
+	m, err := newMessage("ops", "", []dmarc.Event{{ID: 7, At: today, Rule: dmarc.RuleSPFLimit, Domain: "acme.example", Phase: dmarc.EventBegan, Title: "a", Text: "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.waiting = append(o.waiting, &m)
+	counts := map[string]int{}
+	d := &Deliverer{Outbox: o, Senders: map[string]Sender{"ops": &Webhook{URL: url, Secret: secret, Private: true}}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		OnAttempt: func(target, result string) { counts[target+" "+result]++ }}
+	if err := d.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 3 || got[0].key == "" || got[0] != got[1] || got[1] != got[2] {
+		t.Fatalf("received %+v", got)
+	}
+	if len(o.sent) != 1 || counts["ops failed"] != 2 || counts["ops sent"] != 1 {
+		t.Errorf("sent %d, counted %v", len(o.sent), counts)
+	}
+	if o.pauses[0] < firstPause*3/4 || o.pauses[0] > firstPause*5/4 || o.pauses[1] < 10*time.Minute {
+		t.Errorf("pauses %v", o.pauses)
+	}
+	if all := log.String() + strings.Join(o.whys, " "); strings.Contains(all, "s3cret") || strings.Contains(all, secret) || !strings.Contains(all, "it answers 500") {
+		t.Errorf("logged %s", all)
+	}
+}
+
+func TestPausesGrowAndAreBounded(t *testing.T) {
+	for attempts := 1; attempts < 100; attempts++ {
+		want := min(lastPause, firstPause<<min(attempts-1, 10))
+		if got := pause(attempts); got < want*3/4 || got > want*5/4 {
+			t.Errorf("after %d attempts: %v, want about %v", attempts, got, want)
+		}
+	}
+}
+
+// The example of the documentation.
+func TestTheSignatureIsAsDocumented(t *testing.T) {
+	if got, want := Signature("key", "1764000000", []byte(`{"kind":"test"}`)), "sha256=8099f2fbe2b0a901a02d487b87204026dfca9d814b86c2d0f6923a7fe7d087c5"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestWebhooksReachOnlyPublicAddressesAndFollowNothing(t *testing.T) {
+	reached := 0
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }))
+	defer target.Close()
+	m := TestMessage("ops", today)
+	for _, url := range []string{target.URL + "/s3cret", strings.Replace(target.URL, "127.0.0.1", "localhost", 1) + "/s3cret"} {
+		err := (&Webhook{URL: url}).Send(t.Context(), &m)
+		if !errors.Is(err, errPrivate) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	redirect := httptest.NewServer(http.RedirectHandler(target.URL, http.StatusTemporaryRedirect))
+	defer redirect.Close()
+	if err := (&Webhook{URL: redirect.URL, Private: true}).Send(t.Context(), &m); err == nil || !strings.Contains(err.Error(), "it answers 307, a redirect, which is not followed") {
+		t.Errorf("a redirect: %v", err)
+	}
+	if reached != 0 {
+		t.Errorf("reached %d times", reached)
+	}
+	if err := (&Webhook{URL: target.URL, Private: true}).Send(t.Context(), &m); err != nil || reached != 1 {
+		t.Errorf("allowed: %v", err)
+	}
+	for text, want := range map[string]bool{
+		"1.1.1.1": true, "2606:4700::1111": true, "10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "127.0.0.1": false, "169.254.169.254": false, "100.64.0.1": false,
+		"0.0.0.0": false, "::1": false, "::": false, "fd00::1": false, "fe80::1%eth0": false, "::ffff:10.0.0.1": false, "::ffff:1.1.1.1": true, "64:ff9b::a00:1": false, "2002:a00:1::": false, "224.0.0.1": false, "255.255.255.255": false,
+	} {
+		if got := public(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s is public: %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestAServiceOfShoutrrrGetsTitleAndText(t *testing.T) {
+	var title, body, path string
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		title, body, path = r.Header.Get("Title"), string(text), r.URL.Path
+		w.WriteHeader(status)
+		w.Write([]byte(`{"code":40301,"http":403,"error":"forbidden s3cret"}`))
+	}))
+	defer server.Close()
+	url := "ntfy://user:s3cret@" + strings.TrimPrefix(server.URL, "http://") + "/topic?scheme=http"
+	s, err := NewShout(url, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := TestMessage("ops", today)
+	if err := s.Send(t.Context(), &m); err != nil || title != "dmarcd: a test message" || !strings.Contains(body, "If you read it") || path != "/topic" {
+		t.Errorf("title %q, body %q, path %q, %v", title, body, path, err)
+	}
+	status = http.StatusForbidden
+	if err := s.Send(t.Context(), &m); err == nil || err.Error() != "ntfy refuses it" {
+		t.Errorf("refused: %v", err)
+	}
+	server.Close()
+	if err := s.Send(t.Context(), &m); err == nil || strings.Contains(err.Error(), "s3cret") || !strings.HasPrefix(err.Error(), "ntfy cannot be reached: ") {
+		t.Errorf("away: %v", err)
+	}
+	if s, err = NewShout(url, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Send(t.Context(), &m); !errors.Is(err, errPrivate) {
+		t.Errorf("at a private address: %v", err)
+	}
+}
+
+// A captor is a mail server that keeps what it is handed.
+type captor struct {
+	mu    sync.Mutex
+	mails []captured
+}
+
+type captured struct {
+	from string
+	to   []string
+	text []byte
+}
+
+type captorSession struct {
+	c *captor
+	m captured
+}
+
+func (c *captor) NewSession(*smtp.Conn) (smtp.Session, error) { return &captorSession{c: c}, nil }
+func (s *captorSession) Reset()                               { s.m = captured{} }
+func (s *captorSession) Logout() error                        { return nil }
+func (s *captorSession) Mail(from string, _ *smtp.MailOptions) error {
+	s.m.from = from
+	return nil
+}
+func (s *captorSession) Rcpt(to string, _ *smtp.RcptOptions) error {
+	s.m.to = append(s.m.to, to)
+	return nil
+}
+func (s *captorSession) Data(r io.Reader) (err error) {
+	if s.m.text, err = io.ReadAll(r); err == nil {
+		s.c.mu.Lock()
+		s.c.mails = append(s.c.mails, s.m)
+		s.c.mu.Unlock()
+	}
+	return err
+}
+
+// capture runs a mail server that captures, and returns how to reach it.
+func capture(t *testing.T) (*captor, *MailServer) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &captor{}
+	server := smtp.NewServer(c)
+	server.Domain = "mail.example.com"
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return c, &MailServer{Address: l.Addr().String(), Security: "plain", From: "dmarcd@example.com"}
+}
+
+func TestAMailIsTheSameHoweverOftenItIsSent(t *testing.T) {
+	c, server := capture(t)
+	m, err := newMessage("ops", "https://dmarc.example", []dmarc.Event{{ID: 7, At: today, Rule: dmarc.RuleSPFLimit, Domain: "acme.example", Phase: dmarc.EventBegan,
+		Title: "acme.example: ü\r\nBcc: all@example.com " + strings.Repeat("long ", 60), Text: "Text with ü.\n.\nand a dot"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.At = today
+	to := []string{"a@example.com", "b@example.org"}
+	for range 2 {
+		if err := (&Mail{server, to}).Send(t.Context(), &m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(c.mails) != 2 || !bytes.Equal(c.mails[0].text, c.mails[1].text) || c.mails[0].from != "dmarcd@example.com" || strings.Join(c.mails[0].to, " ") != strings.Join(to, " ") {
+		t.Fatalf("%+v", c.mails)
+	}
+	parsed, err := mail.ReadMessage(bytes.NewReader(c.mails[0].text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"Message-Id": "<" + m.Key + "@example.com>", "List-Id": "<notifications.dmarcd.example.com>", "Auto-Submitted": "auto-generated", "Bcc": "",
+		"Date": "Fri, 20 Nov 2026 00:00:00 +0000", "From": "dmarcd <dmarcd@example.com>", "Content-Transfer-Encoding": "quoted-printable",
+	} {
+		if got := parsed.Header.Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	for text := range bytes.Lines(c.mails[0].text) {
+		if len(text) > 200 || !bytes.HasSuffix(text, []byte("\r\n")) {
+			t.Errorf("line %q", text)
+		}
+	}
+	body, _ := io.ReadAll(parsed.Body)
+	if want := "Text with =C3=BC.\r\n.\r\nand a dot\r\nhttps://dmarc.example/domains/acme.example/dns\r\n"; string(body) != want {
+		t.Errorf("body %q, want %q", body, want)
+	}
+}
+
+func TestAMailServerThatDoesNotAnswerIsNotWaitedForForEver(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // it takes connections, and says nothing
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	m := TestMessage("ops", today)
+	if err := (&Mail{&MailServer{Address: l.Addr().String(), Security: "plain", From: "a@example.com"}, []string{"b@example.com"}}).Send(ctx, &m); err == nil {
+		t.Error("it was sent")
+	}
+}

@@ -1,0 +1,135 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/nicholas-fedor/shoutrrr/pkg/router"
+	"github.com/nicholas-fedor/shoutrrr/pkg/types"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A Shout sends messages to a chat or push service by a URL of shoutrrr:
+// slack://…, teams://…, matrix://…, ntfy://…
+type Shout struct {
+	scheme  string
+	host    string // of the operator's own server; "" for services that have theirs
+	service types.Service
+	private bool
+}
+
+// selfHosted are the services whose URL names a server. In the others what
+// stands in its place may be a secret, and is not looked up.
+var selfHosted = []string{"bark", "gotify", "matrix", "mattermost", "ntfy", "rocketchat", "signal", "zulip"}
+
+// notOffered are services of shoutrrr that dmarcd has its own for, or that reach
+// nobody.
+var notOffered = map[string]string{
+	"smtp": "write mailto:ADDRESS, and give the server in [mail]", "generic": "write the https:// URL itself", "logger": "it reaches nobody",
+}
+
+// Services returns the schemes of shoutrrr URLs, sorted.
+func Services() []string {
+	var names []string
+	for _, name := range (&router.ServiceRouter{}).ListServices() {
+		if notOffered[name] == "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// NewShout returns a sender for a URL. Its errors do not repeat it.
+func NewShout(text string, private bool) (*Shout, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" {
+		return nil, errors.New("is no URL")
+	}
+	scheme := strings.ToLower(u.Scheme)
+	if why := notOffered[scheme]; why != "" {
+		return nil, errors.New("is of a kind that is not used here; " + why)
+	}
+	name, _, _ := strings.Cut(scheme, "+")
+	if !slices.Contains(Services(), name) {
+		return nil, errors.New("begins with a scheme that is not known; there are mailto, https and those of shoutrrr: " + strings.Join(Services(), ", "))
+	}
+	service, err := (&router.ServiceRouter{}).Locate(text)
+	if err != nil {
+		return nil, fmt.Errorf("is not what shoutrrr wants for %s; its documentation has examples", name)
+	}
+	s := &Shout{scheme: name, service: service, private: private}
+	if slices.Contains(selfHosted, name) {
+		s.host = u.Hostname()
+	}
+	return s, nil
+}
+
+// Send sends title and text of a message.
+func (s *Shout) Send(ctx context.Context, m *dmarc.OutgoingMessage) error {
+	var content Message
+	if err := json.Unmarshal(m.Body, &content); err != nil {
+		return fmt.Errorf("reading the message: %w", err)
+	}
+	if err := s.reachable(ctx); err != nil {
+		return err
+	}
+	params := types.Params{}
+	params.SetTitle(content.Title)
+	text := shorten(content.Text, 3500) // of which all services take as much
+	sent := make(chan error, 1)
+	go func() { sent <- s.service.Send(text, &params) }()
+	select {
+	case err := <-sent:
+		return s.told(err)
+	case <-ctx.Done():
+		return fmt.Errorf("%s gives no answer", s.scheme)
+	}
+}
+
+// reachable refuses servers at addresses that are not public.
+func (s *Shout) reachable(ctx context.Context) error {
+	if s.private || s.host == "" {
+		return nil
+	}
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", s.host)
+	if ip, e := netip.ParseAddr(s.host); e == nil {
+		addresses, err = []netip.Addr{ip}, nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking up its server: %w", err)
+	}
+	for _, a := range addresses {
+		if !public(a) {
+			return fmt.Errorf("%s %w", a, errPrivate)
+		}
+	}
+	return nil
+}
+
+var statusCode = regexp.MustCompile(`\b[45]\d\d\b`)
+
+// told says what an error of a service tells without what may be secret in it:
+// the text of such an error may hold the URL, or a token in another form.
+func (s *Shout) told(err error) error {
+	if err == nil {
+		return nil
+	}
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		return fmt.Errorf("%s cannot be reached: %w", s.scheme, outer.Err)
+	}
+	if code := statusCode.FindString(err.Error()); code != "" {
+		return fmt.Errorf("%s answers %s", s.scheme, code)
+	}
+	return fmt.Errorf("%s refuses it", s.scheme)
+}
