@@ -27,6 +27,7 @@ type Store interface {
 	Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.StoredFailure, dmarc.Cursor, error)
 	TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cursor, error)
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
+	Notifications(ctx context.Context, q dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error)
 	Look(ctx context.Context, domain string) (*records.Result, error)
 	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
 	Ready(ctx context.Context) error
@@ -205,6 +206,24 @@ func (g *Guard) whole(ctx context.Context, entry *dmarc.LedgerEntry) error {
 
 // failureKind is the kind of the parts of a message that are failure reports.
 const failureKind = "failure"
+
+// Notifications returns what people were told. To whom, and whether that worked,
+// is for those who may know of everything.
+func (g *Guard) Notifications(ctx context.Context, q dmarc.NotificationQuery) (items []dmarc.Notification, next dmarc.Cursor, err error) {
+	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
+		return nil, "", err
+	}
+	if q.Domain != "" && !q.Scope.Covers(q.Domain) {
+		return []dmarc.Notification{}, "", nil
+	}
+	items, next, err = g.Store.Notifications(ctx, q)
+	if !q.Scope.All() {
+		for i := range items {
+			items[i].Deliveries = nil
+		}
+	}
+	return items, next, err
+}
 
 // Failures returns failure reports. That they were read is recorded first.
 func (g *Guard) Failures(ctx context.Context, q dmarc.FailureQuery) (items []dmarc.StoredFailure, next dmarc.Cursor, err error) {

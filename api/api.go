@@ -44,6 +44,8 @@ type Store interface {
 	// RecordChanges how they changed; dmarc.ErrNotFound if there was no look.
 	Look(ctx context.Context, domain string) (*records.Result, error)
 	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
+	// Notifications returns what people were told, latest first.
+	Notifications(ctx context.Context, q dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error)
 	// Ready returns nil if the database answers and has today's schema.
 	Ready(ctx context.Context) error
 }
@@ -152,6 +154,7 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	get(h, "/failures", "list-failures", "Failure reports", "Failure reports (RFC 9991), newest first by arrival. Keeping them is off unless it is configured. Local parts of addresses are masked.", a.failures)
 	get(h, "/tls", "list-tls", "SMTP TLS reports", "SMTP TLS reports (RFC 8460) whose period begins in the period asked for, newest first. Counts are sessions; do not add up policies.", a.tls)
 	get(h, "/messages", "list-messages", "Messages", "The ledger, newest first: every message that was taken in, its outcome and the reason.", a.messages)
+	get(h, "/notifications", "list-notifications", "Notifications", "What people were told, latest first: what began, what is over and what happened once, with the deliveries to each target. Kept for 400 days.", a.notifications)
 	register(h, huma.Operation{
 		OperationID: "upload-report", Method: http.MethodPost, Path: "/api/v1/reports", Summary: "Upload a report",
 		Description:      "Takes in what dmarcd import reads, as the body of the request: a message, XML, JSON, gzip or zip. 201 if something was added, 200 if everything was known, 413 over a limit, 422 with the outcome if there was no report that could be read.",

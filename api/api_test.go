@@ -242,6 +242,7 @@ func TestListsAnswerEveryEndpoint(t *testing.T) {
 		"/api/v1/failures":                         `"mail_from":"…@example.com"`,
 		"/api/v1/tls":                              `{"items":[],"next":null}`,
 		"/api/v1/messages":                         `{"items":[],"next":null}`,
+		"/api/v1/notifications":                    `{"target":"chat","state":"waiting","attempts":0,"error":"it answers 500","next_attempt_at":"2026-01-05T00:00:00Z","done_at":null}`,
 		"/healthz":                                 "alive",
 		"/readyz":                                  "ready",
 		"/metrics":                                 "go_goroutines",

@@ -104,6 +104,7 @@ type Notification struct {
 // A NotificationQuery asks for notifications, latest first.
 type NotificationQuery struct {
 	Domain string // "" for all
+	Scope  Scope
 	Page
 }
 

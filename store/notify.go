@@ -252,13 +252,21 @@ func (s *Store) Notifications(ctx context.Context, q dmarc.NotificationQuery) ([
 	if err != nil {
 		return nil, "", err
 	}
+	var within []int64 // of the scope; nil for everything
+	if !q.Scope.All() {
+		if within, err = s.domainsIn(ctx, q.Scope); err != nil {
+			return nil, "", err
+		}
+		within = append([]int64{}, within...)
+	}
 	const sql = `
 		SELECT id, at, rule, domain, subject, phase, problem, title, body
 		FROM events
 		WHERE id < $1 AND ($2 = '' OR domain = $2)
+			AND ($4::bigint[] IS NULL OR domain IN (SELECT name FROM domains WHERE id = ANY ($4)))
 		ORDER BY id DESC
 		LIMIT $3`
-	rows, _ := s.db.Query(ctx, sql, after, clean(q.Domain), q.Limit+1)
+	rows, _ := s.db.Query(ctx, sql, after, clean(q.Domain), q.Limit+1, within)
 	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[dmarc.Event])
 	if err != nil {
 		return nil, "", fmt.Errorf("listing notifications: %w", err)

@@ -107,7 +107,7 @@ func TestWhoLostTheLeaseTellsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, _, err := a.Notifications(t.Context(), dmarc.NotificationQuery{Page: dmarc.Page{Limit: 10}})
+	list, _, err := a.Notifications(t.Context(), dmarc.NotificationQuery{Scope: dmarc.Everything, Page: dmarc.Page{Limit: 10}})
 	if err != nil || len(list) != 2 || list[0].Phase != dmarc.EventOver || list[1].Text != "a  b" {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -130,7 +130,7 @@ func TestADeliveryIsAttemptedByOneAndEndsSentOrGivenUp(t *testing.T) {
 	}
 	status := func() dmarc.DeliveryStatus {
 		t.Helper()
-		list, _, err := a.Notifications(ctx, dmarc.NotificationQuery{Domain: "a.example", Page: dmarc.Page{Limit: 10}})
+		list, _, err := a.Notifications(ctx, dmarc.NotificationQuery{Scope: dmarc.Everything, Domain: "a.example", Page: dmarc.Page{Limit: 10}})
 		if err != nil || len(list) != 1 || len(list[0].Deliveries) != 1 {
 			t.Fatalf("%+v, %v", list, err)
 		}
@@ -258,7 +258,7 @@ func TestLooksAndChangesAreHandedOutUntilTheyAreTold(t *testing.T) {
 	look(received, "a")
 	look(received.Add(time.Hour), "b")
 	looks, err := s.LookDevelopments(ctx)
-	want := []dmarc.LookDevelopment{{Domain: "example.com", At: received.Add(time.Hour), Failed: true, Lookups: 9, Errors: []dmarc.LookError{{"spf.missing", "example.com", "what", "fix"}}}}
+	want := []dmarc.LookDevelopment{{Domain: "example.com", At: received.Add(time.Hour), Failed: true, Lookups: 9, Errors: []dmarc.LookError{{Check: "spf.missing", Subject: "example.com", What: "what", Fix: "fix"}}}}
 	if err != nil || !reflect.DeepEqual(looks, want) {
 		t.Errorf("%v\n got %+v\nwant %+v", err, looks, want)
 	}

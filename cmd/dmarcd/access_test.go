@@ -233,6 +233,13 @@ func newScene(t *testing.T) *scene {
 			}
 		}
 	}
+	tell, err := sc.newTeller(defaultConfig(newEnviron(nil, nil, os.Stderr, nil)))
+	if err == nil {
+		err = tell.notifier.Pass(t.Context(), dmarc.Lease{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := sc.store.SummariseSources(t.Context()); err != nil {
 		t.Fatal(err)
 	}

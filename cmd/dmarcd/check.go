@@ -34,6 +34,7 @@ func (l *loader) check() {
 	l.checkSMTP()
 	l.checkTLSRPT()
 	l.checkDirectory()
+	l.checkTargets()
 	if c.DatabaseURL.empty() && c.databaseURLFile == "" && !findSetting(c.settings, "database_url").refused {
 		l.checkDataDir()
 	}

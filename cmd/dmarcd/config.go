@@ -26,6 +26,7 @@ type config struct {
 	LogFormat   string   // auto, text or json
 	Domains     []string // lower-case A-labels; empty: all are accepted
 	Mailboxes   []*mailbox
+	Targets     []*target // that are told of what happens
 
 	ReportAddresses []string // that domains name in rua, to reach us
 
@@ -86,6 +87,8 @@ type config struct {
 		Poll   time.Duration
 	}
 	Limits parse.Limits
+	Notify notifyConfig
+	Mail   mailConfig
 
 	File string // that was read, or ""
 
@@ -120,6 +123,7 @@ func defaultConfig(env *environ) *config {
 	c.SMTP.Connections, c.SMTP.PerMinute, c.SMTP.Timeout = 100, 60, 5*time.Minute
 	c.TLSRPT.Size, c.TLSRPT.PerMinute, c.TLSRPT.Proxies = 10<<20, 30, []string{}
 	c.Directory.Settle, c.Directory.Poll = 5*time.Second, 10*time.Second
+	c.Notify = defaultNotify()
 	c.settings = c.table()
 	return c
 }

@@ -65,6 +65,12 @@ func (c *config) print(w io.Writer) error {
 			line(s, s.key)
 		}
 	}
+	for _, t := range c.Targets {
+		b.WriteString("\n[[target]]\n")
+		for _, s := range t.settings {
+			line(s, s.key)
+		}
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -124,12 +130,18 @@ func exampleConfig() string {
 	for _, s := range newMailbox().settings {
 		exampleSetting(&b, s, s.key)
 	}
+	b.WriteString("\n# Somebody who is told of what happens, see docs/notify.md. There can be several, in the file alone.\n#[[target]]\n")
+	for _, s := range newTarget().settings {
+		exampleSetting(&b, s, s.key)
+	}
 	return b.String()
 }
 
 func exampleSetting(b *strings.Builder, s *setting, key string) {
 	fmt.Fprintf(b, "\n# %s%s\n", strings.ToUpper(s.doc[:1]), s.doc[1:])
-	fmt.Fprintf(b, "# Environment: %s\n", s.env)
+	if s.env != "" {
+		fmt.Fprintf(b, "# Environment: %s\n", s.env)
+	}
 	text := s.toml()
 	if s.required {
 		text = s.example

@@ -70,7 +70,11 @@ func (l *loader) wrong(s *setting, what string) {
 	case fromEnvironment:
 		l.mistakes = append(l.mistakes, mistake{where: s.env, what: what})
 	default:
-		l.mistakes = append(l.mistakes, mistake{file: l.cfg.File, line: s.origin.line, where: s.full + " (" + s.env + ")", what: what})
+		where := s.full
+		if s.env != "" {
+			where += " (" + s.env + ")"
+		}
+		l.mistakes = append(l.mistakes, mistake{file: l.cfg.File, line: s.origin.line, where: where, what: what})
 	}
 }
 
@@ -110,7 +114,7 @@ func (l *loader) decode(text string) {
 		if errors.As(err, &syntax) {
 			m.line, m.what = syntax.Position.Line, "is no TOML: "+syntax.Message
 			// The message may hold the value, and that may be a secret.
-			if s := findSetting(append(newMailbox().settings, l.cfg.settings...), syntax.LastKey, lastKey(syntax.LastKey)); s == nil || s.secret {
+			if s := findSetting(slices.Concat(newMailbox().settings, newTarget().settings, l.cfg.settings), syntax.LastKey, lastKey(syntax.LastKey)); s == nil || s.secret {
 				m.what = "is no TOML here or just before: texts stand in quotes, names of tables in brackets"
 			}
 		}
@@ -124,16 +128,16 @@ func (l *loader) decode(text string) {
 // table in the list of lines, the prefix in the names of settings.
 func (l *loader) readTable(path, prefix string, got map[string]any, settings []*setting) {
 	full := prefix // for people
-	if strings.HasPrefix(path, "mailbox[") {
-		full = "mailbox."
+	if name, _, isList := strings.Cut(path, "["); isList {
+		full = name + "."
 	}
 	for _, name := range slices.Sorted(maps.Keys(got)) {
 		x, line := got[name], l.lines[path+name]
 		note := func(where, what string) {
 			l.mistakes = append(l.mistakes, mistake{file: l.cfg.File, line: cmp.Or(line, l.lines[strings.TrimSuffix(path, ".")]), where: where, what: what})
 		}
-		if path == "" && name == "mailbox" {
-			l.readMailboxes(x, note)
+		if path == "" && (name == "mailbox" || name == "target") {
+			l.readList(name, x, note)
 			continue
 		}
 		if s := findSetting(settings, prefix+name); s != nil {
@@ -166,10 +170,13 @@ func (l *loader) readTable(path, prefix string, got map[string]any, settings []*
 func (l *loader) meant(path, key string, settings []*setting) string {
 	names := append(keys(settings), tableNames()...)
 	if path == "" {
-		names = append(names, "mailbox")
+		names = append(names, "mailbox", "target")
 	}
 	if near := nearest(key, names); near != "" {
 		return "; did you mean " + near + "?"
+	}
+	if findSetting(newMailbox().settings, lastKey(key)) != nil {
+		return "; it belongs below [[mailbox]]"
 	}
 	// The right name in another table.
 	for _, s := range l.cfg.settings {
@@ -177,13 +184,14 @@ func (l *loader) meant(path, key string, settings []*setting) string {
 			return "; did you mean " + s.key + "?"
 		}
 	}
-	if findSetting(newMailbox().settings, lastKey(key)) != nil {
-		return "; it belongs below [[mailbox]]"
+	if findSetting(newTarget().settings, lastKey(key)) != nil {
+		return "; it belongs below [[target]]"
 	}
 	return "; remove it, or see dmarcd config --help"
 }
 
-func (l *loader) readMailboxes(x any, note func(where, what string)) {
+// readList takes over mailboxes or targets.
+func (l *loader) readList(name string, x any, note func(where, what string)) {
 	list, ok := x.([]map[string]any)
 	if items, isList := x.([]any); isList {
 		ok = true
@@ -193,15 +201,23 @@ func (l *loader) readMailboxes(x any, note func(where, what string)) {
 		}
 	}
 	if !ok {
-		note("mailbox", "must be a table in two brackets, [[mailbox]], as there can be several")
+		note(name, "must be a table in two brackets, [["+name+"]], as there can be several")
 		return
 	}
 	for i, table := range list {
-		m := newMailbox()
-		path := fmt.Sprintf("mailbox[%d]", i)
-		m.line = cmp.Or(l.lines[path], l.lines["mailbox"])
-		l.cfg.Mailboxes = append(l.cfg.Mailboxes, m)
-		l.readTable(path+".", "", table, m.settings)
+		path := fmt.Sprintf("%s[%d]", name, i)
+		line := cmp.Or(l.lines[path], l.lines[name])
+		var settings []*setting
+		if name == "mailbox" {
+			m := newMailbox()
+			m.line, settings = line, m.settings
+			l.cfg.Mailboxes = append(l.cfg.Mailboxes, m)
+		} else {
+			t := newTarget()
+			t.line, settings = line, t.settings
+			l.cfg.Targets = append(l.cfg.Targets, t)
+		}
+		l.readTable(path+".", "", table, settings)
 	}
 }
 
@@ -304,6 +320,11 @@ func (l *loader) secretPairs() []secretPair {
 	c := l.cfg
 	pairs := []secretPair{{findSetting(c.settings, "database_url"), findSetting(c.settings, "database_url_file"), &c.DatabaseURL, &c.databaseURLFile},
 		{findSetting(c.settings, "database_read_url"), findSetting(c.settings, "database_read_url_file"), &c.ReadURL, &c.readURLFile}}
+	pairs = append(pairs, secretPair{findSetting(c.settings, "mail.password"), findSetting(c.settings, "mail.password_file"), &c.Mail.Password, &c.Mail.passwordFile})
+	for _, t := range c.Targets {
+		pairs = append(pairs, secretPair{t.setting("url"), t.setting("url_file"), &t.URL, &t.urlFile},
+			secretPair{t.setting("secret"), t.setting("secret_file"), &t.Secret, &t.secretFile})
+	}
 	for _, m := range c.Mailboxes {
 		pairs = append(pairs, secretPair{m.setting("password"), m.setting("password_file"), &m.Password, &m.passwordFile},
 			secretPair{m.setting("oauth_client_secret"), m.setting("oauth_client_secret_file"), &m.OAuth.ClientSecret, &m.OAuth.clientSecretFile},

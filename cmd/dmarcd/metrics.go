@@ -23,6 +23,7 @@ type meters struct {
 	batchMessages, batchRows        prometheus.Histogram
 	commit                          *prometheus.HistogramVec
 	passed, leases                  *prometheus.GaugeVec
+	waiting                         prometheus.Gauge // messages in the outbox
 }
 
 // durations are the bounds of what takes from a millisecond to minutes.

@@ -74,6 +74,10 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 			return errors.Join(err, s.close())
 		}
 	}
+	if s.teller, err = s.newTeller(cfg); err != nil {
+		return errors.Join(err, s.close())
+	}
+	s.noteMailboxes(s.ingester)
 	if len(boxes) == 0 && len(s.doors) == 0 {
 		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
 	}
@@ -109,6 +113,9 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 	}
 	if s.watcher != nil {
 		wg.Go(func() { s.every(ctx, 30*time.Second, "records", s.watcher.Pass) })
+	}
+	if s.teller != nil {
+		wg.Go(func() { s.tell(ctx, s.teller) })
 	}
 	if s.replica != nil {
 		wg.Go(func() { s.followReplica(ctx) })

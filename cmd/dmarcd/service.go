@@ -38,6 +38,7 @@ type service struct {
 	keeper   *access.Keeper
 	watcher  *records.Watcher // of what the domains publish; nil for none
 	metrics  *meters          // of every stage
+	teller   *teller          // of what people want to be told; nil for none
 
 	retention store.Retention
 	replica   *store.Replica // nil if there is none
@@ -149,11 +150,11 @@ func (s *service) close() error {
 
 // alone does something as the only one of all processes on the database,
 // until ctx ends.
-func (s *service) alone(ctx context.Context, what string, do func(context.Context)) {
+func (s *service) alone(ctx context.Context, what string, do func(context.Context, dmarc.Lease)) {
 	leases := &meteredLeases{s.store, s.metrics}
 	for ctx.Err() == nil {
-		err := leases.Hold(ctx, what, func(ctx context.Context, _ dmarc.Lease) error {
-			do(ctx)
+		err := leases.Hold(ctx, what, func(ctx context.Context, l dmarc.Lease) error {
+			do(ctx, l)
 			return nil
 		})
 		if err != nil && ctx.Err() == nil {
@@ -164,7 +165,7 @@ func (s *service) alone(ctx context.Context, what string, do func(context.Contex
 
 // summarise follows the store with the passes that are kept off the write
 // path, until ctx ends. Under load it leaves the database most of its time.
-func (s *service) summarise(ctx context.Context) {
+func (s *service) summarise(ctx context.Context, _ dmarc.Lease) {
 	const (
 		settle = 500 * time.Millisecond // for more of the same batch
 		idle   = 20 * time.Second       // for what other processes committed
@@ -193,9 +194,15 @@ func (s *service) summarise(ctx context.Context) {
 // ctx ends: one at once, and then one in each interval. A pass that fails is
 // tried again with the next.
 func (s *service) every(ctx context.Context, interval time.Duration, what string, pass func(context.Context) error) {
-	s.alone(ctx, "pass "+what, func(ctx context.Context) {
+	s.underLease(ctx, interval, what, func(ctx context.Context, _ dmarc.Lease) error { return pass(ctx) })
+}
+
+// underLease is every for passes that prove with the lease that what they keep
+// is still theirs to keep.
+func (s *service) underLease(ctx context.Context, interval time.Duration, what string, pass func(context.Context, dmarc.Lease) error) {
+	s.alone(ctx, "pass "+what, func(ctx context.Context, l dmarc.Lease) {
 		for {
-			if err := s.metrics.metered(ctx, what, pass); err != nil && ctx.Err() == nil {
+			if err := s.metrics.metered(ctx, what, func(ctx context.Context) error { return pass(ctx, l) }); err != nil && ctx.Err() == nil {
 				s.log.Error("a pass failed; it will be tried again", "pass", what, "error", err)
 			}
 			if !sleep(ctx, interval) {

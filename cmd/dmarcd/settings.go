@@ -127,6 +127,7 @@ func (c *config) table() []*setting {
 		{key: "directory.settle", doc: "how long a file must have been left alone until it is taken to be complete", value: durationValue(&d.Settle, 0)},
 		{key: "directory.poll", doc: "how often to look for new files", value: durationValue(&d.Poll, time.Second)},
 	}...)
+	table = append(table, c.Notify.table(&c.Mail)...)
 	l := &c.Limits
 	table = append(table, []*setting{
 		{key: "limits.message", doc: "size of a raw message or file", value: sizeValue(&l.Message)},
@@ -171,6 +172,8 @@ var tables = []struct{ name, doc string }{
 	{"smtp", "Receiving mail by SMTP or LMTP. A message is accepted once it is stored."},
 	{"tlsrpt", "Taking TLS reports over HTTPS (RFC 8460, section 5.4). Only those about domains are taken, if domains are configured."},
 	{"directory", "Watching a folder."},
+	{"notify", "What people are told of; [[target]] says who. Each thing is told once, and when it is over."},
+	{"mail", "How mail is sent."},
 	{"limits", "What a stranger's message may cost. A refusal names the limit that was met."},
 }
 

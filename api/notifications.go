@@ -1,0 +1,54 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// NotificationItem is something that people were told, and what became of
+// telling it.
+type NotificationItem struct {
+	ID         int64          `json:"id"`
+	At         time.Time      `json:"at"`
+	Rule       string         `json:"rule" enum:"new_source,pass_rate,reporter_stopped,record_changed,record_broke,spf_limit,mailbox_unreachable,reports_refused"`
+	Domain     *string        `json:"domain" doc:"null if it is about the installation"`
+	Subject    *string        `json:"subject" doc:"what it is about: an address, a reporter, a check, a record, a mailbox; null for the domain itself"`
+	Phase      string         `json:"phase" enum:"began,over,once"`
+	Problem    bool           `json:"problem" doc:"somebody should look at it"`
+	Title      string         `json:"title"`
+	Text       string         `json:"text"`
+	Deliveries []DeliveryItem `json:"deliveries" nullable:"false" doc:"one for each target that wants to hear of it"`
+}
+
+// DeliveryItem is how far telling a target is.
+type DeliveryItem struct {
+	Target   string     `json:"target"`
+	State    string     `json:"state" enum:"waiting,sent,given_up"`
+	Attempts int        `json:"attempts"`
+	Error    *string    `json:"error" doc:"of the last attempt, if it failed"`
+	NextAt   *time.Time `json:"next_attempt_at"`
+	DoneAt   *time.Time `json:"done_at" doc:"when it was sent or given up"`
+}
+
+// notifications serves GET /notifications.
+func (a *API) notifications(ctx context.Context, in *struct {
+	Page
+	Domain string `query:"domain" maxLength:"255" doc:"only what is about this policy domain"`
+}) (*List[NotificationItem], error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	list, next, err := a.store.Notifications(ctx, dmarc.NotificationQuery{Domain: aLabel(in.Domain), Page: in.page()})
+	if err != nil {
+		return nil, a.problem(err, "listing notifications")
+	}
+	return listOf(list, next, func(n *dmarc.Notification) NotificationItem {
+		item := NotificationItem{ID: n.ID, At: n.At, Rule: string(n.Rule), Domain: orNull(n.Domain), Subject: orNull(n.Subject), Phase: string(n.Phase),
+			Problem: n.Problem, Title: n.Title, Text: n.Text, Deliveries: []DeliveryItem{}}
+		for _, d := range n.Deliveries {
+			item.Deliveries = append(item.Deliveries, DeliveryItem{d.Target, string(d.State), d.Attempts, orNull(d.Error), timeOrNull(d.NextAt), timeOrNull(d.DoneAt)})
+		}
+		return item
+	}), nil
+}
