@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -14,11 +15,18 @@ import (
 	"github.com/emersion/go-sasl"
 )
 
-// How long a server may be silent.
+// How long a server may be silent, by default.
 const (
 	stall     = 5 * time.Minute // without a byte, while an answer is due
 	idleLimit = 35 * time.Minute
 )
+
+func (m *IMAP) timeout() time.Duration {
+	if m.opts.Timeout > 0 {
+		return m.opts.Timeout
+	}
+	return stall
+}
 
 // connect logs in and opens the folder, unless that is done already.
 func (m *IMAP) connect(ctx context.Context) error {
@@ -83,7 +91,7 @@ func (m *IMAP) dial(ctx context.Context, token accessToken) error {
 		}
 		conn = secure
 	}
-	patient := &patientConn{Conn: conn}
+	patient := &patientConn{Conn: conn, stall: m.timeout()}
 	options := &imapclient.Options{
 		TLSConfig: config,
 		UnilateralDataHandler: &imapclient.UnilateralDataHandler{
@@ -107,7 +115,7 @@ func (m *IMAP) dial(ctx context.Context, token accessToken) error {
 	}
 	if err := m.open(client, token); err != nil {
 		client.Close()
-		return err
+		return patient.explain(err)
 	}
 	m.client, m.conn, m.token = client, patient, token
 	return nil
@@ -129,7 +137,10 @@ func (m *IMAP) open(client *imapclient.Client, token accessToken) error {
 	if err != nil {
 		return fmt.Errorf("opening folder %q on %s: %w", m.opts.Folder, m.opts.Address, err)
 	}
-	m.validity, m.permanent = data.UIDValidity, data.PermanentFlags
+	m.permanent = data.PermanentFlags
+	if m.validity != data.UIDValidity {
+		m.forget(data.UIDValidity)
+	}
 	return nil
 }
 
@@ -157,14 +168,16 @@ func isLoopback(addr net.Addr) bool {
 // answer is due; the client library waits for ever between answers.
 type patientConn struct {
 	net.Conn
+	stall   time.Duration
 	waiting atomic.Bool
+	silent  atomic.Bool // it was given up
 }
 
 func (c *patientConn) limit() time.Time {
 	if c.waiting.Load() {
-		return time.Now().Add(idleLimit)
+		return time.Now().Add(max(idleLimit, c.stall))
 	}
-	return time.Now().Add(stall)
+	return time.Now().Add(c.stall)
 }
 
 // wait tells whether silence is what is expected.
@@ -175,7 +188,20 @@ func (c *patientConn) wait(v bool) {
 
 func (c *patientConn) Read(p []byte) (int, error) {
 	c.Conn.SetReadDeadline(c.limit())
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.silent.Store(true)
+	}
+	return n, err
+}
+
+// explain says why the connection ended, if it is for silence: the library does
+// not.
+func (c *patientConn) explain(err error) error {
+	if err == nil || !c.silent.Load() {
+		return err
+	}
+	return fmt.Errorf("the server has sent nothing for %v: %w", c.stall, err)
 }
 
 // SetReadDeadline ignores what the library wants: it is too short for some

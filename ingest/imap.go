@@ -50,6 +50,7 @@ type IMAPOptions struct {
 	MoveOthersTo string        // for AfterMove: the others; "" leaves them where they are
 	Poll         time.Duration // between looks, where the server cannot tell
 	Idle         bool          // use IDLE where the server has it
+	Timeout      time.Duration // for which the server may send nothing while an answer is due; 0: five minutes
 	Limit        int64         // bytes of a message
 	Log          *slog.Logger
 }
@@ -68,16 +69,21 @@ type IMAP struct {
 
 	step      Step        // that connecting has come to
 	permanent []imap.Flag // that may be set in the folder for good
+	now       func() time.Time
 
-	mu      sync.Mutex
-	settled []Settled // not marked in the mailbox yet
-	unread  int       // found, and not handed over
-	oldest  time.Time // when the last one that was handed over came
+	mu       sync.Mutex
+	settled  []Settled              // not marked in the mailbox yet
+	stubborn map[imap.UID]*stubborn // messages at which the connection broke
+	ahead    map[imap.UID]bool      // committed, though a stubborn one before them is not
+	unread   int                    // found, and not handed over
+	oldest   time.Time              // when the last one that was handed over came
 }
 
 // NewIMAP returns a mailbox that connects when it is first used.
 func NewIMAP(opts IMAPOptions) *IMAP {
-	return &IMAP{opts: opts, news: make(chan struct{}, 1)}
+	m := &IMAP{opts: opts, news: make(chan struct{}, 1), now: time.Now}
+	m.forget(0)
+	return m
 }
 
 // Name returns the name that the store knows the mailbox by.
@@ -106,6 +112,7 @@ const chunkMessages = 100
 func (m *IMAP) Each(ctx context.Context, after dmarc.Place, handle func(context.Context, Message) error) (err error) {
 	defer func() {
 		if err != nil {
+			err = m.explain(err)
 			m.Close() // the state of the connection is not known
 		}
 	}()
@@ -130,14 +137,15 @@ func (m *IMAP) Each(ctx context.Context, after dmarc.Place, handle func(context.
 		}
 		after = dmarc.Place{UIDValidity: m.validity}
 	}
-	uids, err := m.search(after.UID)
+	found, err := m.search(after.UID)
 	if err != nil {
 		return err
 	}
-	left := len(uids)
+	uids, later := m.postpone(found)
+	left := len(uids) + len(later)
 	m.setBacklog(left)
 	for chunk := range slices.Chunk(uids, chunkMessages) {
-		if err := m.chunk(ctx, chunk, handle); err != nil {
+		if err := m.chunk(ctx, chunk, later, handle); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -149,7 +157,7 @@ func (m *IMAP) Each(ctx context.Context, after dmarc.Place, handle func(context.
 			return err
 		}
 	}
-	return nil
+	return m.last(ctx, later, found, handle)
 }
 
 // search returns the UIDs above one, sorted.
@@ -177,14 +185,19 @@ type tracker struct {
 	done     map[imap.UID]bool
 	next     int
 	reached  imap.UID
+	limit    imap.UID // of a message that was postponed; 0 for none
+	beyond   imap.UID // reached as well once all are done
 }
 
 // place marks a UID and returns the place that is reached with it.
 func (t *tracker) place(uid imap.UID) dmarc.Place {
 	t.done[uid] = true
-	for t.next < len(t.uids) && t.done[t.uids[t.next]] {
+	for t.next < len(t.uids) && t.done[t.uids[t.next]] && (t.limit == 0 || t.uids[t.next] < t.limit) {
 		t.reached = t.uids[t.next]
 		t.next++
+	}
+	if t.next == len(t.uids) && t.beyond > t.reached {
+		t.reached = t.beyond
 	}
 	if t.reached == 0 {
 		return dmarc.Place{}
@@ -194,8 +207,11 @@ func (t *tracker) place(uid imap.UID) dmarc.Place {
 
 // chunk hands over some messages. Those that are too large are not fetched,
 // and those that vanish meanwhile are passed over.
-func (m *IMAP) chunk(ctx context.Context, uids []imap.UID, handle func(context.Context, Message) error) error {
+func (m *IMAP) chunk(ctx context.Context, uids, later []imap.UID, handle func(context.Context, Message) error) error {
 	t := &tracker{validity: m.validity, uids: uids, done: make(map[imap.UID]bool, len(uids))}
+	if len(later) > 0 {
+		t.limit = later[0]
+	}
 	for _, uid := range uids {
 		t.done[uid] = false
 	}
@@ -229,6 +245,9 @@ func (m *IMAP) chunk(ctx context.Context, uids []imap.UID, handle func(context.C
 }
 
 func (m *IMAP) message(uid imap.UID, t *tracker, msg Message) Message {
+	m.mu.Lock()
+	delete(m.stubborn, uid)
+	m.mu.Unlock()
 	msg.Place = dmarc.Place{UIDValidity: m.validity, UID: uint32(uid)}
 	msg.Reached = t.place(uid)
 	return msg
@@ -241,7 +260,7 @@ func (m *IMAP) fetch(ctx context.Context, uids []imap.UID, t *tracker, handle fu
 		return nil
 	}
 	var refused *imap.Error
-	if err := m.stream(ctx, imap.UIDSetNum(uids...), t, handle); err != nil && !errors.As(err, &refused) {
+	if err := m.stream(ctx, imap.UIDSetNum(uids...), uids, t, handle); err != nil && !errors.As(err, &refused) {
 		return err
 	}
 	for _, uid := range uids {
@@ -269,7 +288,7 @@ func (m *IMAP) again(ctx context.Context, uid imap.UID, t *tracker, handle func(
 	}
 	reason := "the mail server does not send it, asked for twice"
 	var refused *imap.Error
-	err = m.stream(ctx, imap.SeqSetNum(list[0].SeqNum), t, handle)
+	err = m.stream(ctx, imap.SeqSetNum(list[0].SeqNum), []imap.UID{uid}, t, handle)
 	if errors.As(err, &refused) {
 		reason = fmt.Sprintf("the mail server does not hand it out: %s", refused.Text)
 	} else if err != nil || t.done[uid] {
@@ -279,14 +298,18 @@ func (m *IMAP) again(ctx context.Context, uid imap.UID, t *tracker, handle func(
 }
 
 // stream fetches messages and hands over each as it arrives.
-func (m *IMAP) stream(ctx context.Context, set imap.NumSet, t *tracker, handle func(context.Context, Message) error) error {
+func (m *IMAP) stream(ctx context.Context, set imap.NumSet, uids []imap.UID, t *tracker, handle func(context.Context, Message) error) error {
 	cmd := m.client.Fetch(set, &imap.FetchOptions{
 		UID: true, InternalDate: true, BodySection: []*imap.FetchItemBodySection{{Peek: true}},
 	})
 	for {
 		data := cmd.Next()
 		if data == nil {
-			return cmd.Close()
+			err := cmd.Close()
+			if broke(ctx, err) {
+				m.blame(t.due(0, uids))
+			}
+			return err
 		}
 		var uid imap.UID
 		var msg Message
@@ -301,6 +324,9 @@ func (m *IMAP) stream(ctx context.Context, set imap.NumSet, t *tracker, handle f
 					continue
 				}
 				if err := m.spool(item.Literal, &msg); err != nil {
+					if broke(ctx, err) {
+						m.blame(t.due(uid, uids))
+					}
 					// The library knows that the connection is broken. Asked
 					// for more it would read in two places at once.
 					return fmt.Errorf("fetching a message: %w", err)
@@ -339,12 +365,12 @@ func (m *IMAP) spool(text imap.LiteralReader, msg *Message) error {
 		if _, err := io.Copy(io.Discard, counted); err != nil {
 			return err
 		}
+	case err != nil && counted.err == nil:
+		// The library waits until it is read.
+		m.conn.Close()
+		io.Copy(io.Discard, text)
+		return fmt.Errorf("%w: %w", errNoRoom, err)
 	case err != nil:
-		if counted.err == nil {
-			// There is no room for it. The library waits until it is read.
-			m.conn.Close()
-			io.Copy(io.Discard, text)
-		}
 		return err
 	}
 	if counted.n != text.Size() {
@@ -358,6 +384,8 @@ func (m *IMAP) spool(text imap.LiteralReader, msg *Message) error {
 	}
 	return nil
 }
+
+var errNoRoom = errors.New("there is no room for it")
 
 type countedReader struct {
 	r   io.Reader
@@ -376,11 +404,12 @@ func (c *countedReader) Read(p []byte) (int, error) {
 // connection is free: before the next messages are fetched, and before waiting. If
 // that fails, or dmarcd stops, messages stay as they are.
 func (m *IMAP) Settle(_ context.Context, done []Settled) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.noteAhead(done)
 	if m.opts.After == AfterNothing {
 		return nil
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	for _, d := range done {
 		if d.Place.UIDValidity == m.validity {
 			m.settled = append(m.settled, d)
@@ -461,6 +490,7 @@ func (m *IMAP) flag(uids imap.UIDSet, flag imap.Flag) error {
 func (m *IMAP) Wait(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
+			err = m.explain(err)
 			m.Close()
 		}
 	}()
@@ -513,6 +543,14 @@ func (m *IMAP) Wait(ctx context.Context) (err error) {
 		return fmt.Errorf("waiting for new messages: %w", err)
 	}
 	return nil
+}
+
+// explain says why the connection ended.
+func (m *IMAP) explain(err error) error {
+	if m.client == nil {
+		return err
+	}
+	return m.conn.explain(err)
 }
 
 // Close ends the connection; the mailbox connects again when it is used.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -36,7 +35,7 @@ type running struct {
 	t    *testing.T
 	cmd  *exec.Cmd
 	base string
-	log  *bytes.Buffer
+	log  *lockedBuffer
 }
 
 func build(t *testing.T) string {
@@ -76,7 +75,7 @@ func serveWith(t *testing.T, binary, data string, vars ...string) *running {
 // start runs dmarcd serve with further variables.
 func start(t *testing.T, binary, address string, vars []string) *running {
 	t.Helper()
-	r := &running{t: t, cmd: exec.Command(binary, "serve"), base: "http://" + address, log: new(bytes.Buffer)}
+	r := &running{t: t, cmd: exec.Command(binary, "serve"), base: "http://" + address, log: new(lockedBuffer)}
 	r.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "DMARCD_LISTEN=" + address, "DMARCD_LOG_FORMAT=text",
 		"DMARCD_RECORDS_WATCH=false", // no test asks the system's resolver

@@ -34,7 +34,7 @@ func (m *mailbox) open(cfg *config, log *slog.Logger) (*ingest.IMAP, error) {
 	return ingest.NewIMAP(ingest.IMAPOptions{
 		Name: m.Name, Address: m.Address(), Security: m.Security, AllowPlain: m.AllowPlain, TLSConfig: config,
 		User: m.User, Password: m.Password.reveal(), Tokens: tokens, Auth: m.Auth, Folder: m.Folder,
-		After: m.After, MoveTo: m.MoveTo, MoveOthersTo: m.MoveOthersTo, Poll: m.Poll, Idle: m.Idle,
+		After: m.After, MoveTo: m.MoveTo, MoveOthersTo: m.MoveOthersTo, Poll: m.Poll, Idle: m.Idle, Timeout: m.Timeout,
 		Limit: limit, Log: log,
 	}), nil
 }

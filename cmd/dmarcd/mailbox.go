@@ -34,8 +34,9 @@ type mailbox struct {
 	MoveTo       string // folder, for After = move
 	MoveOthersTo string // folder for messages that hold no report; "" leaves them
 	Poll         time.Duration
-	Idle         bool  // use IDLE where the server has it
-	Limit        int64 // bytes of a message; 0: that of all mailboxes
+	Idle         bool          // use IDLE where the server has it
+	Timeout      time.Duration // for which the server may be silent while an answer is due
+	Limit        int64         // bytes of a message; 0: that of all mailboxes
 
 	url          string
 	passwordFile string
@@ -47,7 +48,7 @@ type mailbox struct {
 func (m *mailbox) Address() string { return net.JoinHostPort(m.Host, m.Port) }
 
 func newMailbox() *mailbox {
-	m := &mailbox{Auth: "auto", Poll: 5 * time.Minute, Idle: true}
+	m := &mailbox{Auth: "auto", Poll: 5 * time.Minute, Idle: true, Timeout: 5 * time.Minute}
 	m.settings = m.table()
 	return m
 }
@@ -68,6 +69,7 @@ func (m *mailbox) table() []*setting {
 		{key: "move_others_to", doc: "folder to move messages to that hold no report; empty: they stay where they are", example: `"Others"`, value: textValue(&m.MoveOthersTo, nil)},
 		{key: "poll", doc: "how often to look for new messages", value: durationValue(&m.Poll, time.Second)},
 		{key: "idle", doc: "let the server tell when something arrives (IDLE), where it can", value: boolValue(&m.Idle)},
+		{key: "timeout", doc: "how long the server may send nothing while an answer is due, before the connection is made anew", value: durationValue(&m.Timeout, time.Second)},
 		{key: "limit", doc: "size of a raw message, if it is to be less than limits.message", example: `"10MiB"`, value: optionalSizeValue(&m.Limit)},
 	}
 	table = append(table, m.OAuth.table()...)

@@ -197,6 +197,13 @@ func (s *Server) run(t testing.TB) {
 // starts it again on the same mail.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
+	s.stop(t)
+	s.run(t)
+}
+
+// stop kills the master and all sessions.
+func (s *Server) stop(t testing.TB) {
+	t.Helper()
 	// Its children are found before it is gone, and have other parents.
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.cmd.Process.Pid))
 	s.cmd.Process.Kill()
@@ -212,7 +219,6 @@ func (s *Server) Kill(t testing.TB) {
 	if err := os.RemoveAll(filepath.Join(s.dir, "run")); err != nil {
 		t.Fatal(err)
 	}
-	s.run(t)
 }
 
 // freePorts returns two ports of loopback that nobody listens on.
@@ -279,3 +285,20 @@ func (s *Server) Deliver(t testing.TB, name string, message []byte) {
 
 // CAFile is a file with the certificate that vouches for the server.
 func (s *Server) CAFile() string { return filepath.Join(s.dir, "cert.pem") }
+
+// Renumber ends Dovecot as a crash would, and starts it again with another
+// UIDVALIDITY, as when a mailbox is restored from a backup.
+func (s *Server) Renumber(t testing.TB) {
+	t.Helper()
+	s.stop(t)
+	for _, pattern := range []string{"dovecot-uidvalidity*", "dovecot-uidlist*", "dovecot.index*"} {
+		files, _ := filepath.Glob(filepath.Join(s.dir, "mail", pattern))
+		for _, file := range files {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	time.Sleep(time.Second) // it numbers by the clock, in seconds
+	s.run(t)
+}

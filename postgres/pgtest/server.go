@@ -3,6 +3,7 @@ package pgtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -24,7 +25,7 @@ type Replicated struct {
 	Primary, Replica *Server
 }
 
-// A Server is one server of a replicated database.
+// A Server is a PostgreSQL of one test. It ends with it.
 type Server struct {
 	URL string // of a superuser
 
@@ -36,6 +37,7 @@ type Server struct {
 	port    string
 	more    []string  // settings
 	process *exec.Cmd // nil while it does not run
+	ended   chan struct{}
 }
 
 // Replicate starts a primary and a replica. The test is skipped if PostgreSQL
@@ -88,10 +90,56 @@ func Citus(t testing.TB) string {
 	return s.URL
 }
 
+// Own starts a server that no other test uses, with further settings such as
+// "max_connections=9". It can be stopped and started.
+func Own(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	s := newServer(t, "own", "5432")
+	s.set(settings)
+	s.initialise()
+	s.Start()
+	return s
+}
+
+// OnDisk is Own with its data on a disk of so many bytes, of which it returns
+// the folder. The test is skipped where no file system can be mounted.
+func OnDisk(t testing.TB, bytes int64, settings ...string) (s *Server, disk string) {
+	t.Helper()
+	s = newServer(t, "disk", "5432")
+	s.set(settings)
+	disk = s.data
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	options := fmt.Sprintf("size=%d,mode=0755", bytes)
+	if s.as != nil {
+		options += fmt.Sprintf(",uid=%d,gid=%d", s.as.Uid, s.as.Gid)
+	}
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "dmarcd-test", disk).CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED, AND NOT TESTED ON THIS MACHINE: what happens when the disk is full needs a disk of its own, and none can be mounted (root may): %v, %s", err, out)
+	}
+	t.Cleanup(func() {
+		s.Stop()
+		if out, err := exec.Command("umount", "-l", disk).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v, %s", err, out)
+		}
+	})
+	s.data = filepath.Join(disk, "data")
+	s.initialise()
+	s.Start()
+	return s, disk
+}
+
+func (s *Server) set(settings []string) {
+	for _, v := range settings {
+		s.more = append(s.more, "-c", v)
+	}
+}
+
 // newServer returns a server that has no data yet.
 func newServer(t testing.TB, name, port string) *Server {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "replicated") // sockets want a short path
+	dir, err := os.MkdirTemp("/tmp", "pgtest") // sockets want a short path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,6 +193,12 @@ func (s *Server) Start() {
 	if err := s.process.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+	ended, process := make(chan struct{}), s.process
+	s.ended = ended
+	go func() {
+		process.Wait()
+		close(ended)
+	}()
 	s.t.Cleanup(s.Stop)
 	for deadline := time.Now().Add(time.Minute); ; {
 		conn, err := pgx.Connect(s.t.Context(), s.URL)
@@ -159,12 +213,25 @@ func (s *Server) Start() {
 	}
 }
 
+// Running tells whether the server runs: it may have ended by itself.
+func (s *Server) Running() bool {
+	if s.process == nil {
+		return false
+	}
+	select {
+	case <-s.ended:
+		return false
+	default:
+		return true
+	}
+}
+
 // Stop ends the server at once.
 func (s *Server) Stop() {
 	if s.process == nil {
 		return
 	}
 	s.process.Process.Signal(syscall.SIGQUIT)
-	s.process.Wait()
+	<-s.ended
 	s.process = nil
 }
