@@ -58,21 +58,31 @@ func (n *SPFNode) lines(to []SPFLine, depth int) []SPFLine {
 	return to
 }
 
+// What came of a term, in words that who reads a look again knows.
+const (
+	resultUnread      = "never read"
+	resultLoop        = "LOOP: leads back to "
+	resultTooLarge    = "not looked up: the tree is too large"
+	resultPerMessage  = "per message"
+	resultNoQuestion  = "no question can be asked for it"
+	resultNotLookedUp = "could not be looked up"
+)
+
 // result says what came of a term.
 func (b *SPFBranch) result() string {
 	var parts []string
 	say := func(text string) { parts = append(parts, text) }
 	switch {
 	case b.Unread:
-		return "never read"
+		return resultUnread
 	case b.Loop:
-		return "LOOP: leads back to " + b.Target
+		return resultLoop + b.Target
 	case b.Cut:
-		return "not looked up: the tree is too large"
+		return resultTooLarge
 	case b.PerMessage:
-		return "per message"
+		return resultPerMessage
 	case b.Own > 0 && b.Target == "":
-		return "no question can be asked for it"
+		return resultNoQuestion
 	case b.Void4 && b.Void6:
 		state := "NXDOMAIN"
 		for i := range b.Answers {
@@ -91,7 +101,7 @@ func (b *SPFBranch) result() string {
 	}
 	for i := range b.Answers {
 		if a := &b.Answers[i]; a.State == Failed {
-			say(fmt.Sprintf("%s %s could not be looked up (%s)", a.Name, dns.TypeToString[a.Type], a.why()))
+			say(fmt.Sprintf("%s %s "+resultNotLookedUp+" (%s)", a.Name, dns.TypeToString[a.Type], a.why()))
 		}
 	}
 	if b.Node != nil {
@@ -114,7 +124,7 @@ func (b *SPFBranch) result() string {
 func (n *SPFNode) broken() string {
 	switch {
 	case n.Answer.State == Failed:
-		return fmt.Sprintf("%s TXT could not be looked up (%s)", n.Domain, n.Answer.why())
+		return fmt.Sprintf("%s TXT "+resultNotLookedUp+" (%s)", n.Domain, n.Answer.why())
 	case len(n.Texts) == 0:
 		return "no SPF record"
 	case len(n.Texts) > 1:
