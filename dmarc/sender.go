@@ -93,6 +93,7 @@ type SourceIdentity struct {
 	Unproven  []string // PTR names that do not, or could not be asked: anyone can write them
 	CheckedAt time.Time
 	DueAt     time.Time // when to look again
+	Failures  int       // lookups that failed in a row
 
 	ASN     uint32
 	Org     string // that the network belongs to

@@ -234,6 +234,21 @@ func (c *Catalogue) ByInclude(domain string) *dmarc.Sender { return longest(c.sp
 // ByASN recognises whose a network is; nil if it is unknown.
 func (c *Catalogue) ByASN(n uint32) *dmarc.Sender { return c.asn[n] }
 
+// Recognise fills in whose an address is: by a name that leads back first,
+// since a network may hold anybody's servers.
+func (c *Catalogue) Recognise(s *dmarc.SourceIdentity) {
+	s.Sender, s.By = nil, ""
+	for _, name := range s.Names {
+		if known := c.ByPTR(name); known != nil {
+			s.Sender, s.By = known, "ptr"
+			return
+		}
+	}
+	if known := c.ByASN(s.ASN); s.ASN != 0 && known != nil {
+		s.Sender, s.By = known, "asn"
+	}
+}
+
 // longest looks a name up by all its suffixes, the longest first: a handful
 // of look-ups, however many senders are known.
 func longest(m map[string]*dmarc.Sender, name string) *dmarc.Sender {

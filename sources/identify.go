@@ -63,7 +63,8 @@ const (
 const (
 	keepFound  = 30 * 24 * time.Hour
 	keepAbsent = 7 * 24 * time.Hour
-	keepFailed = time.Hour
+	keepFailed = time.Hour // and twice as long with every failure more, up to
+	mostFailed = 7 * 24 * time.Hour
 )
 
 // Pass looks up the addresses that are due: their PTR names, whether those lead
@@ -119,7 +120,8 @@ func (id *Identifier) identify(ctx context.Context, pace *pace, src dmarc.Identi
 		case dmarc.LookupAbsent:
 			keep = keepAbsent
 		case dmarc.LookupFailed:
-			keep = keepFailed
+			next.Failures = src.Identity.Failures + 1
+			keep = min(mostFailed, keepFailed<<min(next.Failures-1, 10))
 			if len(src.Identity.Names) > 0 {
 				next.Names, next.Unproven = src.Identity.Names, src.Identity.Unproven
 			}
@@ -129,26 +131,11 @@ func (id *Identifier) identify(ctx context.Context, pace *pace, src dmarc.Identi
 		}
 	}
 	next.DueAt = next.CheckedAt.Add(keep)
-	next.Sender, next.By = id.recognise(&next)
+	if id.Catalogue != nil {
+		id.Catalogue.Recognise(&next)
+	}
 	src.Identity = next
 	return src, nil
-}
-
-// recognise looks for a known sender: by a name that leads back first, since a
-// network may hold anybody's servers.
-func (id *Identifier) recognise(s *dmarc.SourceIdentity) (*dmarc.Sender, string) {
-	if id.Catalogue == nil {
-		return nil, ""
-	}
-	for _, name := range s.Names {
-		if known := id.Catalogue.ByPTR(name); known != nil {
-			return known, "ptr"
-		}
-	}
-	if known := id.Catalogue.ByASN(s.ASN); s.ASN != 0 && known != nil {
-		return known, "asn"
-	}
-	return nil, ""
 }
 
 // names returns the PTR names of an address: those that lead back to it, and

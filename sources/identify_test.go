@@ -222,6 +222,39 @@ func TestWhatWasKnownStaysWhereALookupFails(t *testing.T) {
 	}
 }
 
+// An address that cannot be looked up is tried again later and later, and soon
+// again once it had an answer.
+func TestRetriesBackOff(t *testing.T) {
+	store := newMemory("203.0.113.14")
+	state := dmarc.LookupFailed
+	r := resolverFunc(func(string, uint16) Answer { return Answer{State: state} })
+	id := &Identifier{Store: store, Resolver: &r, Catalogue: builtin(t), Log: slog.New(slog.DiscardHandler), Rate: 10_000}
+	again := func() time.Duration {
+		t.Helper()
+		known := store.known[store.order[0]]
+		known.DueAt = time.Time{}
+		store.known[store.order[0]] = known
+		if err := id.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		known = store.known[store.order[0]]
+		return known.DueAt.Sub(known.CheckedAt)
+	}
+	for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 168, 168, 168, 168, 168, 168} {
+		if got := again(); got != want*time.Hour {
+			t.Errorf("tried again after %v, want %v", got, want*time.Hour)
+		}
+	}
+	state = dmarc.LookupAbsent
+	if got := again(); got != keepAbsent {
+		t.Errorf("looked up again after %v", got)
+	}
+	state = dmarc.LookupFailed
+	if got := again(); got != keepFailed {
+		t.Errorf("tried again after %v, want %v", got, keepFailed)
+	}
+}
+
 func TestAnAddressWithManyNamesCostsFewQuestions(t *testing.T) {
 	r := resolverFunc(func(name string, qtype uint16) Answer {
 		if qtype != dns.TypePTR {
