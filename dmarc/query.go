@@ -36,6 +36,12 @@ type DomainQuery struct {
 	Page
 }
 
+// An AttentionQuery asks for the verdicts about domains, the most urgent first.
+type AttentionQuery struct {
+	Scope Scope // only domains in it
+	Page
+}
+
 // DomainTraffic is what reports tell about one policy domain.
 type DomainTraffic struct {
 	Domain    string
@@ -43,6 +49,7 @@ type DomainTraffic struct {
 	Reports   int64
 	Published *PolicyPublished // as last reported; nil if never
 	LastDay   time.Time        // the last day with messages, whenever; zero if none
+	Verdict   *DomainVerdict   // as kept last, whatever the period; nil if there is none yet
 	Days      []DayTraffic     // of the trend asked for; days without reports are absent
 }
 
@@ -63,7 +70,8 @@ type DomainSummary struct {
 	Undated   Tally // of those, what is in no series: odd dates, very long periods
 	Reports   int64
 	Published *PolicyPublished
-	Days      []DayTraffic // ascending; days without reports are absent
+	Verdict   *DomainVerdict // as kept last; nil if there is none yet
+	Days      []DayTraffic   // ascending; days without reports are absent
 }
 
 // DayTraffic is the traffic of a day, a week or a month, named by its first day.

@@ -19,12 +19,12 @@ var shape = struct {
 	reference: []string{"domains"},
 	distributed: []string{
 		"reporters", "names", "auth_results", "reports", "row_groups", "reporter_days", "domain_days", "domain_months", "source_days",
-		"source_facts", "selector_days", "looks", "published", "published_changes", "dkim_keys",
+		"source_facts", "selector_days", "looks", "published", "published_changes", "dkim_keys", "verdicts", "domain_sources",
 		"tls_reports", "failure_reports",
 	},
 	local: []string{
 		"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons", "tokens", "keys", "audit",
-		"episodes", "events", "deliveries", "mailbox_health",
+		"episodes", "events", "deliveries", "mailbox_health", "source_identities", "overrules",
 	},
 }
 

@@ -116,3 +116,25 @@ func pageOf[L, I any](lines []L, limit int, item func(L) I, cursor func(L) dmarc
 	}
 	return items, next, nil
 }
+
+// afterAttention reads the cursor of a list that is sorted by attention, most
+// urgent first, then by loss, greatest first, and by number.
+func afterAttention(c dmarc.Cursor) (attention int16, loss float64, id int64, err error) {
+	if c == "" {
+		return -1, 0, 0, nil
+	}
+	n, err := numbersOf(c, 4)
+	if err != nil || n[0] < 0 || n[0] > math.MaxInt16 {
+		return 0, 0, 0, dmarc.ErrBadCursor
+	}
+	loss = math.Float64frombits(uint64(n[1])<<32 | uint64(n[2]))
+	if math.IsNaN(loss) {
+		return 0, 0, 0, dmarc.ErrBadCursor
+	}
+	return int16(n[0]), loss, n[3], nil
+}
+
+func attentionCursor(a dmarc.Attention, loss float64, id int64) dmarc.Cursor {
+	b := math.Float64bits(loss)
+	return encodeCursor(strconv.Itoa(int(a)), strconv.FormatUint(b>>32, 10), strconv.FormatUint(b&math.MaxUint32, 10), strconv.FormatInt(id, 10))
+}

@@ -103,8 +103,10 @@ func (s *Store) reduceChanged(ctx context.Context, d changedDay, name string) er
 			UPDATE domain_days
 			SET reduced = $4
 			WHERE day = $2 AND domain_id = $1 AND dated = $3`
-		_, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes)
-		return err
+		if _, err := tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes); err != nil {
+			return err
+		}
+		return noteVerdict(ctx, tx, d.Domain, false)
 	})
 }
 

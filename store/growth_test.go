@@ -3,9 +3,11 @@ package store_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -145,10 +147,28 @@ func TestSummariesNeverReadRows(t *testing.T) {
 		_, _, err := s.Domains(context.Background(), dmarc.DomainQuery{Scope: dmarc.Everything, Period: year, Trend: february, Page: dmarc.Page{Limit: 10}})
 		return err
 	}
+	ask["attention"] = func(s *store.Store) error {
+		_, _, err := s.Attention(context.Background(), dmarc.AttentionQuery{Scope: dmarc.Everything, Page: dmarc.Page{Limit: 10}})
+		return err
+	}
+	ask["evidence"] = func(s *store.Store) error {
+		ctx, domain := context.Background(), "d1.example"
+		_, err1 := s.Facts(ctx, domain, year)
+		_, err2 := s.KnownSources(ctx, domain, []netip.Addr{netip.MustParseAddr("192.0.2.1")})
+		_, err3 := s.ReporterNames(ctx, domain)
+		_, err4 := s.Overrules(ctx, domain)
+		_, _, err5 := s.RecordChanges(ctx, domain, dmarc.Page{Limit: 10})
+		if _, err := s.Look(ctx, domain); !errors.Is(err, dmarc.ErrNotFound) {
+			return err
+		}
+		return errors.Join(err1, err2, err3, err4, err5)
+	}
 	// What is last published stands in a report: one of them is read.
 	rollups := map[string][]string{
-		"domains":   {"domain_days", "domain_months", "domains", "reports"},
-		"summary":   {"domain_days", "domains", "reports"},
+		"domains":   {"domain_days", "domain_months", "domains", "reports", "verdicts"},
+		"summary":   {"domain_days", "domains", "reports", "verdicts"},
+		"attention": {"domains", "verdicts"},
+		"evidence":  {"domain_sources", "domains", "looks", "overrules", "published_changes", "reporters", "source_facts", "source_identities"},
 		"reporters": {"domains", "reporter_days", "reporters"},
 		"sources":   {"domain_days", "domains", "source_days"},
 	}

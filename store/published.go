@@ -67,7 +67,10 @@ func (s *Store) SaveLook(ctx context.Context, look *records.Look) error {
 		if err := saveKeys(ctx, tx, id, look); err != nil {
 			return err
 		}
-		return saveRecords(ctx, tx, id, look)
+		if err := saveRecords(ctx, tx, id, look); err != nil {
+			return err
+		}
+		return noteVerdict(ctx, tx, id, false)
 	})
 	if err != nil {
 		return fmt.Errorf("keeping the look at %s: %w", look.Domain, err)

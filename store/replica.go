@@ -194,3 +194,9 @@ func (r *Replica) Messages(ctx context.Context, q dmarc.MessageQuery) (items []d
 	err = r.ask(func(s *Store) (err error) { items, next, err = s.Messages(ctx, q); return err })
 	return items, next, err
 }
+
+// Attention is Store.Attention.
+func (r *Replica) Attention(ctx context.Context, q dmarc.AttentionQuery) (items []dmarc.DomainVerdict, next dmarc.Cursor, err error) {
+	err = r.ask(func(s *Store) (err error) { items, next, err = s.Attention(ctx, q); return err })
+	return items, next, err
+}

@@ -134,7 +134,7 @@ type domainLine struct {
 	id int64
 }
 
-// latest fills in what was heard of each domain last. These are two questions
+// latest fills in what was heard of each domain last. These are three questions
 // a domain, in one round trip: each finds its answer at the end of an index, on the
 // machine of its domain.
 func (s *Store) latest(ctx context.Context, lines []domainLine) error {
@@ -157,6 +157,10 @@ func (s *Store) latest(ctx context.Context, lines []domainLine) error {
 			}
 			var err error
 			l.Published, err = policyOf(l.Domain, published)
+			return err
+		})
+		batch.Queue(verdictOf, l.id).QueryRow(func(row pgx.Row) (err error) {
+			l.Verdict, err = readVerdict(row, l.Domain)
 			return err
 		})
 	}
@@ -245,8 +249,13 @@ func (s *Store) Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Domain
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
 	}
-	sum.Published, err = policyOf(q.Domain, published)
-	return sum, err
+	if sum.Published, err = policyOf(q.Domain, published); err != nil {
+		return sum, err
+	}
+	if sum.Verdict, err = readVerdict(s.db.QueryRow(ctx, verdictOf, id), q.Domain); err != nil {
+		return sum, fmt.Errorf("verdict about %s: %w", q.Domain, err)
+	}
+	return sum, nil
 }
 
 // Reporters returns who reported about a domain, busiest first.
