@@ -228,7 +228,8 @@ func (c *Classified) is(class dmarc.Class, sure Confidence, clues ...string) boo
 	return true
 }
 
-// The operator's word wins; the smallest network counts.
+// The operator's word wins; the smallest network counts, and of equal ones the
+// last that is said.
 func (d *scene) overruled(c *Classified, _ *names) bool {
 	best := -1
 	for i, o := range d.e.Overrules {
@@ -236,7 +237,7 @@ func (d *scene) overruled(c *Classified, _ *names) bool {
 		if !s.IsValid() || !o.Network.IsValid() || o.Network.Bits() > s.Bits() || !o.Network.Contains(s.Addr()) {
 			continue
 		}
-		if best < 0 || o.Network.Bits() > d.e.Overrules[best].Network.Bits() {
+		if best < 0 || o.Network.Bits() >= d.e.Overrules[best].Network.Bits() {
 			best = i
 		}
 	}
@@ -282,7 +283,7 @@ func (d *scene) authorised(c *Classified, n *names) bool {
 	}
 	clue := fmt.Sprintf("%s of its %s messages pass SPF for your domain", count(spf), count(s.Messages))
 	sure := Likely
-	if s.Both > 0 || c.SPF == CoverYes || s.Reporters > 1 {
+	if s.Both > 0 || c.SPF == CoverYes || c.SPF == CoverShared || s.Reporters > 1 {
 		sure = Sure
 	}
 	switch {
@@ -370,8 +371,11 @@ func (d *scene) signed(c *Classified, n *names) bool {
 	case share < 0.002 && d.passing >= 1000:
 		w.add(-0.5, "it sends very little")
 	}
-	if c.SPF == CoverYes {
+	switch c.SPF {
+	case CoverYes:
 		w.add(2, "your SPF record covers it")
+	case CoverShared:
+		w.add(1, "your SPF record covers the service that it belongs to")
 	}
 	d.weighSender(&w, c)
 	d.weighElsewhere(&w, c)
@@ -458,6 +462,8 @@ func (d *scene) failing(c *Classified, n *names) bool {
 	if c.SPF == CoverYes {
 		return c.is(dmarc.ClassOwn, Likely, "your SPF record covers it, but its mail does not pass")
 	}
+	// Whoever is a customer of the same service can send from there.
+	const shared = "your SPF record covers it, as it covers everybody who uses the same service"
 	steady := s.Days >= 3 && s.Messages >= 10
 	if s.Foreign*2 > s.Messages {
 		who := n.spf
@@ -468,10 +474,16 @@ func (d *scene) failing(c *Classified, n *names) bool {
 			return c.is(dmarc.ClassService, Likely, fmt.Sprintf("it is %s, sends steadily, and authenticates as itself and not as you", c.Sender.Name))
 		}
 		clues := []string{fmt.Sprintf("it authenticates as %s and not as you", cmp.Or(who, "somebody else"))}
+		if c.SPF == CoverShared {
+			clues = append(clues, shared)
+		}
 		if k := c.Elsewhere[dmarc.ClassService]; k > 0 {
 			clues = append(clues, "it sends for other domains that you watch")
 		}
 		return c.is(dmarc.ClassUnknown, Guess, clues...)
+	}
+	if c.SPF == CoverShared {
+		return c.is(dmarc.ClassUnknown, Guess, "nothing that it sends passes", shared)
 	}
 	if c.Source.Source.IsSingleIP() && s.Days >= 14 && s.Reporters >= 3 && len(c.Identity.Names) > 0 {
 		return c.is(dmarc.ClassUnknown, Guess, fmt.Sprintf("it fails always, but has sent on %d days and has a name, %s: an old server?", s.Days, c.Identity.Names[0]))
@@ -507,4 +519,17 @@ func AskFirst(all []Classified, n int) []Classified {
 		return cmp.Or(cmp.Compare(b.Summary.Messages, a.Summary.Messages), strings.Compare(a.Name, b.Name))
 	})
 	return ask[:min(n, len(ask))]
+}
+
+// Busiest returns the sources, those with most messages first; of one class, if
+// any is named.
+func (a *Advice) Busiest(class *dmarc.Class) []Classified {
+	var list []Classified
+	for _, c := range a.Sources {
+		if class == nil || c.Class == *class {
+			list = append(list, c)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Classified) int { return cmp.Compare(b.Summary.Messages, a.Summary.Messages) })
+	return list
 }

@@ -57,6 +57,7 @@ const (
 	CoverUnknown Cover = iota
 	CoverYes
 	CoverNo
+	CoverShared // by what a service publishes for all its customers
 )
 
 // Elsewhere counts other domains of the installation by how they class a
