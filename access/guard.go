@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,7 @@ type Store interface {
 	Notifications(ctx context.Context, q dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error)
 	Look(ctx context.Context, domain string) (*records.Result, error)
 	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
+	Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error)
 	Ready(ctx context.Context) error
 	// DomainOfReport returns the domain that a report of an id is about,
 	// whether there is such a report or not.
@@ -52,6 +54,14 @@ type Guard struct {
 	Intake  Intake
 	Keeper  *Keeper
 	Adviser Adviser
+	Said    Overrules
+}
+
+// Overrules keep what operators say about sources.
+type Overrules interface {
+	Overrules(ctx context.Context, domain string) ([]dmarc.Overrule, error)
+	PutOverrule(ctx context.Context, o *dmarc.Overrule) (added bool, err error)
+	DropOverrule(ctx context.Context, domain string, network netip.Prefix) error
 }
 
 // An Adviser gathers what a judgement about a domain rests on.
@@ -321,6 +331,73 @@ func (g *Guard) Advise(ctx context.Context, domain string, policy dmarc.Policy, 
 		return nil, err
 	}
 	return advice.For(e, advice.Options{Target: policy}), nil
+}
+
+// Attention returns verdicts about domains, the most urgent first.
+func (g *Guard) Attention(ctx context.Context, q dmarc.AttentionQuery) (items []dmarc.DomainVerdict, next dmarc.Cursor, err error) {
+	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
+		return nil, "", err
+	}
+	return g.Store.Attention(ctx, q)
+}
+
+// Overrules returns what operators say about the sources of a domain. What is
+// said for all domains is for everybody who may read.
+func (g *Guard) Overrules(ctx context.Context, domain string) ([]dmarc.Overrule, error) {
+	_, err := scope(ctx, dmarc.RoleRead)
+	if err == nil && domain != "" {
+		err = about(ctx, dmarc.RoleRead, domain)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return g.Said.Overrules(ctx, domain)
+}
+
+// PutOverrule keeps what the principal says about a network.
+func (g *Guard) PutOverrule(ctx context.Context, o *dmarc.Overrule) (bool, error) {
+	if err := overrules(ctx, o.Domain); err != nil {
+		return false, err
+	}
+	if p := From(ctx); p.Via != ViaOpen {
+		o.By = p.Name
+	}
+	added, err := g.Said.PutOverrule(ctx, o)
+	if err == nil {
+		g.Keeper.done(ctx, "overrule.put", overruled(o.Domain, o.Network), o.Class.String()+": "+o.Note)
+	}
+	return added, err
+}
+
+// DropOverrule forgets what was said about a network.
+func (g *Guard) DropOverrule(ctx context.Context, domain string, network netip.Prefix) error {
+	if err := overrules(ctx, domain); err != nil {
+		return err
+	}
+	err := g.Said.DropOverrule(ctx, domain, network)
+	if err == nil {
+		g.Keeper.done(ctx, "overrule.delete", overruled(domain, network), "")
+	}
+	return err
+}
+
+// overrules is nil if the principal may say whose the sources of a domain are,
+// or of all domains for "".
+func overrules(ctx context.Context, domain string) error {
+	if domain != "" {
+		return about(ctx, dmarc.RoleAdmin, domain)
+	}
+	if !From(ctx).Governs() {
+		return dmarc.ErrForbidden
+	}
+	return nil
+}
+
+func overruled(domain string, network netip.Prefix) string {
+	if domain == "" {
+		return network.String() + " for all domains"
+	}
+	return network.String() + " for " + domain
 }
 
 // Activate makes a report the one of its identity that counts.

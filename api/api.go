@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -46,6 +47,8 @@ type Store interface {
 	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
 	// Notifications returns what people were told, latest first.
 	Notifications(ctx context.Context, q dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error)
+	// Attention returns the verdicts about all domains, the most urgent first.
+	Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error)
 	// Ready returns nil if the database answers and has today's schema.
 	Ready(ctx context.Context) error
 }
@@ -58,6 +61,17 @@ type Intake interface {
 	Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error)
 }
 
+// Overrules keep what operators say about whose a source is.
+type Overrules interface {
+	// Overrules returns what is said for a domain, and for all domains; for ""
+	// the latter alone.
+	Overrules(ctx context.Context, domain string) ([]dmarc.Overrule, error)
+	// PutOverrule reports whether nothing was said about the network before; a
+	// dmarc.Refusal says that it is not to be said here.
+	PutOverrule(ctx context.Context, o *dmarc.Overrule) (added bool, err error)
+	DropOverrule(ctx context.Context, domain string, network netip.Prefix) error
+}
+
 // Options say how the API runs. The zero value of each is fine.
 type Options struct {
 	Log       *slog.Logger
@@ -67,10 +81,11 @@ type Options struct {
 	// Advise judges a policy for a domain by the reports of a period; an
 	// unknown policy stands for the next step. dmarc.ErrNotFound if nothing was
 	// ever reported about the domain.
-	Advise func(ctx context.Context, domain string, policy dmarc.Policy, period dmarc.Period) (*advice.Advice, error)
-	Now    func() time.Time
-	Ready  func() string // what /readyz says besides; lines of text
-	Keeper Keeper        // of tokens and the audit log; nil for none
+	Advise    func(ctx context.Context, domain string, policy dmarc.Policy, period dmarc.Period) (*advice.Advice, error)
+	Now       func() time.Time
+	Ready     func() string // what /readyz says besides; lines of text
+	Keeper    Keeper        // of tokens and the audit log; nil for none
+	Overrules Overrules     // nil if nothing can be overruled
 }
 
 // API answers requests.
@@ -142,6 +157,9 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	get(h, "/domains/{domain}/checks/history", "list-record-changes", "How the records of a domain changed", "Sets of DNS records that were seen to have changed, latest first.", a.recordChanges)
 	get(h, "/domains/{domain}/selectors", "list-selectors", "DKIM keys of a domain", "The DKIM keys that signed mail of the domain, by their domain and selector, busiest first. Only the busiest of each day are kept by name; others counts the messages with the rest.", a.selectors)
 	get(h, "/domains/{domain}/advice", "get-advice", "Whether a stricter policy is safe", "Judges the next step of the DMARC policy, or the policy that is asked for, by the reports of a period: the verdict with its reasons, what would be lost and whose mail that is, what to mend first, and the record to publish.", a.advice)
+	get(h, "/domains/{domain}/classes", "list-classes", "Whose the sources of a domain are", "Every source of the period with its class, how sure that is, and what speaks for it; busiest first.", a.classes)
+	get(h, "/attention", "list-attention", "What deserves attention today", "Every domain with the verdict about it in short: those whose own mail has begun to fail first, then those whose policy stops own mail, that are ready for the next step, from which reports have stopped, and so on. Verdicts are computed again as reports come, and at least once a day.", a.attention)
+	a.overruleRoutes(h)
 	get(h, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
 	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
 	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)
@@ -241,7 +259,7 @@ func (a *API) measure() func(http.Handler) http.Handler {
 			next.ServeHTTP(ww, r)
 			route := chi.RouteContext(r.Context()).RoutePattern()
 			method := r.Method
-			if route == "" || method != http.MethodGet && method != http.MethodHead && method != http.MethodPost {
+			if route == "" || method != http.MethodGet && method != http.MethodHead && method != http.MethodPost && method != http.MethodPut && method != http.MethodDelete {
 				route, method = "other", "other"
 			}
 			status := max(ww.Status(), http.StatusOK)

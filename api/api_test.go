@@ -32,11 +32,17 @@ type fake struct {
 
 var sum = dmarc.Tally{Rows: 2, Messages: 10, DMARCPass: 8, DKIMAligned: 8, SPFAligned: 3, None: 9, Reject: 1, Pass: 4}
 
+// judged is a verdict that the fake has.
+var judged = &dmarc.DomainVerdict{
+	Domain: "a.example", ComputedAt: day, Verdict: "not_ready", Policy: "p=none", Target: "p=quarantine", Attention: dmarc.AttentionNewFailure,
+	Sentence: "It has failed.", Blockers: 2, LossADay: 1.5, ByClass: [dmarc.NumClasses]int64{0, 3, 1}, Own: 4, Passing: 3,
+}
+
 var day = time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC) // a Monday
 
 func (f *fake) Domains(_ context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
 	f.last = q
-	return []dmarc.DomainTraffic{{Domain: `x"<script>.example`, Tally: sum, Reports: 3, LastDay: day}}, "more", f.err
+	return []dmarc.DomainTraffic{{Domain: `x"<script>.example`, Tally: sum, Reports: 3, LastDay: day, Verdict: judged}}, "more", f.err
 }
 
 func (f *fake) Summary(_ context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error) {
@@ -110,6 +116,29 @@ func (f *fake) Messages(_ context.Context, q dmarc.MessageQuery) ([]dmarc.Ledger
 	return nil, "", f.err
 }
 
+func (f *fake) Attention(_ context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error) {
+	f.last = q
+	return []dmarc.DomainVerdict{*judged}, "more", f.err
+}
+
+func (f *fake) Overrules(_ context.Context, domain string) ([]dmarc.Overrule, error) {
+	list := []dmarc.Overrule{{Network: netip.MustParsePrefix("192.0.2.0/24"), Class: dmarc.ClassOwn, Note: "sources.own", File: true}}
+	if domain != "" {
+		list = append(list, dmarc.Overrule{Domain: domain, Network: netip.MustParsePrefix("2001:db8::1/128"), Class: dmarc.ClassService, By: "jo", At: day})
+	}
+	return list, f.err
+}
+
+func (f *fake) PutOverrule(_ context.Context, o *dmarc.Overrule) (bool, error) {
+	f.last = *o
+	return !strings.Contains(o.Note, "again"), f.err
+}
+
+func (f *fake) DropOverrule(_ context.Context, domain string, network netip.Prefix) error {
+	f.last = domain + " " + network.String()
+	return f.err
+}
+
 func (f *fake) Ready(context.Context) error { return f.err }
 
 func (f *fake) Take(_ context.Context, _, _ string, body io.Reader) (dmarc.Fate, error) {
@@ -119,7 +148,7 @@ func (f *fake) Take(_ context.Context, _, _ string, body io.Reader) (dmarc.Fate,
 
 func ask(t *testing.T, f *fake, method, path, body string) *httptest.ResponseRecorder {
 	t.Helper()
-	h := api.New(f, f, api.Options{Version: "test", Now: func() time.Time { return day.Add(time.Hour) }})
+	h := api.New(f, f, api.Options{Version: "test", Overrules: f, Now: func() time.Time { return day.Add(time.Hour) }})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
 	return w
@@ -239,6 +268,9 @@ func TestListsAnswerEveryEndpoint(t *testing.T) {
 		"/api/v1/reports":                          `"id":"1-1"`,
 		"/api/v1/domains/a.example/checks":         `"id":"spf.missing"`,
 		"/api/v1/domains/a.example/checks/history": `"before":["x"],"after":[]`,
+		"/api/v1/attention":                        `"attention":"new_failure","sentence":"It has failed."`,
+		"/api/v1/overrules":                        `{"items":[{"network":"192.0.2.0/24","class":"own","note":"sources.own","by":null,"at":null,"scope":"all","file":true}]}`,
+		"/api/v1/domains/a.example/overrules":      `{"network":"2001:db8::1","class":"service","note":"","by":"jo","at":"2026-01-05T00:00:00Z","scope":"domain","file":false}`,
 		"/api/v1/failures":                         `"mail_from":"…@example.com"`,
 		"/api/v1/tls":                              `{"items":[],"next":null}`,
 		"/api/v1/messages":                         `{"items":[],"next":null}`,
@@ -255,6 +287,61 @@ func TestListsAnswerEveryEndpoint(t *testing.T) {
 		if strings.HasPrefix(path, "/api/v1") && w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %s", path, w.Header().Get("Content-Type"))
 		}
+	}
+}
+
+func TestTheListOfDomainsTellsTheVerdict(t *testing.T) {
+	w := ask(t, &fake{}, "GET", "/api/v1/domains", "")
+	var got struct {
+		Items []struct {
+			Verdict string
+			Advice  map[string]any
+		}
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Items) != 1 {
+		t.Fatalf("%v in %s", err, w.Body)
+	}
+	a := got.Items[0].Advice
+	if got.Items[0].Verdict != "not_ready" || a["own_pass_rate"] != 0.75 || a["next"] != nil || a["loss_per_day"] != 1.5 ||
+		a["messages_by_class"].(map[string]any)["service"] != 1.0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestSourcesAreOverruled(t *testing.T) {
+	f := &fake{}
+	put := func(path, body string, status int, want any) {
+		t.Helper()
+		f.last = nil
+		w := ask(t, f, "PUT", path, body)
+		if w.Code != status {
+			t.Errorf("%s %s: %d %s", path, body, w.Code, w.Body)
+		}
+		if f.last != want {
+			t.Errorf("%s: said %+v, want %+v", path, f.last, want)
+		}
+	}
+	at := day.Add(time.Hour)
+	o := dmarc.Overrule{Domain: "a.example", Network: netip.MustParsePrefix("192.0.2.0/24"), Class: dmarc.ClassOwn, Note: "ours", By: "jo", At: at}
+	put("/api/v1/domains/A.example./overrules/192.0.2.7%2F24", `{"class":"own","note":"ours","by":"jo"}`, 201, o)
+	put("/api/v1/domains/a.example/overrules/2001:DB8::1", `{"class":"suspicious","note":"again"}`, 200,
+		dmarc.Overrule{Domain: "a.example", Network: netip.MustParsePrefix("2001:db8::1/128"), Class: dmarc.ClassSuspicious, Note: "again", At: at})
+	put("/api/v1/overrules/::ffff:192.0.2.9", `{"class":"forwarder"}`, 201, dmarc.Overrule{Network: netip.MustParsePrefix("192.0.2.9/32"), Class: dmarc.ClassForwarder, At: at})
+	for _, bad := range []string{"nonsense", "10.0.0.0%2F7", "::%2F0", "192.0.2.1%2F33", "fe80::1%25eth0"} {
+		put("/api/v1/overrules/"+bad, `{"class":"own"}`, 422, nil)
+	}
+	put("/api/v1/overrules/192.0.2.1", `{"class":"unknown"}`, 422, nil)
+	put("/api/v1/overrules/192.0.2.1", `{}`, 422, nil)
+	if w := ask(t, f, "DELETE", "/api/v1/domains/a.example/overrules/192.0.2.0%2F24", ""); w.Code != 204 || f.last != "a.example 192.0.2.0/24" {
+		t.Errorf("%d, dropped %v", w.Code, f.last)
+	}
+	f.err = dmarc.ErrNotFound
+	if w := ask(t, f, "DELETE", "/api/v1/overrules/192.0.2.0", ""); w.Code != 404 || f.last != " 192.0.2.0/32" {
+		t.Errorf("%d, dropped %v", w.Code, f.last)
+	}
+	f.err = dmarc.Refusal("the configuration says so")
+	if w := ask(t, f, "PUT", "/api/v1/overrules/192.0.2.0", `{"class":"own"}`); w.Code != 409 || !strings.Contains(w.Body.String(), "the configuration says so") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 

@@ -15,6 +15,8 @@ type DomainItem struct {
 	Reports   int64    `json:"reports"`
 	Published *Policy  `json:"published" doc:"policy as last reported"`
 	LastDay   *string  `json:"last_day" format:"date" doc:"last day with messages"`
+	Verdict   *string  `json:"verdict" enum:"ready,not_ready,not_enough_evidence,done" doc:"whether the next step of the policy is safe; null before it was judged"`
+	Advice    *Brief   `json:"advice" doc:"the verdict in short; null before it was judged"`
 }
 
 func (a *API) domains(ctx context.Context, in *struct {
@@ -29,7 +31,7 @@ func (a *API) domains(ctx context.Context, in *struct {
 		return nil, a.problem(err, "listing domains")
 	}
 	return listOf(list, next, func(d *dmarc.DomainTraffic) DomainItem {
-		return DomainItem{d.Domain, totals(d.Tally), passRate(d.Tally), d.Reports, policy(d.Published), dayOrNull(d.LastDay)}
+		return DomainItem{d.Domain, totals(d.Tally), passRate(d.Tally), d.Reports, policy(d.Published), dayOrNull(d.LastDay), verdict(d.Verdict), brief(d.Verdict)}
 	}), nil
 }
 
@@ -52,6 +54,8 @@ type Summary struct {
 		Undated   Totals    `json:"undated" doc:"of the totals: what is in no series, for implausible dates or very long periods"`
 		Reports   int64     `json:"reports"`
 		Published *Policy   `json:"published" doc:"policy as last reported"`
+		Verdict   *string   `json:"verdict" enum:"ready,not_ready,not_enough_evidence,done" doc:"whether the next step of the policy is safe; null before it was judged"`
+		Advice    *Brief    `json:"advice" doc:"the verdict in short; null before it was judged"`
 		Series    []Point   `json:"series" nullable:"false" doc:"days without reports are absent"`
 	}
 }
@@ -73,6 +77,7 @@ func (a *API) summary(ctx context.Context, in *struct {
 	b.Domain, b.From, b.To, b.Interval = sum.Domain, p.Begin, p.End, in.Interval
 	b.Totals, b.PassRate, b.Undated = totals(sum.Tally), passRate(sum.Tally), totals(sum.Undated)
 	b.Reports, b.Published = sum.Reports, policy(sum.Published)
+	b.Verdict, b.Advice = verdict(sum.Verdict), brief(sum.Verdict)
 	b.Series = []Point{}
 	for _, d := range gathered(sum.Days, in.Interval) {
 		b.Series = append(b.Series, Point{d.Day.Format(time.DateOnly), totals(d.Tally), d.Estimated})

@@ -10,9 +10,6 @@ import (
 	"github.com/dmarcd/dmarcd/advice"
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/postgres"
-	"github.com/dmarcd/dmarcd/records"
-	"github.com/dmarcd/dmarcd/sources"
-	"github.com/dmarcd/dmarcd/store"
 )
 
 const (
@@ -71,76 +68,6 @@ func runAdvise(ctx context.Context, env *environ, args []string) error {
 func lastDays(now time.Time, n int) dmarc.Period {
 	end := now.UTC().Truncate(24*time.Hour).AddDate(0, 0, 1)
 	return dmarc.Period{Begin: end.AddDate(0, 0, -n), End: end}
-}
-
-// An adviser brings the evidence together that advice rests on.
-type adviser struct {
-	store   *store.Store
-	senders *sources.Catalogue
-	rua     string // our address for reports; "" if it is not known
-}
-
-// advise judges a policy for a domain, or the next step if none is given. It
-// returns dmarc.ErrNotFound for a domain without reports.
-func (a *adviser) advise(ctx context.Context, domain string, target dmarc.Policy, period dmarc.Period) (*advice.Advice, error) {
-	e, err := a.Evidence(ctx, domain, period)
-	if err != nil {
-		return nil, err
-	}
-	return advice.For(e, advice.Options{Target: target}), nil
-}
-
-// Evidence returns all that is known about a domain in a period; dmarc.ErrNotFound
-// for a domain without reports.
-func (a *adviser) Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
-	facts, err := a.store.Facts(ctx, domain, period)
-	if err != nil {
-		return nil, err
-	}
-	e := &advice.Evidence{Domain: domain, Period: period, Sources: advice.Collect(facts), Senders: a.senders, RUA: a.rua}
-	if e.Reporters, err = a.store.ReporterNames(ctx, domain); err != nil {
-		return nil, err
-	}
-	e.Changes = advice.Changes(e.Sources)
-	if e.Published, err = a.published(ctx, domain, period); err != nil {
-		return nil, err
-	}
-	return e, nil
-}
-
-// published is the record that the last look at DNS found, or else the policy
-// that was last reported.
-func (a *adviser) published(ctx context.Context, domain string, period dmarc.Period) (advice.Published, error) {
-	look, err := a.store.Look(ctx, domain)
-	switch {
-	case err == nil:
-		d := look.Records.DMARC
-		if d == nil {
-			return advice.Published{Unknown: true}, nil
-		}
-		if d.Record == nil {
-			return advice.Published{}, nil
-		}
-		r := records.ParseDMARC(*d.Record)
-		if r == nil || d.FoundAt == nil {
-			return advice.Published{Unknown: true}, nil
-		}
-		return advice.Published{Record: *d.Record, FoundAt: *d.FoundAt, P: r.P, SP: r.SP, NP: r.NP, Testing: r.Testing, ADKIM: r.ADKIM, ASPF: r.ASPF, ReportsTo: len(r.RUA) > 0}, nil
-	case !errors.Is(err, dmarc.ErrNotFound):
-		return advice.Published{}, err
-	}
-	sum, err := a.store.Summary(ctx, dmarc.TrafficQuery{Domain: domain, Period: period})
-	if err != nil || sum.Published == nil {
-		return advice.Published{Unknown: true}, err
-	}
-	p := sum.Published
-	out := advice.Published{FoundAt: domain, P: p.P, SP: p.SP, NP: p.NP, ADKIM: p.ADKIM, ASPF: p.ASPF, ReportsTo: true}
-	out.Testing = p.Testing != nil && *p.Testing
-	out.Record = recordOf(p)
-	if a.rua != "" {
-		out.Record += "; rua=mailto:" + a.rua
-	}
-	return out, nil
 }
 
 // recordOf writes a policy as reporters saw it as a record. What reports do

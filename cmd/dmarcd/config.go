@@ -9,6 +9,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/access"
 	"github.com/dmarcd/dmarcd/parse"
+	"github.com/dmarcd/dmarcd/sources"
 	"github.com/dmarcd/dmarcd/store"
 )
 
@@ -47,6 +48,13 @@ type config struct {
 		MXHosts   []string // that may be in MX; empty: any
 		Probe     bool     // mail hosts are connected to, to see their certificates
 		ProbeAlso []string // networks that may be connected to although they are not public
+	}
+	Sources struct {
+		Lookup    bool     // look up whose sending addresses are
+		Networks  []string // MMDB files
+		Catalogue []string // files of known senders
+		PerSecond int      // questions to DNS
+		Own       []string // addresses and networks of the owner
 	}
 	Transport struct {
 		Trusted []string // lower-case names of servers
@@ -113,6 +121,8 @@ func defaultConfig(env *environ) *config {
 	c.Ingest.BatchRows = 5_000
 	c.Access.Metrics = access.MetricsLocal
 	c.Records.Watch, c.Records.Selectors, c.Records.MXHosts, c.Records.ProbeAlso = true, []string{}, []string{}, []string{}
+	c.Sources.Lookup, c.Sources.PerSecond = true, sources.DefaultRate
+	c.Sources.Networks, c.Sources.Catalogue, c.Sources.Own = []string{}, []string{}, []string{}
 	c.Transport.Trusted, c.Transport.Check = []string{}, true
 	// Rows stay unless that is asked for: who imports the reports of years
 	// wants to see them. Failure reports are about people.

@@ -56,6 +56,8 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want.Ingest.BatchRows, want.Transport.Trusted, want.Transport.Check = 5000, []string{}, true
 	want.Retention, want.Late = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}, "count"
 	want.Records.Watch, want.Records.Selectors, want.Records.MXHosts, want.Records.ProbeAlso = true, []string{}, []string{}, []string{}
+	want.Sources.Lookup, want.Sources.PerSecond = true, 20
+	want.Sources.Networks, want.Sources.Catalogue, want.Sources.Own = []string{}, []string{}, []string{}
 	want.ReadLag = 10 * time.Second
 	want.Access.Metrics = "local"
 	want.Notify = defaultNotify()

@@ -69,6 +69,9 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 	if s.watcher, err = s.newWatcher(cfg, true); err != nil {
 		return err
 	}
+	if s.identifier, err = s.newIdentifier(cfg); err != nil {
+		return err
+	}
 	env.say("Filling a mailbox with three months of reports …")
 	var truth sample.Truth
 	mailListener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -105,6 +108,13 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 	}
 	if err == nil {
 		err = s.watcher.Pass(ctx)
+	}
+	// The first verdicts tell which addresses there are, the second ones know
+	// whose they are.
+	for _, pass := range []func(context.Context) error{s.adviser.pass, s.identifier.Pass, s.adviser.pass} {
+		if err == nil {
+			err = pass(ctx)
+		}
 	}
 	shown.stop()
 	if err != nil {

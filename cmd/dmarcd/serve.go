@@ -69,6 +69,11 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 			log.Warn("what the domains publish is not looked at; name a resolver (DMARCD_RESOLVER)", "error", err)
 		}
 	}
+	if cfg.Sources.Lookup {
+		if s.identifier, err = s.newIdentifier(cfg); err != nil {
+			log.Warn("whose sending addresses are is not looked up; name a resolver (DMARCD_RESOLVER)", "error", err)
+		}
+	}
 	if cfg.authenticates() {
 		if err := s.adviseTokens(ctx); err != nil {
 			return errors.Join(err, s.close())
@@ -117,6 +122,10 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 	if s.teller != nil {
 		wg.Go(func() { s.tell(ctx, s.teller) })
 	}
+	if s.identifier != nil {
+		wg.Go(func() { s.every(ctx, time.Minute, "identities", s.identifier.Pass) })
+	}
+	wg.Go(func() { s.every(ctx, 10*time.Second, "verdicts", s.adviser.pass) })
 	if s.replica != nil {
 		wg.Go(func() { s.followReplica(ctx) })
 	}
@@ -178,8 +187,8 @@ func (s *service) handler() http.Handler {
 	if s.replica != nil {
 		reads, opts.Ready = s.replica, func() string { return replicaLine(s.replica.State()) }
 	}
-	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser}
-	opts.Advise, opts.Keeper = guard.Advise, s.keeper
+	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser, Said: s.overrules}
+	opts.Advise, opts.Keeper, opts.Overrules = guard.Advise, s.keeper, guard
 	r.Mount("/", s.gate.Let(web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard})))
 	h := api.New(guard, guard, opts)
 	r.Handle("/api", s.gate.Let(h))

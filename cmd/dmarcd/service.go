@@ -27,18 +27,20 @@ import (
 // A service is what the commands that store reports have in common: a database
 // that is up to date, a store on it, and an ingester that fills it.
 type service struct {
-	log      *slog.Logger
-	private  *postgres.Server // nil with a database of one's own
-	db       *pgxpool.Pool
-	store    *store.Store
-	ingester *ingest.Ingester
-	verifier *transport.Verifier // of the mails that carry reports; nil for none
-	adviser  *adviser
-	gate     *access.Gate // tells who makes a request
-	keeper   *access.Keeper
-	watcher  *records.Watcher // of what the domains publish; nil for none
-	metrics  *meters          // of every stage
-	teller   *teller          // of what people want to be told; nil for none
+	log        *slog.Logger
+	private    *postgres.Server // nil with a database of one's own
+	db         *pgxpool.Pool
+	store      *store.Store
+	ingester   *ingest.Ingester
+	verifier   *transport.Verifier // of the mails that carry reports; nil for none
+	adviser    *adviser
+	overrules  *overruler
+	identifier *sources.Identifier // of the addresses that send; nil for none
+	gate       *access.Gate        // tells who makes a request
+	keeper     *access.Keeper
+	watcher    *records.Watcher // of what the domains publish; nil for none
+	metrics    *meters          // of every stage
+	teller     *teller          // of what people want to be told; nil for none
 
 	retention store.Retention
 	replica   *store.Replica // nil if there is none
@@ -114,11 +116,12 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 		rereader := &ingest.Rereader{Ingester: s.ingester, Archive: s.store}
 		s.verifier = &transport.Verifier{Store: s.store, Resolver: net.DefaultResolver, Trusted: cfg.Transport.Trusted, Release: rereader.Release, Log: log}
 	}
-	senders, err := sources.Builtin()
+	senders, err := sources.Load(cfg.Sources.Catalogue...)
 	if err != nil {
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(fmt.Errorf("sources.catalogue: %w", err), s.close())
 	}
-	s.adviser = &adviser{store: s.store, senders: senders}
+	s.overrules = &overruler{s.store, cfg.ownNetworks()}
+	s.adviser = &adviser{store: s.store, senders: senders, overrules: s.overrules, log: log}
 	if len(cfg.ReportAddresses) > 0 {
 		s.adviser.rua = cfg.ReportAddresses[0]
 	}

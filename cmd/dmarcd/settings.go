@@ -83,6 +83,12 @@ func (c *config) table() []*setting {
 		{key: "records.probe", doc: "connect to the mail hosts in MX on port 25 and see the certificates that they show after STARTTLS, and to the host of the MTA-STS policy; no mail is sent", value: boolValue(&c.Records.Probe)},
 		{key: "records.probe_also", doc: "addresses or networks that may be connected to although they are not public; others are never", example: `["192.168.1.0/24"]`, value: listValue(&c.Records.ProbeAlso, readNetwork)},
 
+		{key: "sources.lookup", doc: "look up whose the addresses are that send as the domains, after their reports are stored; asks the resolver", value: boolValue(&c.Sources.Lookup)},
+		{key: "sources.per_second", doc: "questions to the resolver for that, a second", value: intValue(&c.Sources.PerSecond, 1)},
+		{key: "sources.networks", doc: "MMDB files of MaxMind or IPinfo, for network and country of addresses; read again when they are replaced", example: `["/var/lib/dmarcd/GeoLite2-ASN.mmdb"]`, value: listValue(&c.Sources.Networks, readFile)},
+		{key: "sources.catalogue", doc: "files of known senders that add to the built-in ones: TOML in their form, which wins, or CSV with base_reverse_dns,name,type", example: `["/etc/dmarcd/senders.toml"]`, value: listValue(&c.Sources.Catalogue, readFile)},
+		{key: "sources.own", doc: "addresses and networks of your own: their mail is yours, whatever it looks like", example: `["192.0.2.0/24"]`, value: listValue(&c.Sources.Own, readNetwork)},
+
 		{key: "transport.trusted", doc: "servers whose Authentication-Results in report mails are believed: the names that your own mail servers write there", example: `["mx.example.com"]`, value: listValue(&c.Transport.Trusted, readDomain)},
 		{key: "transport.check", doc: "find out whether the mails that carry reports are authentic: by DKIM, and by what the trusted servers found", value: boolValue(&c.Transport.Check)},
 		{key: "transport.require", doc: "park the reports in mails until these have been found authentic; files and uploads count at once", value: boolValue(&c.Transport.Require)},
@@ -166,6 +172,7 @@ var tables = []struct{ name, doc string }{
 	{"access", "Who may see and do what."},
 	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
 	{"records", "What the domains publish in DNS, and how it is looked at."},
+	{"sources", "Whose the addresses are that send as the domains."},
 	{"transport", "Whether the mails that carry reports are authentic. It is found out after they are stored."},
 	{"retention", "How long things are kept."},
 	{"ingest", "How reports are taken in."},
@@ -217,6 +224,14 @@ func hostname(text string) error {
 		return errors.New("is no name of a host")
 	}
 	return nil
+}
+
+// readFile returns the path of a file.
+func readFile(text string) (string, error) {
+	if err := directory(text); err != nil {
+		return "", errors.New(`must be absolute paths of files, such as "/etc/dmarcd/senders.toml"; ` + quote(text) + " is none")
+	}
+	return text, nil
 }
 
 // optional is a check that lets an empty text pass.

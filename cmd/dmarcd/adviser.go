@@ -1,0 +1,202 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/dmarcd/dmarcd/advice"
+	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/records"
+	"github.com/dmarcd/dmarcd/sources"
+	"github.com/dmarcd/dmarcd/store"
+)
+
+// An adviser brings the evidence together that advice rests on.
+type adviser struct {
+	store     *store.Store
+	senders   *sources.Catalogue
+	overrules *overruler
+	rua       string // our address for reports; "" if it is not known
+	log       *slog.Logger
+}
+
+// mostKnown is for how many sources, the busiest, advice knows whose they are.
+const mostKnown = 5000
+
+// advise judges a policy for a domain, or the next step if none is given. It
+// returns dmarc.ErrNotFound for a domain without reports.
+func (a *adviser) advise(ctx context.Context, domain string, target dmarc.Policy, period dmarc.Period) (*advice.Advice, error) {
+	e, err := a.Evidence(ctx, domain, period)
+	if err != nil {
+		return nil, err
+	}
+	return advice.For(e, advice.Options{Target: target}), nil
+}
+
+// Evidence returns all that is known about a domain in a period; dmarc.ErrNotFound
+// for a domain without reports. Nothing is looked up.
+func (a *adviser) Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
+	facts, err := a.store.Facts(ctx, domain, period)
+	if err != nil {
+		return nil, err
+	}
+	e := &advice.Evidence{Domain: domain, Period: period, Sources: advice.Collect(facts), Senders: a.senders, RUA: a.rua}
+	if e.Reporters, err = a.store.ReporterNames(ctx, domain); err != nil {
+		return nil, err
+	}
+	look, err := a.store.Look(ctx, domain)
+	if err != nil && !errors.Is(err, dmarc.ErrNotFound) {
+		return nil, err
+	}
+	if e.Published, err = a.published(ctx, domain, period, look); err != nil {
+		return nil, err
+	}
+	if err := a.known(ctx, e, look); err != nil {
+		return nil, err
+	}
+	said, err := a.overrules.Overrules(ctx, domain)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range said {
+		e.Overrules = append(e.Overrules, advice.Overrule{Network: o.Network, Class: o.Class, Note: o.Note})
+	}
+	e.Changes, err = a.changes(ctx, e)
+	return e, err
+}
+
+// known adds to each source what is known of it beside the reports.
+func (a *adviser) known(ctx context.Context, e *advice.Evidence, look *records.Result) error {
+	covers := func(netip.Addr) records.Coverage { return records.CoverageUnknown }
+	if look != nil {
+		covers = look.SPFCoverage()
+	}
+	var single []*advice.Source
+	messages := make(map[*advice.Source]int64)
+	for i := range e.Sources {
+		src := &e.Sources[i]
+		if !src.Source.IsValid() || !src.Source.IsSingleIP() {
+			continue
+		}
+		src.SPF = coverOf[covers(src.Source.Addr())]
+		single = append(single, src)
+		for j := range src.Days {
+			messages[src] += src.Days[j].Messages()
+		}
+	}
+	if len(single) > mostKnown {
+		slices.SortStableFunc(single, func(a, b *advice.Source) int { return cmp.Compare(messages[b], messages[a]) })
+		single = single[:mostKnown]
+	}
+	addrs := make([]netip.Addr, len(single))
+	for i, src := range single {
+		addrs[i] = src.Source.Addr()
+	}
+	known, err := a.store.KnownSources(ctx, e.Domain, addrs)
+	if err != nil {
+		return err
+	}
+	for _, src := range single {
+		if k, ok := known[src.Source.Addr()]; ok {
+			a.senders.Recognise(&k.Identity)
+			src.Identity, src.Elsewhere = k.Identity, k.Domains
+		}
+	}
+	return nil
+}
+
+var coverOf = [...]advice.Cover{
+	records.CoverageUnknown: advice.CoverUnknown, records.CoverageNone: advice.CoverNo,
+	records.CoverageOwn: advice.CoverYes, records.CoverageShared: advice.CoverShared,
+}
+
+// published is the record that the last look at DNS found, or else the policy
+// that was last reported.
+func (a *adviser) published(ctx context.Context, domain string, period dmarc.Period, look *records.Result) (advice.Published, error) {
+	if look != nil {
+		d := look.Records.DMARC
+		if d == nil {
+			return advice.Published{Unknown: true}, nil
+		}
+		if d.Record == nil {
+			return advice.Published{}, nil
+		}
+		r := records.ParseDMARC(*d.Record)
+		if r == nil || d.FoundAt == nil {
+			return advice.Published{Unknown: true}, nil
+		}
+		return advice.Published{Record: *d.Record, FoundAt: *d.FoundAt, P: r.P, SP: r.SP, NP: r.NP, Testing: r.Testing, ADKIM: r.ADKIM, ASPF: r.ASPF, ReportsTo: len(r.RUA) > 0}, nil
+	}
+	sum, err := a.store.Summary(ctx, dmarc.TrafficQuery{Domain: domain, Period: period})
+	if err != nil || sum.Published == nil {
+		return advice.Published{Unknown: true}, err
+	}
+	p := sum.Published
+	out := advice.Published{FoundAt: domain, P: p.P, SP: p.SP, NP: p.NP, ADKIM: p.ADKIM, ASPF: p.ASPF, ReportsTo: true}
+	out.Testing = p.Testing != nil && *p.Testing
+	out.Record = recordOf(p)
+	if a.rua != "" {
+		out.Record += "; rua=mailto:" + a.rua
+	}
+	return out, nil
+}
+
+// changes are those of the record that were seen in DNS, and those that reports
+// tell of besides.
+func (a *adviser) changes(ctx context.Context, e *advice.Evidence) ([]advice.Change, error) {
+	at := cmp.Or(e.Published.FoundAt, e.Domain)
+	seen, _, err := a.store.RecordChanges(ctx, e.Domain, dmarc.Page{Limit: 500})
+	if err != nil {
+		return nil, err
+	}
+	var sets []advice.RecordSets
+	for _, c := range slices.Backward(seen) { // oldest first
+		if c.Name == "_dmarc."+at && c.Type == "TXT" && e.Period.Contains(c.SeenAt) {
+			sets = append(sets, advice.RecordSets{At: c.SeenAt, Before: c.Before, After: c.After})
+		}
+	}
+	return advice.MergeChanges(sets, advice.Changes(e.Sources)), nil
+}
+
+// pass computes the verdicts that are due, each domain once. One that fails
+// does not hold up the others.
+func (a *adviser) pass(ctx context.Context) error {
+	now := time.Now()
+	var failed error
+	for after := int64(0); ; {
+		due, err := a.store.DueVerdicts(ctx, now, after, 200)
+		if err != nil || len(due) == 0 {
+			return errors.Join(failed, err)
+		}
+		for _, d := range due {
+			after = d.ID
+			if err := a.judge(ctx, d); err != nil {
+				if ctx.Err() != nil {
+					return err
+				}
+				if failed == nil {
+					failed = fmt.Errorf("judging %s: %w", d.Domain, err)
+				}
+				a.log.Warn("a domain could not be judged; it will be tried again", "domain", d.Domain, "error", err)
+			}
+		}
+	}
+}
+
+// judge computes the verdict about a domain and keeps it, with the classes of
+// its sources.
+func (a *adviser) judge(ctx context.Context, due dmarc.DueVerdict) error {
+	now := time.Now().UTC()
+	e, err := a.Evidence(ctx, due.Domain, lastDays(now, adviceDays))
+	if err != nil {
+		return err
+	}
+	found := advice.For(e, advice.Options{})
+	return a.store.SaveVerdict(ctx, due, found.Short(now), advice.SourceClasses(e, found.Sources))
+}
