@@ -112,12 +112,16 @@ func TestPagesFitTheirWindowAndAskNobodyElse(t *testing.T) {
 		{"some", "/domains/shop.acme.example/policy", 200},
 		{"some", "/domains/newsletter-and-transactional-mail.departments.a-rather-long-name-for-a-company.example/policy", 200},
 		{"some", "/domains/acme.example/policy?p=strictest", 400},
+		{"some", "/domains/acme.example/sources", 200},
+		{"some", "/domains/acme.example/source?of=203.0.113.1&days=90", 200},
+		{"some", "/domains/acme.example/source?of=2001:db8::7", 200},
 		{"some", "/domains/river.example?from=2026-11-16&to=2026-11-23", 200},
 		{"some", "/domains/newsletter-and-transactional-mail.departments.a-rather-long-name-for-a-company.example", 200},
 		{"some", "/messages", 200},
 		{"many", "/", 200},
 		{"many", "/domains/customer-0000.example/senders?all=1", 200},
 		{"many", "/domains/customer-0000.example/policy", 200},
+		{"many", "/domains/customer-0000.example/sources?days=90", 200},
 	} {
 		for _, w := range []struct {
 			width int64

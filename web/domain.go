@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/idna"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dmarcd/dmarcd/advice"
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
@@ -39,6 +40,7 @@ type domainPage struct {
 	Classes   []share
 	Results   []share // what receivers did
 	Senders   sendersPage
+	Crew      *crew // nil without an adviser
 	Reporters reportersPage
 	Reports   reportsPage
 	LastSeen  *dmarc.ReportSummary // if the period is empty: the newest report of all
@@ -127,6 +129,15 @@ func (s *site) domain(r *http.Request) (*view, error) {
 		p.Reports.HasMore = next != ""
 		return err
 	})
+	if s.adviser != nil {
+		g.Go(func() error {
+			e, err := s.evidenceFor(ctx, name, sp.Period)
+			if err == nil {
+				p.Crew = crewOf(e, advice.Classify(e), sp)
+			}
+			return err
+		})
+	}
 	if err := g.Wait(); err != nil {
 		return s.unknownDomain(name, err)
 	}

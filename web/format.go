@@ -143,3 +143,12 @@ func cut(s string, n int) string {
 	tail := n / 2
 	return string(r[:n-1-tail]) + "…" + string(r[len(r)-tail:])
 }
+
+// sentence makes a sentence of a clue.
+func sentence(s string) string {
+	s = plain(s)
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}

@@ -64,7 +64,11 @@ func (s *site) parsePages() pages {
 		"record": func(name, kind, value string) advice.Publication {
 			return advice.Publication{Name: name, Type: kind, Value: value}
 		},
-		"pair":     func(n, of int64, class string) barOf { return barOf{n, of, class} },
+		"pair":       func(n, of int64, class string) barOf { return barOf{n, of, class} },
+		"senderLink": s.senderLink, "kindLink": s.kindLink, "sentence": sentence,
+		"crewTable": func(domain string, sp span, items []sender) *crewPage {
+			return &crewPage{crew: &crew{Domain: domain, Span: sp}, Items: items}
+		},
 		"kindFill": func(c dmarc.Class) string { return kinds[kindOf(c)].Fill },
 		"version":  func() string { return s.version },
 	}).ParseFS(templates, "templates/layout.html", "templates/parts.html"))

@@ -81,6 +81,8 @@ func New(store Store, opts Options) http.Handler {
 		r.Get("/dns", s.page(s.dns))
 		if s.adviser != nil {
 			r.Get("/policy", s.page(s.policy))
+			r.Get("/sources", s.page(s.whose))
+			r.Get("/source", s.page(s.oneSender))
 		}
 	})
 	r.Get("/messages", s.page(s.messages))

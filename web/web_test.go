@@ -142,7 +142,9 @@ func TestEmptyPagesTeachTheNextStep(t *testing.T) {
 }
 
 func TestADomainBeginsWithTheAnswer(t *testing.T) {
-	page := get(t, realistic(), "/domains/acme.example").Body.String()
+	f := realistic()
+	f.advice = nil // senders by address
+	page := get(t, f, "/domains/acme.example").Body.String()
 	says(t, page,
 		"p=quarantine sp=reject adkim=r aspf=r as last reported",
 		"94.2 % of 1,244,536 messages passed DMARC in the last 30 days; 72,693 failed.",
@@ -172,6 +174,7 @@ func TestADomainBeginsWithTheAnswer(t *testing.T) {
 
 func TestWhatIsLeftOutOfTheSendersIsSaid(t *testing.T) {
 	f := realistic()
+	f.advice = nil
 	f.all[0].others = dmarc.Tally{Messages: 5000, DMARCPass: 50}
 	d, _ := f.Summary(context.Background(), dmarc.TrafficQuery{Domain: "acme.example", Period: lastDays(30, now).Period})
 	left := d.Tally.Messages - 5000 - 41
@@ -278,6 +281,8 @@ func TestWhatStrangersWroteIsNeverMarkup(t *testing.T) {
 	evil := live(life{name: name, policy: dmarc.PolicyNone, busy: 9_000_000, born: 30, sources: 3, stranger: hostile})
 	f.all = append(f.all, evil)
 	withLooks(f, name, hostile)
+	f.advice[name] = tell(name, dmarc.PolicyNone).send("192.0.2.1", byBoth, "", 500, 89, 0).
+		send("203.0.113.1", byService, hostile, 900, 89, 8).send("203.0.113.1", byOther, hostile, 900, 8, 0).send("203.0.113.2", byOther, hostile, 40, 60, 0)
 	for _, path := range []string{
 		"/", "/?q=%3Cimg", "/?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "/messages", "/messages?mailbox=%22%3E%3Cscript%3E",
 		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example",
@@ -285,10 +290,14 @@ func TestWhatStrangersWroteIsNeverMarkup(t *testing.T) {
 		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/reporters",
 		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/reports?reporter=%3Cscript%3E",
 		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/dns",
+		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/policy",
+		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/policy?p=reject&mend=" + url.QueryEscape("as "+hostile),
+		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/sources?after=%3Cscript%3E", "/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/sources",
+		"/domains/%3Cimg%20src=x%20onerror=alert(1)%3E.example/source?of=203.0.113.1",
 		"/domains/%3Cscript%3Ealert(1)%3C%2Fscript%3E",
 	} {
 		w := get(t, f, path)
-		if w.Code != 200 && w.Code != 404 {
+		if w.Code != 200 && w.Code != 404 && !strings.Contains(path, "after=") {
 			t.Errorf("%s: status %d", path, w.Code)
 		}
 		root, err := html.Parse(w.Body)
@@ -394,9 +403,10 @@ func TestASearchFindsNamesAsTheyAreStored(t *testing.T) {
 }
 
 func TestAllLinksStandUnderTheBase(t *testing.T) {
-	h := http.StripPrefix("/dmarc", New(realistic(), Options{Base: "/dmarc/", Now: func() time.Time { return now }}))
+	h := http.StripPrefix("/dmarc", New(realistic(), Options{Base: "/dmarc/", Now: func() time.Time { return now }, Adviser: counsel()}))
 	for _, path := range []string{"/dmarc/", "/dmarc/domains/acme.example", "/dmarc/domains/acme.example/senders", "/dmarc/domains/acme.example/reporters",
-		"/dmarc/domains/acme.example/reports", "/dmarc/domains/acme.example/dns", "/dmarc/messages", "/dmarc/domains/never.example", "/dmarc/nowhere", "/dmarc/?days=x"} {
+		"/dmarc/domains/acme.example/reports", "/dmarc/domains/acme.example/dns", "/dmarc/domains/acme.example/policy?mend=as+newsbird.example", "/dmarc/domains/acme.example/sources",
+		"/dmarc/domains/acme.example/source?of=192.0.2.1", "/dmarc/messages", "/dmarc/domains/never.example", "/dmarc/nowhere", "/dmarc/?days=x"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		_, links := words(t, w.Body.String())

@@ -1,0 +1,244 @@
+package web
+
+import (
+	"cmp"
+	"fmt"
+	"html/template"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dmarcd/dmarcd/advice"
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+const (
+	mostAddresses = 100 // of a sender that a page lists
+	mostMarks     = 12
+)
+
+// senderPage is about one sender of a domain: an address, or a service with all
+// of its addresses.
+type senderPage struct {
+	Domain    string
+	Span      span
+	Sender    sender
+	Clues     []string
+	Unit      unit
+	Bins      []bin
+	Volume    template.HTML
+	Addresses []addressLine
+	MoreLines int
+	Marks     []markLine
+	Reporters []pair64
+	Elsewhere string    // how other domains of the installation class it
+	Blocker   *workItem // what to mend, if the next step would lose mail of it
+	Target    string    // the next step
+	Days      int       // with reports about the domain, in the period that advice looks at
+	Policy    string    // address of the page about the next step
+}
+
+// ByDay tells whether a place of the chart is a day.
+func (p *senderPage) ByDay() bool { return p.Unit == byDay }
+
+// An addressLine is one address of a sender.
+type addressLine struct {
+	Source    string
+	Class     dmarc.Class
+	Names     []string // in DNS, that lead back to it
+	Unproven  []string // that do not
+	Place     string   // organization and country
+	Tally     dmarc.Tally
+	First     time.Time
+	Last      time.Time
+	Elsewhere string
+}
+
+// A markLine is what authenticated mail of a sender, or failed to.
+type markLine struct {
+	Word     string
+	Name     string
+	Messages int64
+}
+
+// A pair64 is a name with a number of messages.
+type pair64 struct {
+	Name     string
+	Messages int64
+}
+
+// oneSender serves /domains/{domain}/source?of=…: an address, a network or the
+// name of a sender.
+func (s *site) oneSender(r *http.Request) (*view, error) {
+	name, err := s.domainOf(r, "source")
+	if err != nil {
+		return nil, err
+	}
+	sp, choose, err := s.readPeriod(r, domainPath(name, "source"), "of")
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.evidenceFor(r.Context(), name, sp.Period)
+	if err != nil {
+		return s.unknownDomain(name, err)
+	}
+	p := senderIn(e, r.URL.Query().Get("of"), sp)
+	if p == nil {
+		return nil, dmarc.ErrNotFound
+	}
+	p.Policy = s.link(domainPath(name, "policy"))
+	return &view{Page: "source", Title: plain(p.Sender.Name) + " as " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
+}
+
+// senderIn finds a sender in the evidence, by its key or one of its addresses;
+// nil if it sent nothing.
+func senderIn(e *advice.Evidence, key string, sp span) *senderPage {
+	a := advice.For(e, advice.Options{})
+	group := ""
+	for i := range a.Sources {
+		if c := &a.Sources[i]; keyOf(c) == key || sourceName(c.Source.Source) == key {
+			group = c.Group
+			break
+		}
+	}
+	if group == "" {
+		return nil
+	}
+	p := &senderPage{Domain: e.Domain, Span: sp, Unit: unitFor(sp.Period), Days: a.Days, Target: a.Target.String()}
+	days := make(map[time.Time]*dmarc.Tally)
+	marks := make(map[markLine]int64)
+	reporters := make(map[string]int64)
+	var elsewhere advice.Elsewhere
+	for i := range a.Sources {
+		for j := range a.Sources[i].Days { // what was reported at all
+			if d := a.Sources[i].Days[j].Day; days[d] == nil && !d.Before(sp.Begin) && d.Before(sp.End) {
+				days[d] = new(dmarc.Tally)
+			}
+		}
+		c := &a.Sources[i]
+		if c.Group != group {
+			continue
+		}
+		if p.Sender.Addresses == 0 {
+			p.Sender = senderOf(c)
+			p.Clues = c.Clues
+		}
+		p.Sender.Addresses++
+		line := addressLine{
+			Source: sourceName(c.Source.Source), Class: c.Class, Names: c.Identity.Names, Unproven: c.Identity.Unproven,
+			Place: placeOf(&c.Identity), First: c.Summary.First, Elsewhere: elsewhereText(c.Elsewhere),
+		}
+		for k, n := range c.Elsewhere {
+			elsewhere[k] = max(elsewhere[k], n)
+		}
+		line.Tally, line.Last = tallyOf(c, sp.Period)
+		p.Sender.Tally.Merge(line.Tally)
+		if line.Last.After(p.Sender.Last) {
+			p.Sender.Last = line.Last
+		}
+		p.Addresses = append(p.Addresses, line)
+		for j := range c.Days {
+			d := &c.Days[j]
+			t := days[d.Day]
+			if t == nil {
+				continue
+			}
+			for k := range d.Cells {
+				addCell(t, &d.Cells[k])
+				reporters[e.Reporters[d.Cells[k].Reporter]] += d.Cells[k].Messages
+			}
+			for k := range d.Marks {
+				m := &d.Marks[k]
+				marks[markOf(m)] += m.Messages
+			}
+		}
+	}
+	p.Elsewhere = elsewhereText(elsewhere)
+	p.draw(days)
+	p.list(marks, reporters)
+	for _, b := range a.Blockers {
+		if b.Group == group {
+			p.Blocker = &workItem{b, false, e.Period.End}
+		}
+	}
+	return p
+}
+
+// draw makes the chart of the sender's mail.
+func (p *senderPage) draw(days map[time.Time]*dmarc.Tally) {
+	all := make([]dmarc.DayTraffic, 0, len(days))
+	for d, t := range days {
+		all = append(all, dmarc.DayTraffic{Day: d, Tally: *t})
+	}
+	slices.SortFunc(all, func(a, b dmarc.DayTraffic) int { return a.Day.Compare(b.Day) })
+	p.Bins = binned(all, p.Span.Period, p.Unit)
+	if p.Sender.Tally.Messages > 0 {
+		p.Volume = volumeChart(p.Bins, p.Unit, p.Span.Today, 200)
+	}
+}
+
+// list sorts what is shown in tables, busiest first.
+func (p *senderPage) list(marks map[markLine]int64, reporters map[string]int64) {
+	for m, n := range marks {
+		m.Messages = n
+		p.Marks = append(p.Marks, m)
+	}
+	slices.SortFunc(p.Marks, func(a, b markLine) int {
+		return cmp.Or(cmp.Compare(b.Messages, a.Messages), cmp.Compare(a.Word, b.Word), cmp.Compare(a.Name, b.Name))
+	})
+	p.Marks = p.Marks[:min(len(p.Marks), mostMarks)]
+	for name, n := range reporters {
+		p.Reporters = append(p.Reporters, pair64{name, n})
+	}
+	slices.SortFunc(p.Reporters, func(a, b pair64) int {
+		return cmp.Or(cmp.Compare(b.Messages, a.Messages), cmp.Compare(a.Name, b.Name))
+	})
+	p.Reporters = p.Reporters[:min(len(p.Reporters), reportersSeen)]
+	slices.SortStableFunc(p.Addresses, func(a, b addressLine) int { return cmp.Compare(b.Tally.Messages, a.Tally.Messages) })
+	if n := len(p.Addresses); n > mostAddresses {
+		p.MoreLines = n - mostAddresses
+		p.Addresses = p.Addresses[:mostAddresses]
+	}
+}
+
+// markOf says what a mark is, without its number.
+func markOf(m *dmarc.Mark) markLine {
+	name := m.Domain
+	if m.Selector != "" {
+		name = m.Selector + "._domainkey." + m.Domain
+	}
+	switch m.Kind {
+	case dmarc.MarkDKIMPass:
+		return markLine{Word: "DKIM passes", Name: name}
+	case dmarc.MarkDKIMFail:
+		return markLine{Word: "DKIM fails", Name: name}
+	}
+	return markLine{Word: "SPF passes", Name: name}
+}
+
+// placeOf says to whom a network belongs, and where.
+func placeOf(i *dmarc.SourceIdentity) string {
+	var parts []string
+	if i.Org != "" {
+		parts = append(parts, i.Org)
+	}
+	if i.ASN != 0 {
+		parts = append(parts, fmt.Sprintf("AS%d", i.ASN))
+	}
+	if i.Country != "" {
+		parts = append(parts, i.Country)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// elsewhereText says how other domains of the installation class a source.
+func elsewhereText(e advice.Elsewhere) string {
+	var parts []string
+	for _, k := range kinds {
+		if n := e[k.Class]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s for %s", k.Class, plural(int64(n), "domain", "domains")))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
