@@ -12,7 +12,7 @@ import (
 type NotificationItem struct {
 	ID         int64          `json:"id"`
 	At         time.Time      `json:"at"`
-	Rule       string         `json:"rule" enum:"new_source,pass_rate,reporter_stopped,record_changed,record_broke,spf_limit,mailbox_unreachable,reports_refused"`
+	Rule       string         `json:"rule" enum:"new_source,pass_rate,reporter_stopped,record_changed,record_broke,verdict_changed,spf_limit,mailbox_unreachable,reports_refused"`
 	Domain     *string        `json:"domain" doc:"null if it is about the installation"`
 	Subject    *string        `json:"subject" doc:"what it is about: an address, a reporter, a check, a record, a mailbox; null for the domain itself"`
 	Phase      string         `json:"phase" enum:"began,over,once"`

@@ -15,6 +15,7 @@ const (
 	RuleReporterStopped NotifyRule = "reporter_stopped"
 	RuleRecordChanged   NotifyRule = "record_changed"
 	RuleRecordBroke     NotifyRule = "record_broke"
+	RuleVerdictChanged  NotifyRule = "verdict_changed"
 	RuleSPFLimit        NotifyRule = "spf_limit"
 	RuleMailbox         NotifyRule = "mailbox_unreachable"
 	RuleRefused         NotifyRule = "reports_refused"
@@ -22,7 +23,7 @@ const (
 
 // NotifyRules are all rules.
 var NotifyRules = []NotifyRule{
-	RuleNewSource, RulePassRate, RuleReporterStopped, RuleRecordChanged, RuleRecordBroke, RuleSPFLimit, RuleMailbox, RuleRefused,
+	RuleNewSource, RulePassRate, RuleReporterStopped, RuleRecordChanged, RuleRecordBroke, RuleVerdictChanged, RuleSPFLimit, RuleMailbox, RuleRefused,
 }
 
 // OfDomain tells whether a rule is about domains, rather than about the

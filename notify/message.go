@@ -99,6 +99,7 @@ var kinds = map[dmarc.NotifyRule]map[dmarc.EventPhase][2]string{
 	dmarc.RuleReporterStopped: {dmarc.EventBegan: {"reporter has stopped", "reporters have stopped"}, dmarc.EventOver: {"reporter reports again", "reporters report again"}},
 	dmarc.RuleRecordChanged:   {dmarc.EventOnce: {"record has changed", "records have changed"}},
 	dmarc.RuleRecordBroke:     {dmarc.EventBegan: {"record is broken", "records are broken"}, dmarc.EventOver: {"record is mended", "records are mended"}},
+	dmarc.RuleVerdictChanged:  {dmarc.EventBegan: {"verdict has changed", "verdicts have changed"}},
 	dmarc.RuleSPFLimit:        {dmarc.EventBegan: {"domain is near the limit of SPF", "domains are near the limit of SPF"}, dmarc.EventOver: {"domain has room in SPF again", "domains have room in SPF again"}},
 	dmarc.RuleMailbox:         {dmarc.EventBegan: {"mailbox cannot be read", "mailboxes cannot be read"}, dmarc.EventOver: {"mailbox can be read again", "mailboxes can be read again"}},
 	dmarc.RuleRefused:         {dmarc.EventBegan: {"time many messages were refused", "times many messages were refused"}, dmarc.EventOver: {"time messages are read again", "times messages are read again"}},

@@ -23,6 +23,7 @@ type Store interface {
 	ChangedRecords(ctx context.Context, limit int) ([]dmarc.ChangedRecord, error)
 	Refused(ctx context.Context, since time.Time) (map[dmarc.Outcome]int64, error)
 	MailboxHealth(ctx context.Context) ([]dmarc.MailboxHealth, error)
+	Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error)
 	Episodes(ctx context.Context) ([]dmarc.Episode, error)
 	// Tell makes steps and keeps the messages that tell of them, in one
 	// transaction that fails unless the lease is held.
@@ -142,6 +143,11 @@ func (n *Notifier) Pass(ctx context.Context, lease dmarc.Lease) error {
 			return err
 		}
 		seen = append(seen, found...)
+		verdicts, err := n.verdicts(ctx, now, open)
+		if err != nil {
+			return err
+		}
+		t.Steps = append(t.Steps, verdicts...)
 	}
 	t.Steps = append(t.Steps, transit(open, seen, now)...)
 	told, err := n.Store.Tell(ctx, lease, t)

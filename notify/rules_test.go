@@ -353,3 +353,55 @@ func TestEveryRuleHasWordsToBeCountedBy(t *testing.T) {
 		t.Errorf("%d rules", len(kinds))
 	}
 }
+
+func TestAVerdictIsToldOnceItHasLasted(t *testing.T) {
+	open := make(map[key]dmarc.Episode)
+	hour := func(n int) time.Time { return today.Add(time.Duration(n) * time.Hour) }
+	for _, c := range []struct {
+		name            string
+		now             time.Time
+		target, verdict string
+		want            string
+	}{
+		{"the first one", hour(0), "p=quarantine", "not_ready", ""},
+		{"as before", hour(1), "p=quarantine", "not_ready", ""},
+		{"ready, for now", hour(2), "p=quarantine", "ready", ""},
+		{"not after all", hour(10), "p=quarantine", "not_ready", ""},
+		{"ready again", hour(11), "p=quarantine", "ready", ""},
+		{"it lasts", hour(34), "p=quarantine", "ready", ""},
+		{"for a day", hour(35), "p=quarantine", "ready", "acme.example: ready for p=quarantine"},
+		{"and on", hour(36), "p=quarantine", "ready", ""},
+		{"the owner moves on", hour(40), "p=reject", "not_enough_evidence", ""},
+		{"for a day", hour(64), "p=reject", "not_enough_evidence", ""},
+		{"something fails", hour(65), "p=reject", "not_ready", ""},
+		{"for a day", hour(90), "p=reject", "not_ready", "acme.example: not ready for p=reject any more"},
+		{"the owner moves back, ready", hour(91), "p=quarantine", "ready", ""},
+		{"for a day", hour(120), "p=quarantine", "ready", "acme.example: ready for p=quarantine"},
+	} {
+		var episodes []dmarc.Episode
+		for _, e := range open {
+			episodes = append(episodes, e)
+		}
+		var told []string
+		for _, step := range judgeVerdict(&dmarc.DomainVerdict{Domain: "acme.example", Target: c.target, Verdict: c.verdict, Sentence: "x"}, episodes, c.now) {
+			k := key{step.Event.Rule, step.Event.Domain, step.Event.Subject}
+			if _, isOpen := open[k]; isOpen != (step.Event.Phase == dmarc.EventOver) {
+				t.Fatalf("%s: %s of %q, which is open: %v", c.name, step.Event.Phase, k.subject, isOpen)
+			}
+			if step.Event.Phase == dmarc.EventOver {
+				delete(open, k)
+			} else {
+				open[k] = step.Episode
+			}
+			if !step.Quiet {
+				told = append(told, step.Event.Title)
+			}
+		}
+		if got := strings.Join(told, "; "); got != c.want {
+			t.Errorf("%s: told %q, want %q", c.name, got, c.want)
+		}
+		if len(open) > 2 {
+			t.Errorf("%s: %d episodes are open", c.name, len(open))
+		}
+	}
+}

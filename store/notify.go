@@ -78,6 +78,9 @@ func (s *Store) Developments(ctx context.Context, domain string, today time.Time
 	if err != nil {
 		return nil, fmt.Errorf("what the sources of %s did: %w", domain, err)
 	}
+	if d.Sources, err = s.classed(ctx, domain, d.Sources); err != nil {
+		return nil, err
+	}
 	const reporters = `
 		SELECT r.org_name, l.last,
 			(SELECT count(DISTINCT day) FROM reporter_days
@@ -106,6 +109,36 @@ func (s *Store) Developments(ctx context.Context, domain string, today time.Time
 	}
 	d.Reporters = merged
 	return d, nil
+}
+
+// classed fills in how sources are classed. A network stands for its addresses.
+func (s *Store) classed(ctx context.Context, domain string, list []dmarc.SourceDevelopment) ([]dmarc.SourceDevelopment, error) {
+	if len(list) == 0 {
+		return list, nil
+	}
+	classes, err := s.SourceClasses(ctx, domain)
+	if err != nil {
+		return nil, err
+	}
+	single := make(map[netip.Addr]dmarc.Class)
+	var networks []dmarc.SourceClass
+	for _, c := range classes {
+		if c.Source.IsSingleIP() {
+			single[c.Source.Addr()] = c.Class
+		} else {
+			networks = append(networks, c)
+		}
+	}
+	for i := range list {
+		class, known := single[list[i].Source]
+		for j := 0; j < len(networks) && !known; j++ {
+			if networks[j].Source.Contains(list[i].Source) {
+				class, known = networks[j].Class, true
+			}
+		}
+		list[i].Class = class
+	}
+	return list, nil
 }
 
 // looksProgress is the name under which it is kept how far looks are judged.
@@ -313,4 +346,32 @@ func (s *Store) Notifications(ctx context.Context, q dmarc.NotificationQuery) ([
 		return nil, "", fmt.Errorf("listing deliveries: %w", err)
 	}
 	return list, next, nil
+}
+
+// eventsAtMost bounds how many events are read at once.
+const eventsAtMost = 5000
+
+// EventsIn returns what happened from one time to another, not included, to the
+// domains of a scope, in order.
+func (s *Store) EventsIn(ctx context.Context, begin, end time.Time, scope dmarc.Scope) ([]dmarc.Event, error) {
+	var within []int64
+	if !scope.All() {
+		ids, err := s.domainsIn(ctx, scope)
+		if err != nil {
+			return nil, err
+		}
+		within = append([]int64{}, ids...)
+	}
+	const sql = `
+		SELECT id, at, rule, domain, subject, phase, problem, title, body
+		FROM events
+		WHERE at >= $1 AND at < $2 AND ($3::bigint[] IS NULL OR domain IN (SELECT name FROM domains WHERE id = ANY ($3)))
+		ORDER BY id
+		LIMIT $4`
+	rows, _ := s.db.Query(ctx, sql, begin, end, within, eventsAtMost)
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[dmarc.Event])
+	if err != nil {
+		return nil, fmt.Errorf("reading events: %w", err)
+	}
+	return events, nil
 }

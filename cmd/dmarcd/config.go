@@ -97,6 +97,7 @@ type config struct {
 	Limits parse.Limits
 	Notify notifyConfig
 	Mail   mailConfig
+	Digest digestConfig
 
 	File string // that was read, or ""
 
@@ -133,7 +134,7 @@ func defaultConfig(env *environ) *config {
 	c.SMTP.Connections, c.SMTP.PerMinute, c.SMTP.Timeout = 100, 60, 5*time.Minute
 	c.TLSRPT.Size, c.TLSRPT.PerMinute, c.TLSRPT.Proxies = 10<<20, 30, []string{}
 	c.Directory.Settle, c.Directory.Poll = 5*time.Second, 10*time.Second
-	c.Notify = defaultNotify()
+	c.Notify, c.Digest = defaultNotify(), defaultDigest()
 	c.settings = c.table()
 	return c
 }

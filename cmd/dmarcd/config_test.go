@@ -60,7 +60,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want.Sources.Networks, want.Sources.Catalogue, want.Sources.Own = []string{}, []string{}, []string{}
 	want.ReadLag = 10 * time.Second
 	want.Access.Metrics = "local"
-	want.Notify = defaultNotify()
+	want.Notify, want.Digest = defaultNotify(), defaultDigest()
 	want.SMTP.Protocol, want.SMTP.Recipients, want.SMTP.Size, want.SMTP.Connections, want.SMTP.PerMinute, want.SMTP.Timeout = "smtp", []string{}, 25<<20, 100, 60, 5*time.Minute
 	want.Directory.Settle, want.Directory.Poll = 5*time.Second, 10*time.Second
 	want.TLSRPT.Size, want.TLSRPT.PerMinute, want.TLSRPT.Proxies = 10<<20, 30, []string{}

@@ -54,7 +54,7 @@ func commands() []command {
 		{"check", "DOMAIN...", "checks what domains publish in DNS; needs no database", runCheck},
 		{"advise", "DOMAIN", "says whether a stricter policy is safe, and what to mend first", runAdvise},
 		{"token", "create|list|revoke", "hands out API tokens, lists and revokes them", runToken},
-		{"notify", "test [TARGET...]", "tries whether notifications reach their targets", runNotify},
+		{"notify", "test|digest [TARGET...]", "tries whether notifications arrive, and prints the digest", runNotify},
 		{"migrate", "", "brings the database schema up to date, or shows it", runMigrate},
 		{"reparse", "", "reads the archived messages again and repairs history", runReparse},
 		{"verify", "[DOMAIN]", "computes all totals anew and compares", runVerify},

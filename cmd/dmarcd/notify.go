@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +24,7 @@ const (
 type teller struct {
 	notifier  *notify.Notifier
 	deliverer *notify.Deliverer
+	digester  *notify.Digester // nil for none
 }
 
 // newTeller returns what tells people as the configuration says.
@@ -42,7 +45,11 @@ func (s *service) newTeller(cfg *config) (*teller, error) {
 		}
 		t.notifier.Targets = append(t.notifier.Targets, target)
 	}
-	t.deliverer.OnAttempt = s.metrics.watchDeliveries(cfg.Targets)
+	if cfg.Digest.Every != "" {
+		t.digester = s.newDigester(cfg)
+		t.deliverer.Senders[digestTarget] = t.digester.Mail
+	}
+	t.deliverer.OnAttempt = s.metrics.watchDeliveries(slices.Sorted(maps.Keys(t.deliverer.Senders)))
 	return t, nil
 }
 
@@ -52,6 +59,11 @@ func (s *service) tell(ctx context.Context, t *teller) {
 	wg.Go(func() {
 		s.underLease(ctx, notifyInterval, "notify", t.notifier.Pass)
 	})
+	if t.digester != nil {
+		wg.Go(func() {
+			s.underLease(ctx, notifyInterval, "digest", t.digester.Pass)
+		})
+	}
 	wg.Go(func() {
 		s.every(ctx, deliverInterval, "deliver", func(ctx context.Context) error {
 			if err := t.deliverer.Pass(ctx); err != nil {
@@ -103,15 +115,15 @@ func (s *service) noteMailboxes(in *ingest.Ingester) {
 
 // watchDeliveries adds metrics of what is delivered to targets, and returns what
 // counts it.
-func (m *meters) watchDeliveries(targets []*target) func(target, result string) {
+func (m *meters) watchDeliveries(targets []string) func(target, result string) {
 	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dmarcd_delivery_attempts_total", Help: "Attempts to deliver notifications, by target and whether they were sent, failed or given up.",
 	}, []string{"target", "result"})
 	m.waiting = prometheus.NewGauge(prometheus.GaugeOpts{Name: "dmarcd_deliveries_waiting", Help: "Messages in the outbox that are not delivered yet, as the process sees it that delivers."})
 	m.registry.MustRegister(attempts, m.waiting)
-	for _, t := range targets {
+	for _, name := range targets {
 		for _, result := range []string{"sent", "failed", "given_up"} {
-			attempts.WithLabelValues(t.Name, result)
+			attempts.WithLabelValues(name, result)
 		}
 	}
 	return func(target, result string) { attempts.WithLabelValues(target, result).Inc() }

@@ -2,35 +2,52 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/dmarcd/dmarcd/notify"
+	"github.com/dmarcd/dmarcd/postgres"
 )
 
 const (
-	notifyUsage = `Says whether notifications arrive: "dmarcd notify test" sends a test to each configured target, or to the one that is named, and
-says for each what happened. No database is needed. Exit status 1 if one of them failed.`
+	notifyUsage = `Says whether notifications arrive: "dmarcd notify test" sends a test to each configured target, or to those that are named, and
+says for each what happened. No database is needed. Exit status 1 if one of them failed.
+
+"dmarcd notify digest" prints the digest that was due last. Nothing is sent.`
 
 	notifyExamples = `Examples:
   dmarcd notify test
-  dmarcd notify test ops`
+  dmarcd notify test ops
+  dmarcd notify digest
+  dmarcd notify digest --format html >digest.html`
 )
 
 // testTime bounds a test of one target.
 const testTime = 45 * time.Second
 
 func runNotify(ctx context.Context, env *environ, args []string) error {
-	fs := env.flags("notify", "test [TARGET...]", notifyUsage, notifyExamples)
-	cfg, _, err := env.setUp(fs, args)
+	fs := env.flags("notify", "test|digest [TARGET...]", notifyUsage, notifyExamples)
+	format := fs.choice("format", "how to print a digest", "text", "html", "mail")
+	cfg, log, err := env.setUp(fs, args)
 	if err != nil {
 		return err
 	}
-	if fs.Arg(0) != "test" {
-		return usageError(fmt.Sprintf("%q is nothing it can do%s; there is test", fs.Arg(0), didYouMean(fs.Arg(0), []string{"test"})))
+	switch fs.Arg(0) {
+	case "test":
+		return env.testTargets(ctx, cfg, fs.Args()[1:])
+	case "digest":
+		if fs.NArg() > 1 {
+			return usageError("digest takes no arguments")
+		}
+		s, err := openService(ctx, cfg, log, postgres.Options{}, true)
+		if err != nil {
+			return err
+		}
+		return errors.Join(env.printDigest(ctx, s, cfg, format.word), s.close())
 	}
-	return env.testTargets(ctx, cfg, fs.Args()[1:])
+	return usageError(fmt.Sprintf("%q is nothing it can do%s; there are test and digest", fs.Arg(0), didYouMean(fs.Arg(0), []string{"test", "digest"})))
 }
 
 // testTargets sends a test to the named targets, or to all.

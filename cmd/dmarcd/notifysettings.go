@@ -52,6 +52,7 @@ var ruleDocs = map[dmarc.NotifyRule]string{
 	dmarc.RuleReporterStopped: "tell when a reporter that reported regularly stops, while others go on",
 	dmarc.RuleRecordChanged:   "tell when a record about mail changes in DNS",
 	dmarc.RuleRecordBroke:     "tell of errors in what a domain publishes, and when they are mended",
+	dmarc.RuleVerdictChanged:  "tell when the verdict about a stricter policy has been another one for a day",
 	dmarc.RuleSPFLimit:        "tell when SPF needs nearly as many lookups as it may",
 	dmarc.RuleMailbox:         "tell when a mailbox cannot be read for some time",
 	dmarc.RuleRefused:         "tell when many messages could not be used",

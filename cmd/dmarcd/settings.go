@@ -133,7 +133,7 @@ func (c *config) table() []*setting {
 		{key: "directory.settle", doc: "how long a file must have been left alone until it is taken to be complete", value: durationValue(&d.Settle, 0)},
 		{key: "directory.poll", doc: "how often to look for new files", value: durationValue(&d.Poll, time.Second)},
 	}...)
-	table = append(table, c.Notify.table(&c.Mail)...)
+	table = append(table, append(c.Notify.table(&c.Mail), c.Digest.table()...)...)
 	l := &c.Limits
 	table = append(table, []*setting{
 		{key: "limits.message", doc: "size of a raw message or file", value: sizeValue(&l.Message)},
@@ -181,6 +181,7 @@ var tables = []struct{ name, doc string }{
 	{"directory", "Watching a folder."},
 	{"notify", "What people are told of; [[target]] says who. Each thing is told once, and when it is over."},
 	{"mail", "How mail is sent."},
+	{"digest", "A mail now and then that says how things are, with pictures."},
 	{"limits", "What a stranger's message may cost. A refusal names the limit that was met."},
 }
 

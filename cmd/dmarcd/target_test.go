@@ -37,6 +37,15 @@ func TestEachMistakeAboutTargetsNamesItsFix(t *testing.T) {
 		{"[mail]\nserver = \"smtp://a@mail.example.com\"\npassword = \"s3cret\"\nfrom = \"a@example.com\"", `2: mail.server (DMARCD_MAIL_SERVER): smtp:// sends the password in plain text over the network; write smtps:// or smtp+starttls://`},
 		{"[mail]\nserver = \"smtps://a@mail.example.com\"\nfrom = \"a@example.com\"", `2: mail.server (DMARCD_MAIL_SERVER): names a user, but there is no password; give mail.password_file or mail.password`},
 		{"[mail]\nfrom = \"a@example.com\"", ` mail.server (DMARCD_MAIL_SERVER): is missing; write it as "smtps://user@host", "smtp+starttls://user@host" or "smtp://host"`},
+		{mail + "[digest]\nevery = \"weekly\"\nto = [\"a@example.com\"]\nat = \"06:30\"\nzone = \"Europe/Berlin\"\nweekday = \"friday\"", ""},
+		{mail + "[digest]\nevery = \"daily\"", ` digest.to (DMARCD_DIGEST_TO): is missing; name the addresses that digests are sent to`},
+		{"[digest]\nevery = \"daily\"\nto = [\"a@example.com\"]", `2: digest.every (DMARCD_DIGEST_EVERY): needs a mail server; set mail.server and mail.from`},
+		{mail + "[digest]\nto = [\"a@example.com\"]", `6: digest.to (DMARCD_DIGEST_TO): has no use without digest.every; set that to daily or weekly, or remove to`},
+		{"[digest]\nevery = \"hourly\"\nat = \"7\"\nzone = \"Berlin\"\nweekday = \"Monday\"", `4 mistakes in the configuration:
+  dmarcd.toml:2: digest.every = "hourly": must be one of "", "daily", "weekly"
+  dmarcd.toml:3: digest.at = "7": must be a time of day, such as "07:00"
+  dmarcd.toml:4: digest.zone = "Berlin": is no time zone that is known; write it as "Europe/Berlin"
+  dmarcd.toml:5: digest.weekday = "Monday": must be one of "sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"; did you mean monday?`},
 		{"[notify]\npass_rate = \"yes\"\npass_rate_drop = 0\nlink = \"dmarc.example.com\"", `3 mistakes in the configuration:
   dmarcd.toml:2: notify.pass_rate = "yes": must be true or false, without quotes
   dmarcd.toml:3: notify.pass_rate_drop = 0: must be at least 1
