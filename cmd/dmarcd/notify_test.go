@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/emersion/go-smtp"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest"
@@ -55,12 +58,7 @@ func (h *hook) got() ([]string, []string) {
 // telling opens a service that tells a hook what happens.
 func telling(t *testing.T, url string, h *hook, more string) (*service, *teller) {
 	t.Helper()
-	file := writeFile(t, "dmarcd.toml", fmt.Sprintf("database_url = %q\n%s\n[[target]]\nname = \"ops\"\nurl = %q\nprivate = true\n", url, more, h.URL+"/s3cret"))
-	env := newEnviron(nil, nil, os.Stderr, []string{"XDG_STATE_HOME=" + t.TempDir()})
-	cfg, err := env.loadConfig(file, everything)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := tellConfig(t, url, h, more)
 	s, err := openService(t.Context(), cfg, slog.New(slog.DiscardHandler), postgres.Options{}, false)
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +69,17 @@ func telling(t *testing.T, url string, h *hook, more string) (*service, *teller)
 		t.Fatal(err)
 	}
 	return s, tell
+}
+
+func tellConfig(t *testing.T, url string, h *hook, more string) *config {
+	t.Helper()
+	file := writeFile(t, "dmarcd.toml", fmt.Sprintf("database_url = %q\n%s\n[[target]]\nname = \"ops\"\nurl = %q\nprivate = true\n", url, more, h.URL+"/s3cret"))
+	env := newEnviron(nil, nil, os.Stderr, []string{"XDG_STATE_HOME=" + t.TempDir()})
+	cfg, err := env.loadConfig(file, everything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
 }
 
 // due makes what waits due now, and lets claims run out.
@@ -237,5 +246,87 @@ func TestTheRulesLookAtEveryDomainWithReports(t *testing.T) {
 	}
 	if _, bodies := h.got(); len(bodies) != 1 || !strings.Contains(bodies[0], "1 message refused in a day") {
 		t.Errorf("%q", bodies)
+	}
+}
+
+// A mailServer keeps what it is handed.
+type mailServer struct {
+	mu    sync.Mutex
+	mails []string
+	to    []string
+}
+
+type mailSession struct {
+	*mailServer
+	rcpt []string
+}
+
+func (m *mailServer) NewSession(*smtp.Conn) (smtp.Session, error) {
+	return &mailSession{mailServer: m}, nil
+}
+func (*mailSession) Reset()                               {}
+func (*mailSession) Logout() error                        { return nil }
+func (*mailSession) Mail(string, *smtp.MailOptions) error { return nil }
+func (s *mailSession) Rcpt(to string, _ *smtp.RcptOptions) error {
+	s.rcpt = append(s.rcpt, to)
+	return nil
+}
+func (s *mailSession) Data(r io.Reader) error {
+	text, err := io.ReadAll(r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mails, s.to = append(s.mails, string(text)), append(s.to, s.rcpt...)
+	return err
+}
+
+// A digest of stored reports is written once by several processes, and handed to a
+// mail server.
+func TestADigestOfStoredReportsReachesAMailServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inbox := &mailServer{}
+	server := smtp.NewServer(inbox)
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	url := pgtest.URL(t)
+	config := fmt.Sprintf("[mail]\nserver = \"smtp://%s\"\nfrom = \"dmarcd@example.com\"\n[digest]\nevery = \"daily\"\nat = \"00:00\"\nto = [\"a@example.com\", \"b@example.com\"]\n[notify]\nlink = \"https://dmarc.example\"\n", l.Addr())
+	h := newHook(t, nil)
+	a, tellA := telling(t, url, h, config)
+	_, tellB := telling(t, url, h, config)
+	today := time.Now().UTC().Truncate(24 * time.Hour)
+	for day := range 10 {
+		begin := today.AddDate(0, 0, -day-1)
+		text := fmt.Sprintf(`<feedback><report_metadata><org_name>r.example</org_name><email>a@r.example</email><report_id>%d</report_id><date_range><begin>%d</begin><end>%d</end></date_range></report_metadata>`+
+			`<policy_published><domain>acme.example</domain><p>none</p></policy_published><record><row><source_ip>192.0.2.1</source_ip><count>1000</count><policy_evaluated><disposition>none</disposition><dkim>pass</dkim><spf>fail</spf></policy_evaluated></row>`+
+			`<identifiers><header_from>acme.example</header_from></identifiers><auth_results><dkim><domain>acme.example</domain><result>pass</result></dkim></auth_results></record></feedback>`, day, begin.Unix(), begin.Add(24*time.Hour-time.Second).Unix())
+		if fate, err := a.ingester.Take(t.Context(), dmarc.MailboxUpload, "x.xml", strings.NewReader(text)); err != nil || fate.Added != 1 {
+			t.Fatalf("%+v, %v", fate, err)
+		}
+	}
+	for range 2 {
+		for _, tell := range []*teller{tellA, tellB} {
+			if err := tell.digester.Pass(t.Context(), dmarc.Lease{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := tell.deliverer.Pass(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tellA.digester, tellB.digester = a.newDigester(tellConfig(t, url, h, config)), a.newDigester(tellConfig(t, url, h, config)) // after a restart
+	}
+	if len(inbox.mails) != 1 || strings.Join(inbox.to, " ") != "a@example.com b@example.com" {
+		t.Fatalf("%d mails to %q", len(inbox.mails), inbox.to)
+	}
+	for _, want := range []string{"100 % passed, of 7,000 messages.", "Content-Type: image/png", "multipart/related", "https://dmarc.example/domains/acme.example"} {
+		if !strings.Contains(strings.ReplaceAll(inbox.mails[0], "=\r\n", ""), want) {
+			t.Errorf("the mail lacks %q", want)
+		}
+	}
+	file := writeFile(t, "dmarcd.toml", fmt.Sprintf("database_url = %q\nlog_level = \"error\"\n", url)+config)
+	got := world{}.run(t, "notify", "digest", "--config", file)
+	if got.status != exitDone || !strings.Contains(got.stdout, "100 % passed, of 7,000 messages.") || len(inbox.mails) != 1 {
+		t.Errorf("%+v", got)
 	}
 }
