@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -103,6 +104,15 @@ func (d *Directory) Wait(ctx context.Context) error {
 
 // Each hands over the files that are complete and were not handed over before.
 func (d *Directory) Each(ctx context.Context, _ dmarc.Place, handle func(context.Context, Message) error) error {
+	root, err := os.OpenRoot(d.opts.Path)
+	if err != nil {
+		return fmt.Errorf("looking into %s: %w", d.opts.Path, err)
+	}
+	defer root.Close()
+	below := func(name string) string { return strings.TrimPrefix(name, d.opts.Path+string(filepath.Separator)) }
+	// A link must not lead out of the folder: whoever may write there could
+	// have other files read.
+	d.files.open = func(name string) (*os.File, error) { return root.Open(below(name)) }
 	d.mu.Lock()
 	d.seen = [2]map[[16]byte]bool{d.seen[1], {}}
 	d.mu.Unlock()
@@ -125,8 +135,13 @@ func (d *Directory) Each(ctx context.Context, _ dmarc.Place, handle func(context
 		case !entry.Type().IsRegular() && entry.Type()&fs.ModeSymlink == 0:
 			return nil // opening a pipe would wait for its writer
 		}
-		info, err := os.Stat(name)
-		if err != nil || !info.Mode().IsRegular() {
+		info, err := root.Stat(below(name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // it is gone by now, or a link to nothing
+		case err != nil:
+			return handle(ctx, unreadable(name, err))
+		case !info.Mode().IsRegular():
 			return nil
 		}
 		state := stateOf(info)

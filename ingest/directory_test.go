@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -249,5 +254,196 @@ func TestAFileThatAppearsIsTakenIn(t *testing.T) {
 	cancel()
 	if err := <-ran; err != nil {
 		t.Error(err)
+	}
+}
+
+// A link within the folder is followed; one that leads out of it is not, which is
+// said once.
+func TestALinkOutOfTheFolderIsNotFollowed(t *testing.T) {
+	for _, after := range []string{ingest.AfterNothing, ingest.AfterMove, ingest.AfterDelete} {
+		dir, box := watched(t, func(o *ingest.DirectoryOptions) {
+			if o.After = after; after == ingest.AfterMove {
+				o.Done, o.Failed = "done", "failed"
+			}
+		})
+		outside := t.TempDir()
+		put(t, outside, "secret.xml", reportXML("secret"))
+		put(t, dir, "sub/real.xml", reportXML("real"))
+		for from, to := range map[string]string{
+			"absolute.xml": filepath.Join(outside, "secret.xml"), "sub/relative.xml": "../../" + filepath.Base(outside) + "/secret.xml", "folder": outside,
+			"within.xml": "sub/real.xml", "nothing.xml": "nowhere.xml", "loop.xml": "loop.xml",
+		} {
+			if err := os.Symlink(to, filepath.Join(dir, from)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		store := &memory{}
+		in := ingester(store)
+		for range 3 {
+			if _, err := in.Pass(t.Context(), box); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := map[string]int{}
+		for _, d := range store.took {
+			name, _ := filepath.Rel(dir, d.Source)
+			got[name+" "+string(fateOf(&d))]++
+		}
+		want := map[string]int{"absolute.xml unreadable": 1, "folder unreadable": 1, "sub/relative.xml unreadable": 1, "loop.xml unreadable": 1, "sub/real.xml ok": 1}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("after %q: %v, want %v", after, got, want)
+		}
+		if text, err := os.ReadFile(filepath.Join(outside, "secret.xml")); err != nil || string(text) != reportXML("secret") {
+			t.Errorf("what is outside was touched: %v", err)
+		}
+	}
+}
+
+// A file that vanishes before it is opened leaves no trace, one that vanishes
+// afterwards is taken in.
+func TestAFileThatIsRemovedWhileItIsReadCostsNothing(t *testing.T) {
+	dir, box := watched(t, func(o *ingest.DirectoryOptions) { o.After, o.Done = ingest.AfterMove, "done" })
+	for i := range 4 {
+		put(t, dir, fmt.Sprintf("%d.xml", i), reportXML(fmt.Sprint(i)))
+	}
+	var took []string
+	err := box.Each(t.Context(), dmarc.Place{}, func(_ context.Context, msg ingest.Message) error {
+		took = append(took, filepath.Base(msg.Name))
+		if filepath.Base(msg.Name) == "1.xml" {
+			for _, gone := range []string{"1.xml", "2.xml"} {
+				if err := os.Remove(filepath.Join(dir, gone)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if msg.Err != nil {
+			t.Errorf("%s: %v", msg.Name, msg.Err)
+			return nil
+		}
+		defer msg.Raw.Close()
+		if text, err := io.ReadAll(io.NewSectionReader(msg.Raw, 0, msg.Raw.Size())); err != nil || !strings.HasPrefix(string(text), "<feedback>") {
+			t.Errorf("%s: %q, %v", msg.Name, text, err)
+		}
+		return box.Settle(t.Context(), []ingest.Settled{{Origin: msg.Origin, Outcome: dmarc.OutcomeOK}})
+	})
+	if err != nil || !slices.Equal(took, []string{"0.xml", "1.xml", "3.xml"}) {
+		t.Errorf("took %v, %v", took, err)
+	}
+	if got := tree(t, dir); !slices.Equal(got, []string{"3.xml", "done/0.xml"}) && !slices.Equal(got, []string{"done/0.xml", "done/3.xml"}) {
+		t.Errorf("there are %v", got)
+	}
+}
+
+// A file that may not be read is said once, stays, and is taken in once it may be.
+func TestAFileThatMayNotBeReadIsTriedAgain(t *testing.T) {
+	dir, box := watched(t, func(o *ingest.DirectoryOptions) { o.After, o.Done, o.Failed = ingest.AfterMove, "done", "failed" })
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, "a.xml", reportXML("a"))
+	put(t, dir, "b.xml", reportXML("b"))
+	if err := os.Chmod(filepath.Join(dir, "a.xml"), 0); err != nil {
+		t.Fatal(err)
+	}
+	store := &memory{}
+	in := ingester(store)
+	for range 2 {
+		if _, err := in.Pass(t.Context(), withoutPrivilege{box}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := store.ids(); !slices.Equal(got, []string{"unreadable", "b"}) || !strings.Contains(store.took[0].Reason, "permission denied") {
+		t.Errorf("took %v: %+v", got, store.took)
+	}
+	if err := os.Chmod(filepath.Join(dir, "a.xml"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Pass(t.Context(), withoutPrivilege{box}); err != nil {
+		t.Fatal(err)
+	}
+	if got := store.ids(); !slices.Equal(got, []string{"unreadable", "b", "a"}) {
+		t.Errorf("then took %v", got)
+	}
+	if got := tree(t, dir); !slices.Equal(got, []string{"done/a.xml", "done/b.xml"}) {
+		t.Errorf("there are %v", got)
+	}
+}
+
+// withoutPrivilege is a folder that is read as somebody who may not read everything.
+type withoutPrivilege struct{ *ingest.Directory }
+
+func (w withoutPrivilege) Each(ctx context.Context, after dmarc.Place, handle func(context.Context, ingest.Message) error) error {
+	if os.Getuid() == 0 {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err := syscall.Setfsuid(65534); err != nil {
+			return err
+		}
+	}
+	return w.Directory.Each(ctx, after, handle)
+}
+
+// A counter is a store that counts.
+type counter struct {
+	memory
+	known map[dmarc.Digest]bool
+}
+
+func (c *counter) Known(_ context.Context, _ string, digests []dmarc.Digest) (map[dmarc.Digest]dmarc.Fate, error) {
+	c.asked += len(digests)
+	fates := map[dmarc.Digest]dmarc.Fate{}
+	for _, d := range digests {
+		if c.known[d] {
+			fates[d] = dmarc.Fate{Outcome: dmarc.OutcomeNotAReport, Known: true}
+		}
+	}
+	return fates, nil
+}
+
+func (c *counter) Add(_ context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error) {
+	fates := make([]dmarc.Fate, len(ds))
+	for i := range ds {
+		fates[i] = dmarc.Fate{Outcome: dmarc.OutcomeNotAReport, Known: c.known[ds[i].Digest]}
+		c.known[ds[i].Digest] = true
+	}
+	return fates, nil
+}
+
+// A folder of many files, 25,000 or DMARCD_DIRECTORY_FILES, is taken in with little
+// memory, and looked at again without reading any.
+func TestManyFilesCostLittle(t *testing.T) {
+	files := 25_000
+	if n, err := strconv.Atoi(os.Getenv("DMARCD_DIRECTORY_FILES")); err == nil {
+		files = n
+	}
+	dir, box := watched(t, nil)
+	for i := range files {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%06d.txt", i)), fmt.Appendf(nil, "hello %d", i), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := &counter{known: map[dmarc.Digest]bool{}}
+	in := ingester(store)
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	sum, err := in.Pass(t.Context(), box)
+	if err != nil || sum.Messages != files || sum.Known != 0 || len(store.known) != files {
+		t.Fatalf("%+v, %v", sum, err)
+	}
+	if more := (heap() - before) >> 20; more > 60 { // that of the test included
+		t.Errorf("%d MiB more are in use", more)
+	}
+	store.asked = 0
+	if sum, err := in.Pass(t.Context(), box); err != nil || sum.Messages != 0 || store.asked != 0 {
+		t.Errorf("again: %+v, %v; %d files were read", sum, err, store.asked)
+	}
+	// After a restart each costs a hash, and none is parsed.
+	again := ingest.NewDirectory(ingest.DirectoryOptions{Path: dir, Limit: 1 << 20, Log: slog.New(slog.DiscardHandler)})
+	if sum, err := in.Pass(t.Context(), again); err != nil || sum.Messages != files || sum.Known != files || store.asked != files {
+		t.Errorf("after a restart: %+v, %v; %d files were read", sum, err, store.asked)
 	}
 }

@@ -26,6 +26,7 @@ type Files struct {
 	Stdin io.Reader
 	Limit int64 // bytes of a message
 
+	open func(name string) (*os.File, error) // nil for os.Open
 	done atomic.Int64
 }
 
@@ -179,7 +180,11 @@ func (f *Files) file(ctx context.Context, name string, origin any, handle func(c
 			return next(ctx, msg)
 		}
 	}
-	file, err := os.Open(name)
+	open := os.Open
+	if f.open != nil {
+		open = f.open
+	}
+	file, err := open(name)
 	if err != nil {
 		return handle(ctx, unreadable(name, err))
 	}

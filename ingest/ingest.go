@@ -81,7 +81,7 @@ type Ingester struct {
 	// accepts all. The others are parked.
 	Accepts func(domain string) bool
 	// RequireAuthentic parks the reports in mails until these have been found
-	// authentic. Files and uploads come from the operator, and count at once.
+	// authentic. What the operator brings counts at once.
 	RequireAuthentic bool
 	KeepFailures     bool // store failure reports
 	FailureSubjects  bool // with the subjects of the samples
@@ -386,7 +386,7 @@ func (in *Ingester) read(ctx context.Context, mailbox string, msg Message) (dmar
 	}
 	d.MessageID, d.From, d.Subject, d.Date = found.MessageID, found.From, found.Subject, found.Date
 	d.Parts, d.Outcome, d.Reason = found.Parts, found.Outcome, found.Reason
-	in.judge(&d)
+	in.judge(&d, found.Mail)
 	return d, found, nil
 }
 
@@ -405,9 +405,10 @@ func unreadDigest(msg Message) dmarc.Digest {
 	return sha256.Sum256([]byte(msg.Name + "\x00" + msg.Err.Error()))
 }
 
-// judge applies what is configured to a delivery: which domains are wanted,
-// and what is kept of mail that tells about people.
-func (in *Ingester) judge(d *dmarc.Delivery) {
+// judge applies what is configured to a delivery, which may be a mail: which
+// domains are wanted, who has to vouch for reports, and what is kept of mail that
+// tells about people.
+func (in *Ingester) judge(d *dmarc.Delivery, mail bool) {
 	private := d.Outcome == dmarc.OutcomeComplaint
 	for i := range d.Parts {
 		p := &d.Parts[i]
@@ -440,14 +441,30 @@ func (in *Ingester) judge(d *dmarc.Delivery) {
 		case in.Accepts != nil && !in.Accepts(domain):
 			*p = dmarc.Part{Path: p.Path, Outcome: dmarc.OutcomeUnknownDomain,
 				Reason: fmt.Sprintf("a report about %q, which is not among the configured domains; the message is kept", domain)}
-		case in.RequireAuthentic && !d.Authentic && d.Mailbox != dmarc.MailboxImport && d.Mailbox != dmarc.MailboxUpload:
+		case in.RequireAuthentic && !d.Authentic && !broughtByOperator(d.Mailbox, mail):
 			*p = dmarc.Part{Path: p.Path, Outcome: dmarc.OutcomeUnauthenticated,
 				Reason: "the mail that carried it has not been found authentic (transport.require); it is read as soon as it is"}
+			if d.Mailbox == dmarc.MailboxTLSRPT {
+				p.Reason = "nobody vouches for who sends reports over HTTPS (transport.require); it stays parked"
+			}
 		}
 	}
 	if private {
 		d.Raw, d.Subject, d.From = nil, "", dmarc.AddressDomain(d.From)
 	}
+}
+
+// broughtByOperator tells whether nobody but the operator can have brought
+// something. Mails in a watched folder may come from anybody, by a program that
+// fetches them.
+func broughtByOperator(mailbox string, mail bool) bool {
+	switch mailbox {
+	case dmarc.MailboxImport, dmarc.MailboxUpload:
+		return true
+	case dmarc.MailboxDirectory:
+		return !mail
+	}
+	return false
 }
 
 func withoutSubject(headers []dmarc.HeaderField) []dmarc.HeaderField {

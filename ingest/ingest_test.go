@@ -320,6 +320,45 @@ func TestWhatIsNotWantedIsParkedAndWhatIsPrivateIsNotKept(t *testing.T) {
 	}
 }
 
+// Where only authentic reports count, what the operator brings counts at once,
+// mails are parked until they are found authentic, and what nobody can vouch for
+// stays parked.
+func TestWhatIsParkedDependsOnWhoVouchesForIt(t *testing.T) {
+	const counts, until, stays = "", "it is read as soon as it is", "it stays parked"
+	bare, whole := reportXML("1"), string(reportMail("1"))
+	for _, c := range []struct{ mailbox, body, want string }{
+		{"reports", whole, until}, // IMAP
+		{"reports", bare, until},  // a mail without any field
+		{dmarc.MailboxSMTP, whole, until},
+		{dmarc.MailboxSMTP, bare, until},
+		{dmarc.MailboxDirectory, whole, until},
+		{dmarc.MailboxDirectory, bare, counts},
+		{dmarc.MailboxTLSRPT, bare, stays},
+		{dmarc.MailboxUpload, whole, counts},
+		{dmarc.MailboxUpload, bare, counts},
+		{dmarc.MailboxImport, whole, counts},
+		{dmarc.MailboxImport, bare, counts},
+	} {
+		for _, require := range []bool{false, true} {
+			store := &memory{}
+			in := ingester(store)
+			in.RequireAuthentic = require
+			if _, err := in.Take(t.Context(), c.mailbox, "", strings.NewReader(c.body)); err != nil {
+				t.Fatal(err)
+			}
+			d := store.took[0]
+			p := d.Parts[0]
+			if !require || c.want == counts {
+				if p.Aggregate == nil || p.Outcome != "" {
+					t.Errorf("%s, %.10q, required %t: %+v, want it to count", c.mailbox, c.body, require, p)
+				}
+			} else if p.Aggregate != nil || p.Outcome != dmarc.OutcomeUnauthenticated || !strings.HasSuffix(p.Reason, c.want) || d.Raw == nil {
+				t.Errorf("%s, %.10q: %+v, want it parked: %s", c.mailbox, c.body, p, c.want)
+			}
+		}
+	}
+}
+
 func FuzzMbox(f *testing.F) {
 	f.Add("From a\nSubject: x\n\nbody\n\nFrom b\n\n>From c\n")
 	f.Add("From a\r\nSubject: x\r\n\r\nbody\r\n\r\nFrom b\r\n\r\n>>From c\r\n")

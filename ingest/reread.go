@@ -154,7 +154,7 @@ func (run *rereading) add(ctx context.Context, e dmarc.LedgerEntry) error {
 	run.close = append(run.close, found.Close, raw.Close)
 	d := dmarc.Delivery{Mailbox: e.Mailbox, Authentic: e.Transport.Auth == dmarc.TransportPass, Digest: e.Digest, ReceivedAt: e.ReceivedAt, Source: e.Source,
 		Parts: found.Parts, Outcome: found.Outcome, Reason: found.Reason}
-	run.r.judge(&d)
+	run.r.judge(&d, found.Mail)
 	one := dmarc.Reread{MessageID: e.ID, Delivery: d}
 	run.batch, run.reached = append(run.batch, one), e.ID
 	run.sum.Messages++

@@ -18,6 +18,7 @@ import (
 
 // Found is what a message, or a bare file, holds.
 type Found struct {
+	Mail      bool // it is a mail, and no bare file
 	MessageID string
 	From      string
 	Subject   string
@@ -154,6 +155,7 @@ func (w *walker) at(all section, head []byte) *lines {
 
 // envelope notes who sent the message.
 func (w *walker) envelope(h header) {
+	w.found.Mail = true
 	w.found.MessageID, _ = textField(h["messageid"], maxID)
 	w.found.From, _ = textField(h["from"], maxID)
 	w.found.Subject, _ = textField(h["subject"], maxComment)

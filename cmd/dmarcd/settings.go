@@ -91,7 +91,7 @@ func (c *config) table() []*setting {
 
 		{key: "transport.trusted", doc: "servers whose Authentication-Results in report mails are believed: the names that your own mail servers write there", example: `["mx.example.com"]`, value: listValue(&c.Transport.Trusted, readDomain)},
 		{key: "transport.check", doc: "find out whether the mails that carry reports are authentic: by DKIM, and by what the trusted servers found", value: boolValue(&c.Transport.Check)},
-		{key: "transport.require", doc: "park the reports in mails until these have been found authentic; files and uploads count at once", value: boolValue(&c.Transport.Require)},
+		{key: "transport.require", doc: "park the reports in mails until these have been found authentic, and those over HTTPS; what you import or upload counts at once", value: boolValue(&c.Transport.Require)},
 		{key: "retention.rows", doc: "how long the rows of aggregate reports are kept, by whole months; totals and the sources of each day stay; 0: for ever", value: keepValue(&c.Retention.Rows, 40*hoursOfDay)},
 		{key: "retention.raw", doc: "how long messages are kept as they came, by whole months; dmarcd reparse needs them; 0: for ever", value: keepValue(&c.Retention.Raw, hoursOfDay)},
 		{key: "retention.failures", doc: "how long failure reports are kept; 0: for ever", value: keepValue(&c.Retention.Failures, hoursOfDay)},
