@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,15 +11,18 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"net/smtp"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
 )
 
 // aMail is a message with one report.
@@ -70,47 +74,89 @@ func (r *running) ready() *running {
 	return r
 }
 
-// Many clients send mail while dmarcd is killed again and again. Whatever was
-// not accepted is sent anew, as mail servers do; at the end each message has one fate.
-func TestKilledAtAnyTimeNoAcceptedMailIsLost(t *testing.T) {
-	binary, data, address := build(t), filepath.Join(t.TempDir(), "data"), freeAddress(t)
-	vars := []string{"DMARCD_SMTP_LISTEN=" + address, "DMARCD_SMTP_RECIPIENTS=dmarc@example.com"}
-	r := serveWith(t, binary, data, vars...).ready()
-
-	const messages, senders = 600, 12
-	var next, accepted, again atomic.Int64
-	var sending sync.WaitGroup
-	for range senders {
-		sending.Go(func() {
-			for n := next.Add(1); n <= messages; n = next.Add(1) {
-				for smtp.SendMail(address, nil, "a@r.example", []string{"dmarc@example.com"}, aMail(fmt.Sprint(n))) != nil {
-					again.Add(1)
-					time.Sleep(10 * time.Millisecond)
+// Many clients bring reports by all ways that give an answer while dmarcd is killed
+// again and again. What was accepted is never brought again, and what was not is,
+// as mail servers do: at the end each message has one fate.
+func TestKilledAtAnyTimeNothingAcceptedIsLost(t *testing.T) {
+	for _, protocol := range []string{"smtp", "lmtp"} {
+		t.Run(protocol, func(t *testing.T) {
+			binary, data, address := build(t), filepath.Join(t.TempDir(), "data"), freeAddress(t)
+			vars := []string{"DMARCD_SMTP_LISTEN=" + address, "DMARCD_SMTP_RECIPIENTS=dmarc@example.com", "DMARCD_SMTP_PROTOCOL=" + protocol,
+				"DMARCD_TLSRPT_PATH=/in/tlsrpt", "DMARCD_TLSRPT_PER_MINUTE=100000", "DMARCD_DOMAINS=example.com"}
+			r := serveWith(t, binary, data, vars...).ready()
+			var base atomic.Value // where it listens now
+			base.Store(r.base)
+			post := func(path, body string) error {
+				resp, err := http.Post(base.Load().(string)+path, "application/octet-stream", strings.NewReader(body))
+				if err != nil {
+					return err
 				}
-				accepted.Add(1)
+				defer resp.Body.Close()
+				if resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusOK {
+					return fmt.Errorf("status %d", resp.StatusCode)
+				}
+				return nil
+			}
+			ways := []func(id string) error{
+				func(id string) error { return deliver(protocol, address, aMail(id)) },
+				func(id string) error { return post("/api/v1/reports", aReport("upload "+id)) },
+				func(id string) error { return post("/in/tlsrpt", aTLSReport(id, "example.com")) },
+			}
+
+			const each, senders = 240, 12
+			messages := int64(each * len(ways))
+			var next, accepted, again atomic.Int64
+			var sending sync.WaitGroup
+			for range senders {
+				sending.Go(func() {
+					for n := next.Add(1); n <= messages; n = next.Add(1) {
+						for ways[n%int64(len(ways))](fmt.Sprint(n)) != nil {
+							again.Add(1)
+							time.Sleep(10 * time.Millisecond)
+						}
+						accepted.Add(1)
+					}
+				})
+			}
+			for i := range int64(3) {
+				for accepted.Load() < messages*(i+1)/5 {
+					time.Sleep(time.Millisecond)
+				}
+				r.stop(syscall.SIGKILL)
+				r = serveWith(t, binary, data, vars...)
+				base.Store(r.base)
+			}
+			sending.Wait()
+			if again.Load() == 0 {
+				t.Error("no message was interrupted")
+			}
+			if got, want := r.ready().ledger(), map[string]int{"smtp ok": each, "upload ok": each, "tlsrpt ok": each}; !reflect.DeepEqual(got, want) {
+				t.Errorf("ledger %v, want %v", got, want)
+			}
+			if got := r.messages(); got != 2*2*each {
+				t.Errorf("the reports tell of %d messages, want %d", got, 2*2*each)
+			}
+			verified(t, "DMARCD_DATA_DIR="+data)
+			if status := r.stop(syscall.SIGTERM); status != 0 {
+				t.Errorf("exit status %d after SIGTERM\n%s", status, r.log)
 			}
 		})
 	}
-	for i := range int64(3) {
-		for accepted.Load() < messages*(i+1)/5 {
-			time.Sleep(time.Millisecond)
-		}
-		r.stop(syscall.SIGKILL)
-		r = serveWith(t, binary, data, vars...)
+}
+
+// deliver sends a message by SMTP or LMTP, and returns nil for an answer of 250.
+func deliver(protocol, address string, message []byte) error {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
 	}
-	sending.Wait()
-	if again.Load() == 0 {
-		t.Error("no message was interrupted")
+	open := gosmtp.NewClient
+	if protocol == "lmtp" {
+		open = gosmtp.NewClientLMTP
 	}
-	if got, want := r.ready().ledger(), map[string]int{"smtp ok": messages}; !reflect.DeepEqual(got, want) {
-		t.Errorf("ledger %v, want %v", got, want)
-	}
-	if got := r.messages(); got != 2*messages {
-		t.Errorf("the reports tell of %d messages, want %d", got, 2*messages)
-	}
-	if status := r.stop(syscall.SIGTERM); status != 0 {
-		t.Errorf("exit status %d after SIGTERM\n%s", status, r.log)
-	}
+	c := open(conn)
+	defer c.Close()
+	return c.SendMail("a@r.example", []string{"dmarc@example.com"}, bytes.NewReader(message))
 }
 
 func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
