@@ -104,7 +104,8 @@ func Lookup(ctx context.Context, domain string, o Options) (*Published, error) {
 }
 
 // Check judges what was found, by kind of record. It is pure. Of a domain that
-// does not exist, or is no name, nothing else is judged.
+// does not exist, or is no name, nothing else is judged. Of one check there are
+// at most maxFindings, those that were found first.
 func Check(p *Published) []Finding {
 	if p.Name.Invalid != "" || p.Name.Nonexistent() {
 		return checkName(p)
@@ -118,8 +119,12 @@ func Check(p *Published) []Finding {
 			return a.Name == f.Subject && dns.TypeToString[a.Type] == f.Value("type") && (a.Bogus || a.Loop || a.TCPFailed)
 		})
 	}
+	told := map[string]int{}
 	for _, kind := range kinds {
 		for _, f := range kind.check(p) {
+			if told[f.ID] == maxFindings {
+				continue
+			}
 			if f.ID == "dns.lookup_failed" {
 				key := f.Subject + " " + f.Value("type") + " " + f.Value("rcode")
 				if failed[key] || explained(&f) {
@@ -127,6 +132,7 @@ func Check(p *Published) []Finding {
 				}
 				failed[key] = true
 			}
+			told[f.ID]++
 			all = append(all, f)
 		}
 	}
@@ -156,6 +162,7 @@ const (
 	maxQuestions = 300 // to the resolver
 	maxAsked     = 200 // to name servers
 	maxFailed    = 20  // failed answers that are kept
+	maxFindings  = 50  // of one check
 )
 
 // A gatherer asks what Lookup wants to know. A question is asked once for a

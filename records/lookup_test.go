@@ -2,6 +2,7 @@ package records
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/dmarcd/dmarcd/dmarc"
 )
 
 // A slow resolver takes a second for each answer, as a far one does.
@@ -30,6 +33,21 @@ func (s slow) Ask(ctx context.Context, server netip.AddrPort, name string, qtype
 	return a
 }
 
+// A slowPolicy and slowHosts take a second as well.
+type slowPolicy struct{ servedPolicy }
+
+func (s slowPolicy) FetchPolicy(ctx context.Context, host string) ([]byte, int, error) {
+	time.Sleep(time.Second)
+	return s.servedPolicy.FetchPolicy(ctx, host)
+}
+
+type slowHosts struct{}
+
+func (slowHosts) Certificates(context.Context, string, netip.AddrPort) ([]*x509.Certificate, error) {
+	time.Sleep(time.Second)
+	return nil, errNoSTARTTLS
+}
+
 // What does not depend on each other is asked side by side: the time for a
 // domain is that of the longest chain of questions, and not of their number.
 func TestLookupTakesFewRoundTrips(t *testing.T) {
@@ -40,6 +58,15 @@ func TestLookupTakesFewRoundTrips(t *testing.T) {
 		"one.test": apex + mailHost + txt("corp.test._report._dmarc", "v=DMARC1"),
 		"two.test": apex + mailHost,
 	}
+	everything := map[string]string{
+		"test": apex,
+		"corp.test": apex + twoMailHosts + txt("@", "v=spf1 mx include:spf.mailer.test -all") + txt("_dmarc", "v=DMARC1; p=reject; rua=mailto:a@one.test, mailto:c@corp.test") +
+			txt("_dmarc.eu", "v=DMARC1; p=none; psd=n") + txt("s._domainkey", "v=DKIM1; p="+rsa2048) + stsRecord + policyHost + txt("_smtp._tls", "v=TLSRPTv1; rua=mailto:t@corp.test") +
+			tlsa("mx1", "3 1 1", 32) + tlsa("mx2", "3 1 1", 32) + txt("default._bimi", "v=BIMI1; l=https://corp.test/logo.svg; a=https://corp.test/logo.pem") + "@ CAA 0 issue \"ca.test\"\n",
+		"mailer.test":          apex + txt("spf", "v=spf1 a:out.mailer.test -all") + "out A 192.0.2.20\n",
+		"one.test":             apex + mailHost + txt("corp.test._report._dmarc", "v=DMARC1"),
+		"2.0.192.in-addr.arpa": apex + "20 PTR out.mailer.test.\n",
+	}
 	deep := map[string]string{"test": apex, "corp.test": apex + mailHost + txt("@", "v=spf1 include:i1.corp.test -all")}
 	for i := range 7 {
 		deep["corp.test"] += txt(fmt.Sprintf("i%d", i+1), fmt.Sprintf("v=spf1 include:i%d.corp.test -all", i+2))
@@ -48,17 +75,25 @@ func TestLookupTakesFewRoundTrips(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		zones map[string]string
+		o     Options
 		chain time.Duration // links of the longest chain of questions
 		want  string
 	}{
-		{"NS, its address, what it says; record, authorisation, the wildcard that is hidden", usual, 3, "rauth.missing"},
-		{"eight includes, one in the other", deep, 9, "spf.ok"},
+		{"NS, its address, what it says; record, authorisation, the wildcard that is hidden", usual, Options{}, 3, "rauth.missing"},
+		{"eight includes, one in the other", deep, Options{}, 9, "spf.ok"},
+		{"everything is published: MX, its address, its name, the address of that", everything, Options{
+			Selectors: []Selector{{Name: "s", LastSeen: time.Now()}}, Senders: []Sender{{Addr: netip.MustParseAddr("192.0.2.20"), HELO: "out.mailer.test", Own: true}},
+			Fetcher: slowPolicy{servedPolicy{body: policyStart + "mx: *.corp.test\n"}}, Probe: slowHosts{},
+			Reported: &Reported{Named: []dmarc.NamedMail{named("corp.test", "a.eu.corp.test", "", 1)}},
+		}, 4, "dmarc.one_method"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := slow{newZoneResolver(t, c.zones)}
 				began := time.Now()
-				p, err := Lookup(t.Context(), "corp.test", Options{Resolver: r, Direct: r, Documentation: true})
+				o := c.o
+				o.Resolver, o.Direct, o.Documentation = r, r, true
+				p, err := Lookup(t.Context(), "corp.test", o)
 				if err != nil {
 					t.Fatal(err)
 				}

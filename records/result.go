@@ -77,7 +77,8 @@ type ResultSPFLine struct {
 	Total  int            `json:"total"`
 	Result string         `json:"result"`
 	Hosts  []string       `json:"hosts"`
-	Nets   []netip.Prefix `json:"nets"`
+	Nets   []netip.Prefix `json:"nets"` // at most 100
+	More   int            `json:"more"` // networks that are left out
 	Over   bool           `json:"over"` // it is the term that crosses the limit
 	Void   int            `json:"void"` // it is the first, second, ... that finds nothing; 0 if it is none
 }
@@ -121,6 +122,9 @@ type ResultDestination struct {
 	External   bool     `json:"external"`
 	Authorized *bool    `json:"authorized"`
 }
+
+// maxShown bounds how many addresses of one thing a Result lists.
+const maxShown = 100
 
 // NewResult returns what was found, with the texts of the findings.
 func NewResult(p *Published, findings []Finding) *Result {
@@ -183,7 +187,7 @@ func spfOf(p *Published) *ResultSPF {
 		out.Record = &text
 	}
 	for _, l := range p.SPF.Lines() {
-		line := ResultSPFLine{l.Depth, l.Number, l.Text, l.Own, l.Cost, l.Total, l.Result, listOrEmpty(l.Names), l.Nets, l.Over, l.Void}
+		line := ResultSPFLine{l.Depth, l.Number, l.Text, l.Own, l.Cost, l.Total, l.Result, listOrEmpty(l.Names), l.Nets[:min(len(l.Nets), maxShown)], max(len(l.Nets)-maxShown, 0), l.Over, l.Void}
 		if line.Nets == nil {
 			line.Nets = []netip.Prefix{}
 		}

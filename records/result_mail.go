@@ -20,7 +20,7 @@ type ResultMail struct {
 type ResultMX struct {
 	Host       string   `json:"host"` // "." for a null MX
 	Preference uint16   `json:"preference"`
-	Addresses  []string `json:"addresses"` // null where a lookup failed
+	Addresses  []string `json:"addresses"` // at most 100; null where a lookup failed
 }
 
 type ResultHost struct {
@@ -85,7 +85,8 @@ func mxOf(p *Published) []ResultMX {
 		if h.A.Name == "" || h.A.State != Failed && h.AAAA.State != Failed {
 			j.Addresses = []string{}
 		}
-		for _, ip := range h.Addresses() {
+		ips := h.Addresses()
+		for _, ip := range ips[:min(len(ips), maxShown)] {
 			j.Addresses = append(j.Addresses, ip.String())
 		}
 		all = append(all, j)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,6 +121,44 @@ func TestEveryDomainIsLookedAtInItsTime(t *testing.T) {
 			if wait := look.Next.Sub(look.At); !look.Failed || wait < 48*time.Minute || wait > time.Hour {
 				t.Errorf("%s failed, again after %v", look.Domain, wait)
 			}
+		}
+	})
+}
+
+// Thousands of domains that all came at once are looked at a few at a time, and
+// are spread over hours from then on.
+func TestThousandsOfDomainsAreNoBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 3000
+		book := &lookBook{next: map[string]time.Time{}}
+		for i := range n {
+			book.domains = append(book.domains, fmt.Sprintf("d%d.example", i))
+		}
+		resolver := &lateResolver{}
+		var at, most atomic.Int64
+		w := &Watcher{Store: book, Log: slog.New(slog.DiscardHandler), Evidence: func(context.Context, string) (Options, error) {
+			most.Store(max(most.Load(), at.Add(1)))
+			defer at.Add(-1)
+			time.Sleep(time.Millisecond)
+			return Options{Resolver: resolver, RandomLabel: "random"}, nil
+		}}
+		if err := w.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(book.looks) != n || most.Load() > 4 {
+			t.Errorf("%d looks, %d at a time", len(book.looks), most.Load())
+		}
+		minutes := map[time.Time]int{}
+		for _, next := range book.next {
+			minutes[next.Truncate(10*time.Minute)]++
+		}
+		for at, due := range minutes {
+			if due > n/10 {
+				t.Errorf("%d domains are due within ten minutes, at %v", due, at)
+			}
+		}
+		if len(minutes) < 20 {
+			t.Errorf("the next looks are spread over %d times ten minutes", len(minutes))
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/dmarcd/dmarcd/records"
+	"github.com/dmarcd/dmarcd/records/knottest"
 )
 
 // resolving runs a resolver that knows some records, until the test ends.
@@ -230,6 +232,79 @@ func TestCheckKeepsOrderAndFewDomainsAtATime(t *testing.T) {
 		t.Errorf("%d at a time", most.Load())
 	}
 }
+
+// A thousand domains are looked up for real, and what is kept of the first
+// hundreds is no more than what is kept of all: answers are remembered within a
+// bound, and a domain is forgotten once it is printed.
+func TestAThousandDomainsAreCheckedInFlatMemory(t *testing.T) {
+	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg)
+		m.SetReply(q)
+		name := q.Question[0].Name
+		var data string
+		switch q.Question[0].Qtype {
+		case dns.TypeSOA:
+			data = "SOA ns1.d.test. hostmaster.d.test. 1 7200 3600 1209600 3600"
+		case dns.TypeMX:
+			data = "MX 10 mx." + name
+		case dns.TypeA:
+			data = "A 9.9.9.9"
+		case dns.TypeTXT:
+			data = `TXT "v=spf1 mx ip4:9.9.9.0/24 ` + strings.Repeat("ip4:192.88.100.0/24 ", 8) + `~all"`
+			if strings.HasPrefix(name, "_dmarc.") {
+				data = `TXT "v=DMARC1; p=none; rua=mailto:d@` + name[7:len(name)-1] + `"`
+			}
+		default:
+			w.WriteMsg(m)
+			return
+		}
+		rr, err := dns.NewRR(name + " 3600 IN " + data)
+		if err != nil {
+			t.Error(err)
+		}
+		m.Answer = append(m.Answer, rr)
+		w.WriteMsg(m)
+	})
+	client, err := records.NewClient(records.ClientOptions{Server: knottest.Serve(t, handler), Rate: 1e6, Cache: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	domains := make([]string, 1000)
+	for i := range domains {
+		domains[i] = fmt.Sprintf("d%d.test", i)
+	}
+	var printed atomic.Int64 // octets
+	out := writerFunc(func(p []byte) (int, error) { printed.Add(int64(len(p))); return len(p), nil })
+	c := &checker{out: bufio.NewWriter(out), json: true, look: func(ctx context.Context, domain string) (*records.Published, error) {
+		return records.Lookup(ctx, domain, records.Options{Resolver: client})
+	}}
+	inUse := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	if err := c.run(t.Context(), domains[:250]); err != nil {
+		t.Fatal(err)
+	}
+	before, octets := inUse(), printed.Load()
+	if err := c.run(t.Context(), domains[250:]); err != nil {
+		t.Fatal(err)
+	}
+	grown := inUse() - before
+	t.Logf("%d octets in use after 250 domains, %d more after 1000; %d octets printed", before, grown, printed.Load())
+	if grown > 1<<20 {
+		t.Errorf("750 domains left %d octets", grown)
+	}
+	if printed.Load() < 3*octets {
+		t.Errorf("%d octets for 250 domains, %d for 1000", octets, printed.Load())
+	}
+}
+
+// A writerFunc is an io.Writer.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestCheckPaintsOnTerminalsOnly(t *testing.T) {
 	p := &records.Published{Domain: "x y", Name: records.NameFound{Invalid: "it is made up"}}

@@ -14,11 +14,20 @@ import (
 	"github.com/dmarcd/dmarcd/records"
 )
 
+// watchRate is how many questions a second are asked by what nobody waits for:
+// thousands of new domains are no burst at the resolver. A domain takes about
+// fifty.
+const watchRate = 100
+
 // newWatcher returns what looks again and again at what the domains publish. In
 // a sample world only the resolver is asked, and addresses that are set aside
 // for documentation are taken for public ones.
 func (s *service) newWatcher(cfg *config, sample bool) (*records.Watcher, error) {
-	client, err := records.NewClient(records.ClientOptions{Server: cfg.Resolver})
+	o := records.ClientOptions{Server: cfg.Resolver, Rate: watchRate}
+	if sample {
+		o.Rate = 0 // the resolver is of the same process, and somebody waits
+	}
+	client, err := records.NewClient(o)
 	if err != nil {
 		return nil, err
 	}
