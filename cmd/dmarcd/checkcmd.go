@@ -21,11 +21,12 @@ Nothing is stored, and no database is needed; a policy of MTA-STS is fetched whe
 to unless --probe asks for it: then the certificates of the mail hosts are held against TLSA records and the MTA-STS policy.
 
 A lookup that fails for now gives "unknown": nothing is called missing on that ground. With --format json it prints one
-JSON object a line for each domain. Exit status 1 if there is any error among what was found.`
+JSON object a line for each domain. Exit status 1 if there is any error among what was found. docs/zones.md has more about checking zones in a CI.`
 
 	checkExamples = `Examples:
   dmarcd check example.com
   dmarcd check --selector s1 --selector s2 --all example.com
+  dmarcd check --level warning example.com example.org
   dmarcd check --format json example.com | jq '.findings[] | select(.severity == "error")'`
 
 	checkEnvironment = `Environment:
@@ -33,6 +34,9 @@ JSON object a line for each domain. Exit status 1 if there is any error among wh
   DMARCD_REPORT_ADDRESSES  addresses of yours that reports are sent to
   NO_COLOR                 no colours on a terminal`
 )
+
+// levels are what is printed at least, by name.
+var levels = map[string]records.Severity{"info": records.Info, "warning": records.Warning, "error": records.Error}
 
 // checkWorkers is how many domains are looked up at a time.
 const checkWorkers = 8
@@ -55,6 +59,8 @@ func runCheck(ctx context.Context, env *environ, args []string) error {
 	fs.Var(&selectors, "selector", "DKIM selector `NAME` to look at, of every domain or, as s1._domainkey.example.com, of one; may be given more than once")
 	probe := fs.Bool("probe", false, "connect to mail hosts on port 25 to see their certificates; no mail is sent (default: as configured)")
 	format := fs.choice("format", "how to print it", "text", "json")
+	level := fs.choice("level", "what to print, beside what is not known: errors; warnings, too; or notes, too", "info", "warning", "error")
+	only := fs.Bool("resolver-only", false, "ask nobody but the resolver: neither the name servers themselves nor the host of the MTA-STS policy")
 	all := fs.Bool("all", false, "print what is well, too")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -82,16 +88,22 @@ func runCheck(ctx context.Context, env *environ, args []string) error {
 	c := &checker{
 		out:   bufio.NewWriterSize(env.stdout, 64<<10),
 		json:  format.word == "json",
-		all:   *all,
+		level: levels[level.word],
 		style: env.style(env.stdout),
 		look: func(ctx context.Context, domain string) (*records.Published, error) {
-			o := records.Options{Resolver: client, Direct: client, Fetcher: fetcher, ReportAddresses: cfg.ReportAddresses, Now: time.Now()}
+			o := records.Options{Resolver: client, ReportAddresses: cfg.ReportAddresses, Now: time.Now()}
+			if !*only {
+				o.Direct, o.Fetcher = client, fetcher
+			}
 			addSelectors(&o, selectors, domain)
-			if prober != nil {
+			if prober != nil && !*only {
 				o.Probe = prober
 			}
 			return records.Lookup(ctx, domain, o)
 		},
+	}
+	if *all {
+		c.level = records.OK
 	}
 	if !isTerminal(env.stdout) {
 		c.progress = env.startProgress("domains", int64(len(fs.Args())))
@@ -127,7 +139,7 @@ func (env *environ) tryResolver(ctx context.Context, client *records.Client) err
 type checker struct {
 	out      *bufio.Writer // flushed after each domain
 	json     bool
-	all      bool // what is well is printed, too
+	level    records.Severity // the mildest that is printed as text
 	style    style
 	look     func(ctx context.Context, domain string) (*records.Published, error)
 	progress *progress // nil for none
@@ -223,7 +235,7 @@ func (c *checker) printText(p *records.Published, findings []records.Finding) {
 	for i := range findings {
 		f := &findings[i]
 		counts[f.Severity]++
-		if f.Severity == records.OK && !c.all {
+		if f.Severity < c.level { // unknown is above all
 			continue
 		}
 		name := records.KindOf(f.ID)
@@ -232,7 +244,7 @@ func (c *checker) printText(p *records.Published, findings []records.Finding) {
 		}
 		by[name] = append(by[name], f)
 	}
-	fmt.Fprintf(c.out, "%s  %s\n", c.style.bold(domainForPeople(p.Domain)), summary(counts))
+	fmt.Fprintf(c.out, "%s  %s\n", c.style.bold(domainForPeople(p.Domain)), c.summary(counts))
 	if w := p.DMARC.Walk; w != nil && w.Failed == nil {
 		if e := &p.DMARC.Policy; e.Record != nil {
 			fmt.Fprintf(c.out, "  policy %s, from the %s of %s\n", cmp.Or(e.Policy.String(), "does not apply"), e.Tag, inline(e.At))
@@ -271,28 +283,27 @@ func rank(s records.Severity) records.Severity {
 }
 
 func (c *checker) printFinding(f *records.Finding) {
-	fmt.Fprintf(c.out, "    %s  %s\n", c.colour(f.Severity), f.ID)
-	parts := []string{f.What()}
-	more := []string{f.Why(), f.Fix()}
-	if f.Severity == records.OK || f.Severity == records.Unknown && c.said[f.ID] { // many lookups fail alike
-		more = nil
-	}
+	fmt.Fprintf(c.out, "    %s  %s\n", c.colour(f.Severity), c.style.dim(f.ID))
+	c.printLines("", f.What())
+	brief := f.Severity == records.OK || f.Severity == records.Unknown && c.said[f.ID] // many lookups fail alike
 	c.said[f.ID] = true
-	for _, text := range more {
-		if !c.said[text] {
-			parts = append(parts, text)
-		}
-		c.said[text] = true
-	}
-	for _, text := range parts {
-		for _, line := range wrap(inline(text), c.style.width-6) {
-			fmt.Fprintf(c.out, "      %s\n", line)
+	for _, more := range []struct{ style, text string }{{"2", f.Why()}, {"", f.Fix()}} { // why it matters is dim
+		if !brief && !c.said[more.text] {
+			c.printLines(more.style, more.text)
+			c.said[more.text] = true
 		}
 	}
 	if publish := f.Publish(); publish != "" && f.Severity != records.OK {
 		for line := range strings.SplitSeq(publish, "\n") {
-			fmt.Fprintf(c.out, "        %s\n", inline(line))
+			fmt.Fprintf(c.out, "        %s\n", c.style.paint("36", inline(line)))
 		}
+	}
+}
+
+// printLines prints a text in lines.
+func (c *checker) printLines(style, text string) {
+	for _, line := range wrap(inline(text), c.style.width-6) {
+		fmt.Fprintf(c.out, "      %s\n", c.style.paint(style, line))
 	}
 }
 
@@ -318,18 +329,18 @@ func wrap(text string, width int) []string {
 }
 
 // summary counts findings in a few words.
-func summary(counts map[records.Severity]int64) string {
+func (c *checker) summary(counts map[records.Severity]int64) string {
 	var parts []string
-	for _, c := range []struct {
+	for _, s := range []struct {
 		severity  records.Severity
 		one, many string
 	}{{records.Error, "error", "errors"}, {records.Unknown, "unknown", "unknown"}, {records.Warning, "warning", "warnings"}, {records.Info, "note", "notes"}} {
-		if n := counts[c.severity]; n > 0 {
-			parts = append(parts, counted(n, c.one, c.many))
+		if n := counts[s.severity]; n > 0 {
+			parts = append(parts, c.style.paint(severityColours[s.severity], counted(n, s.one, s.many)))
 		}
 	}
 	if parts == nil {
-		return "all is well"
+		return c.style.paint(severityColours[records.OK], "all is well")
 	}
 	return strings.Join(parts, ", ")
 }

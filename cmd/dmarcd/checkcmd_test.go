@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -126,6 +127,22 @@ func TestCheckIsQuietAboutWhatIsWell(t *testing.T) {
 	}
 	if all := (world{}).run(t, "check", "--resolver", resolver, "--all", "good.test"); !strings.Contains(all.stdout, "dmarc.ok") {
 		t.Errorf("with --all it says\n%s", all.stdout)
+	}
+}
+
+func TestCheckPrintsDownToALevel(t *testing.T) {
+	resolver := resolving(t, checkZone)
+	for level, want := range map[string]string{"info": "warning dmarc.p_none info spf.softfail", "warning": "warning dmarc.p_none", "error": ""} {
+		got := world{}.run(t, "check", "--resolver", resolver, "--level", level, "weak.test")
+		for _, words := range []string{"warning dmarc.p_none", "info spf.softfail"} {
+			severity, id, _ := strings.Cut(words, " ")
+			if shown := regexp.MustCompile(severity + " +" + id).MatchString(got.stdout); shown != strings.Contains(want, words) {
+				t.Errorf("level %s: %s shown %v\n%s", level, words, shown, got.stdout)
+			}
+		}
+		if !strings.HasPrefix(got.stdout, "weak.test  ") || !strings.Contains(got.stdout, "unknown  dkim.no_selector") {
+			t.Errorf("level %s:\n%s", level, got.stdout)
+		}
 	}
 }
 

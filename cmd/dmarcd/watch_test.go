@@ -2,13 +2,17 @@ package main
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/records"
 )
 
 // What a domain publishes is looked at once reports about it are there, and is
@@ -67,4 +71,53 @@ _dmarc.example.com. TXT "v=DMARC1; p=reject; rua=mailto:dmarc@example.com"
 	if code := r.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("it ended with %d\n%s", code, r.log)
 	}
+}
+
+// Configured selectors are of every domain or of one; one that reports tell of as
+// well keeps what they tell.
+func TestConfiguredSelectorsAreOfTheirDomain(t *testing.T) {
+	seen := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	o := records.Options{Selectors: []records.Selector{
+		{Name: "k1", Domain: "example.com", LastSeen: seen}, {Name: "s1", Domain: "example.com", LastSeen: seen},
+	}}
+	addSelectors(&o, []string{"s1", "s2._domainkey.example.com", "s3._domainkey.mail.example.com", "s4._domainkey.example.org", "s5._domainkey.notexample.com"}, "Example.com.")
+	want := []records.Selector{
+		{Name: "s1", Domain: "example.com", LastSeen: seen, Configured: true}, {Name: "s2", Domain: "example.com", Configured: true},
+		{Name: "s3", Domain: "mail.example.com", Configured: true}, {Name: "k1", Domain: "example.com", LastSeen: seen},
+	}
+	if !slices.Equal(o.Selectors, want) {
+		t.Errorf("%+v, want %+v", o.Selectors, want)
+	}
+}
+
+// Mail hosts are connected to only if that is asked for, and private addresses
+// only if they are named.
+func TestMailHostsAreConnectedToOnlyIfAsked(t *testing.T) {
+	cfg := defaultConfig(&environ{})
+	if p := cfg.prober(); p != nil {
+		t.Error("it connects, although nobody asked")
+	}
+	cfg.Records.Probe = true
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	asked := make(chan struct{})
+	go func() {
+		conn, err := listener.Accept()
+		if err == nil {
+			close(asked)
+			conn.Close()
+		}
+	}()
+	at := netip.MustParseAddrPort(listener.Addr().String())
+	if _, err := cfg.prober().Certificates(t.Context(), "mx.example.com", at); err == nil || !strings.Contains(err.Error(), "is not a public address") {
+		t.Errorf("loopback: %v", err)
+	}
+	cfg.Records.ProbeAlso = []string{"127.0.0.0/8"}
+	if _, err := cfg.prober().Certificates(t.Context(), "mx.example.com", at); err == nil || strings.Contains(err.Error(), "is not a public address") {
+		t.Errorf("loopback, allowed: %v", err)
+	}
+	<-asked
 }
