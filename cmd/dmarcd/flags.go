@@ -50,6 +50,10 @@ func (fs *flagSet) NArg() int { return len(fs.rest) }
 // Parse reads the arguments. With --help it writes the usage to standard
 // output and returns flag.ErrHelp; what is wrong gives a usageError.
 func (fs *flagSet) Parse(args []string) error {
+	if fs.env.described != nil {
+		fs.env.described(fs)
+		return flag.ErrHelp
+	}
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]

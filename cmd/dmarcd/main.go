@@ -60,6 +60,8 @@ func commands() []command {
 		{"verify", "[DOMAIN]", "computes all totals anew and compares", runVerify},
 		{"config", "", "prints the effective configuration, secrets hidden", runConfig},
 		{"healthcheck", "", "asks a running dmarcd whether it is ready", runHealthcheck},
+		{"completion", "bash|zsh|fish", "prints a script that completes commands in a shell", runCompletion},
+		{"man", "", "prints the manual page", runMan},
 		{"version", "", "prints version and commit", runVersion},
 		{"help", "[COMMAND]", "explains a command", runHelp},
 	}
@@ -74,7 +76,9 @@ type environ struct {
 
 	configFiles []string // where a configuration is looked for, unless one is named
 	root        bool     // dmarcd runs as root
-	listens     bool     // the command serves, or tells what would be served
+
+	described func(*flagSet) // if set, is told of the arguments in place of reading them
+	listens   bool           // the command serves, or tells what would be served
 }
 
 func newEnviron(stdin io.Reader, stdout, stderr io.Writer, vars []string) *environ {
