@@ -41,6 +41,7 @@ const (
 	FlagPossibleDoubleCount                   // another report of the same reporter and period has the same rows
 	FlagOverlaps                              // the period overlaps another report of the same reporter
 	FlagRowsNotKept                           // came after the rows of its month were given up; in totals only
+	FlagReduced                               // read from what parsedmarc kept of it
 )
 
 // RowFlags are the deviations of a row.
@@ -101,6 +102,7 @@ var ReportFlagDocs = [...]FlagDoc{
 	{"possible_double_count", "another report of this reporter and period has the same rows"},
 	{"overlaps", "the period overlaps another report of this reporter"},
 	{"rows_not_kept", "the report came when the rows of its month were no longer kept; it counts in totals, its rows are not stored"},
+	{"reduced", "read from what parsedmarc kept of the report, which is not all of it; the report itself counts in its place where it is known"},
 }
 
 // RowFlagDocs describes the flags of a row, by bit.

@@ -206,6 +206,14 @@ func (f *Files) file(ctx context.Context, name string, origin any, handle func(c
 		defer file.Close()
 		return f.mbox(ctx, name, counting{file, &f.done}, handle)
 	}
+	if many, err := f.reports(ctx, name, counting{file, &f.done}, handle); many || err != nil {
+		file.Close()
+		return err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		file.Close()
+		return handle(ctx, unreadable(name, err))
+	}
 	f.done.Add(info.Size())
 	if info.Size() > f.Limit {
 		file.Close()
@@ -244,6 +252,9 @@ func (f *Files) stream(ctx context.Context, name string, r io.Reader, handle fun
 	if head, _ := b.Peek(5); string(head) == "From " {
 		return f.mbox(ctx, name, b, handle)
 	}
+	if many, err := f.reports(ctx, name, b, handle); many || err != nil {
+		return err
+	}
 	raw, err := parse.NewSpool(b, f.Limit)
 	var refused *dmarc.Error
 	if errors.As(err, &refused) {
@@ -253,6 +264,56 @@ func (f *Files) stream(ctx context.Context, name string, r io.Reader, handle fun
 		return handle(ctx, unreadable(name, err))
 	}
 	return handle(ctx, Message{Name: name, Raw: raw})
+}
+
+// reportHead is how much of a file tells whether it holds reports of parsedmarc.
+const reportHead = 4 << 10
+
+// reports hands over the reports of a file that parsedmarc wrote, each as a
+// message of its own: such a file may hold those of years. It reports whether it was one; otherwise
+// a reader that can peek has lost nothing.
+func (f *Files) reports(ctx context.Context, name string, r io.Reader, handle func(context.Context, Message) error) (bool, error) {
+	b, ok := r.(*bufio.Reader)
+	if !ok {
+		c := r.(counting)
+		head := make([]byte, reportHead)
+		n, _ := io.ReadFull(c.r, head)
+		if !parse.IsReportList(head[:n]) {
+			return false, nil
+		}
+		b = bufio.NewReader(counting{io.MultiReader(bytes.NewReader(head[:n]), c.r), c.n})
+	} else if head, _ := b.Peek(reportHead); !parse.IsReportList(head) {
+		return false, nil
+	}
+	list := parse.NewReportList(b)
+	next, err := list.Next()
+	for n := 1; err == nil; n++ {
+		raw, spoolErr := parse.NewSpool(next, f.Limit)
+		if next, err = list.Next(); err != nil && err != io.EOF {
+			if raw != nil {
+				raw.Close()
+			}
+			return true, handle(ctx, unreadable(name, err))
+		}
+		msg := Message{Name: fmt.Sprintf("%s#%d", name, n), Raw: raw}
+		if n == 1 && err == io.EOF {
+			msg.Name = name
+		}
+		var refused *dmarc.Error
+		switch {
+		case errors.As(spoolErr, &refused):
+			msg.Raw, msg.Err = nil, refused
+		case spoolErr != nil:
+			return true, fmt.Errorf("reading %s: %w", name, spoolErr)
+		}
+		if err := handle(ctx, msg); err != nil {
+			return true, err
+		}
+		if ctx.Err() != nil {
+			return true, context.Cause(ctx)
+		}
+	}
+	return true, nil
 }
 
 // mbox hands over the messages of an mbox.

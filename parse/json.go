@@ -20,6 +20,7 @@ const jsonText = 256 << 10
 type jsonGuard struct {
 	r        io.Reader
 	maxDepth int
+	longest  int // bytes of a string or a number
 
 	buf    []byte
 	in     []byte // read and not yet looked at
@@ -34,7 +35,7 @@ type jsonGuard struct {
 }
 
 func newJSONGuard(r io.Reader, maxDepth int) *jsonGuard {
-	return &jsonGuard{r: r, maxDepth: maxDepth, buf: make([]byte, 8<<10)}
+	return &jsonGuard{r: r, maxDepth: maxDepth, longest: jsonText, buf: make([]byte, 8<<10)}
 }
 
 func (g *jsonGuard) Read(p []byte) (int, error) {
@@ -72,8 +73,8 @@ func (g *jsonGuard) Read(p []byte) (int, error) {
 
 // look follows the text by one byte and tells whether to pass it on.
 func (g *jsonGuard) look(c *byte) (bool, error) {
-	if g.run++; g.run > jsonText {
-		return false, refusal(dmarc.OutcomeTooLarge, "a value in JSON is longer than %d bytes", jsonText)
+	if g.run++; g.run > g.longest {
+		return false, refusal(dmarc.OutcomeTooLarge, "a value in JSON is longer than %d bytes", g.longest)
 	}
 	if g.text {
 		switch {

@@ -71,7 +71,7 @@ func contradicts(k kind, typ, name string) bool {
 		is = "tar"
 	case kindXML:
 		is = "xml"
-	case kindJSON:
+	case kindJSON, kindParsedmarc, kindReportList:
 		is = "json"
 	default:
 		return false

@@ -28,6 +28,9 @@ type Limits struct {
 	Count         int64         // messages of a row
 	SampleHeaders int64         // bytes of headers of a failure sample
 	Time          time.Duration // for one message
+	// Zone is no limit: the time zone, by its name, of dates without one in what
+	// parsedmarc wrote; "" for UTC.
+	Zone string
 }
 
 // Lengths of text, in bytes; longer text is cut at a rune boundary.

@@ -23,7 +23,9 @@ const (
 	kindXML      // may hold an aggregate report
 	kindOtherXML // with another root; a report may still stand in it
 	kindHTML
-	kindJSON // may hold a TLS report
+	kindJSON       // may hold a TLS report
+	kindParsedmarc // a report as parsedmarc writes it
+	kindReportList // several of them
 	kindARF
 	kindFailureText
 	kindBase64 // text that decodes to one of the above
@@ -95,6 +97,8 @@ func sniff(head []byte, whole bool) sniffed {
 	switch {
 	case text[0] == '<':
 		return sniffXML(text, whole)
+	case (text[0] == '{' || text[0] == '[') && sniffReports(text) != kindOther:
+		return sniffed{sniffReports(text), "JSON"}
 	case text[0] == '{' && holdsAny(text, `"policies"`, `"date-range"`, `"report-id"`, `"organization-name"`):
 		return sniffed{kindJSON, "JSON"}
 	case text[0] == '{' && !whole && len(bytes.TrimLeft(text[1:], " \t\r\n")) > 0 && bytes.TrimLeft(text[1:], " \t\r\n")[0] == '"':

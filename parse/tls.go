@@ -189,6 +189,12 @@ func (t *tlsReader) field(key string) error {
 			}
 			return t.json.skip()
 		})
+	case "begin-date", "end-date": // as parsedmarc writes them
+		t.rep.Flags |= dmarc.FlagAlias
+		if key == "begin-date" {
+			return t.value(&t.begin, maxName)
+		}
+		return t.value(&t.end, maxName)
 	case "policies", "policy":
 		t.known = true
 		t.alias(key, "policies")
@@ -210,9 +216,9 @@ func (t *tlsReader) policy(first json.Token) error {
 	summary := func(key string) error {
 		var err error
 		switch key {
-		case "total-successful-session-count", "total-success-session-count":
+		case "total-successful-session-count", "total-success-session-count", "successful-session-count":
 			_, err = t.count(&p.Successful)
-		case "total-failure-session-count", "total-failed-session-count":
+		case "total-failure-session-count", "total-failed-session-count", "failed-session-count":
 			_, err = t.count(&p.Failed)
 		default:
 			err = t.json.skip()
@@ -232,7 +238,7 @@ func (t *tlsReader) policy(first json.Token) error {
 			return t.list(&p.Strings, policyString)
 		case "policy-domain":
 			return t.host(&p.Domain)
-		case "mx-host", "mx-hosts", "mx-host-pattern":
+		case "mx-host", "mx-hosts", "mx-host-pattern", "mx-host-patterns":
 			if key != "mx-host-pattern" { // the name in drafts, and still in use
 				t.alias(key, "mx-host")
 			}
@@ -255,10 +261,10 @@ func (t *tlsReader) policy(first json.Token) error {
 				}
 				return err
 			})
-		case "policy-type", "policy-string", "policy-domain", "mx-host":
+		case "policy-type", "policy-string", "policy-strings", "policy-domain", "mx-host", "mx-host-pattern", "mx-host-patterns":
 			t.rep.Flags |= dmarc.FlagAlias // the object policy was left out
 			return policy(key)
-		case "total-successful-session-count", "total-failure-session-count":
+		case "total-successful-session-count", "total-failure-session-count", "successful-session-count", "failed-session-count":
 			t.rep.Flags |= dmarc.FlagAlias
 			return summary(key)
 		}

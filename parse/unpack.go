@@ -218,6 +218,8 @@ func (w *walker) read(p *payload) error {
 		return w.base64(p)
 	case kindXML, kindJSON:
 		return w.report(p, found.kind, first)
+	case kindParsedmarc, kindReportList:
+		return w.reportList(p, first)
 	case kindOtherXML:
 		return w.otherXML(p, found, first)
 	case kindARF:
@@ -366,6 +368,12 @@ func (w *walker) report(p *payload, k kind, first *stream) error {
 		part.TLS, err = w.tls(p, open)
 		if err == nil {
 			flags = &part.TLS.Flags
+		}
+	} else if k == kindParsedmarc {
+		part.Aggregate, err = readAggregate(detached{w}, translating(open, &w.limits), w.limits, hints{})
+		if err = badTranslation(err); err == nil {
+			reduced(part.Aggregate)
+			flags = &part.Aggregate.Flags
 		}
 	} else {
 		h := hints{FileName: p.name, Subject: p.m.subject, MailFrom: p.m.from}

@@ -106,6 +106,7 @@ type batch struct {
 
 	mailboxes []int64            // of each delivery
 	domains   map[string]int64   // numbers of policy domains
+	again     bool               // the messages are known, and read again
 	reporters map[inDomain]int64 // numbers of reporters, by key
 	reports   []*aggregate       // in the order of the deliveries
 	parts     [][]ledgerPart     // of each delivery, as written to the ledger
@@ -199,28 +200,36 @@ func (b *batch) number(ctx context.Context) error {
 		reporter dmarc.Reporter
 	}
 	var all []wanted
-	for i := range b.ds {
-		if b.fates[i].Known {
-			continue
-		}
-		for j := range b.ds[i].Parts {
-			p := &b.ds[i].Parts[j]
-			switch {
-			case p.Aggregate != nil:
-				all = append(all, wanted{p.Aggregate.Policy.Domain, p.Aggregate.Reporter})
-			case p.TLS != nil:
-				all = append(all, wanted{p.TLS.Domain, p.TLS.Reporter()})
-			case p.Failure != nil:
-				b.domains[clean(p.Failure.ReportedDomain)] = 0
+	collect := func() {
+		all = nil
+		for i := range b.ds {
+			if b.fates[i].Known {
+				continue
+			}
+			for j := range b.ds[i].Parts {
+				p := &b.ds[i].Parts[j]
+				switch {
+				case p.Aggregate != nil:
+					all = append(all, wanted{p.Aggregate.Policy.Domain, p.Aggregate.Reporter})
+				case p.TLS != nil:
+					all = append(all, wanted{p.TLS.Domain, p.TLS.Reporter()})
+				case p.Failure != nil:
+					b.domains[clean(p.Failure.ReportedDomain)] = 0
+				}
 			}
 		}
 	}
+	collect()
 	for _, w := range all {
 		b.domains[clean(w.domain)] = 0
 	}
 	if err := b.s.domainIDs(ctx, b.domains); err != nil {
 		return err
 	}
+	if err := b.adopt(ctx); err != nil {
+		return err
+	}
+	collect() // reporters may have other names now
 	for _, w := range all {
 		k := reporterKey(b.domains[clean(w.domain)], w.reporter)
 		b.reporters[k] = 0

@@ -76,6 +76,7 @@ func (s *Store) Reread(ctx context.Context, all []dmarc.Reread, o dmarc.RereadOp
 			ds[i] = all[i].Delivery
 		}
 		r = &reread{batch: newBatch(s, ds)}
+		r.again = true
 		for i := range all {
 			r.fates[i].MessageID = all[i].MessageID
 		}
