@@ -65,4 +65,5 @@ var DefaultLimits = Limits{
 	Count:         1 << 40,
 	SampleHeaders: 64 << 10,
 	Time:          60 * time.Second,
+	Zone:          "UTC",
 }

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	importUsage = `Stores the reports in files: messages, mbox, Maildir, .xml, .gz, .zip, .json, and directories of any of them; "-" is
+	importUsage = `Stores the reports in files: messages, mbox, Maildir, .xml, .gz, .zip, .json, what parsedmarc wrote, and directories of any of them; "-" is
 standard input. Files stay as they are. Importing twice changes nothing, and is quick: stop a long import with Ctrl-C
 and run it again, and it passes over what is done.
 

@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // names of time zones, wherever dmarcd runs
 )
 
 // Exit statuses.

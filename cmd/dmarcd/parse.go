@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	parseUsage = `Reads reports from files and prints what they hold: messages, mbox, Maildir, .xml, .gz, .zip, .json, and directories of
+	parseUsage = `Reads reports from files and prints what they hold: messages, mbox, Maildir, .xml, .gz, .zip, .json, what parsedmarc wrote, and directories of
 any of them; "-" is standard input. Nothing is stored, and no database is needed.
 
 With --format ndjson it prints one JSON object a line for each report, and one for each input that holds none.

@@ -101,6 +101,8 @@ func (c *config) table() []*setting {
 		{key: "ingest.workers", doc: "messages that are parsed side by side; 0: one for each processor", value: intValue(&c.Ingest.Workers, 0)},
 		{key: "ingest.batch_rows", doc: "rows of reports that are stored in one transaction", value: intValue(&c.Ingest.BatchRows, 1)},
 	}
+	table = append(table, &setting{key: "parsedmarc.zone", doc: "time zone that parsedmarc ran in, by its name: before version 9 it wrote dates of reports in the local time of its machine",
+		example: `"Europe/Berlin"`, value: textValue(&c.Limits.Zone, zone)})
 	m := &c.SMTP
 	table = append(table, []*setting{
 		{key: "smtp.listen", doc: "where to receive mail: host:port, or unix:PATH; empty: nowhere", example: `"192.0.2.25:25"`, value: textValue(&m.Listen, optional(listenAt))},
@@ -176,6 +178,7 @@ var tables = []struct{ name, doc string }{
 	{"transport", "Whether the mails that carry reports are authentic. It is found out after they are stored."},
 	{"retention", "How long things are kept."},
 	{"ingest", "How reports are taken in."},
+	{"parsedmarc", "What parsedmarc wrote, which import, uploads and watched folders take as well."},
 	{"smtp", "Receiving mail by SMTP or LMTP. A message is accepted once it is stored."},
 	{"tlsrpt", "Taking TLS reports over HTTPS (RFC 8460, section 5.4). Only those about domains are taken, if domains are configured."},
 	{"directory", "Watching a folder."},
@@ -190,6 +193,14 @@ var tables = []struct{ name, doc string }{
 func databaseURL(text string) error {
 	if _, err := pgxpool.ParseConfig(text); err != nil {
 		return errors.New(`is no connection string of PostgreSQL; write "postgres://user:password@host:5432/database", with special characters percent-encoded`)
+	}
+	return nil
+}
+
+// zone checks the name of a time zone.
+func zone(text string) error {
+	if _, err := time.LoadLocation(text); err != nil || text == "Local" {
+		return errors.New(`is no time zone; write a name of the IANA database, such as "Europe/Berlin" or "UTC"`)
 	}
 	return nil
 }
