@@ -55,9 +55,10 @@ type scene struct {
 	e         *Evidence
 	summaries []Summary
 	org       string
-	passing   int64           // messages that passed, over all sources
-	keys      map[string]*key // of the domain, by selector
+	passing   int64            // messages that passed, over all sources
+	keys      map[keyName]*key // of the domain
 	ownNets   map[netip.Prefix]bool
+	orgs      map[string]string // organizational domains, by domain
 }
 
 // A key is a DKIM key of the domain.
@@ -66,11 +67,13 @@ type key struct {
 	home     int64 // of those: from sources whose SPF is aligned
 }
 
-// name of a key; keys of subdomains are their own.
-func keyName(m *dmarc.Mark) string { return m.Selector + "._domainkey." + m.Domain }
+// A keyName is the name of a key; keys of subdomains are their own.
+type keyName struct{ selector, domain string }
+
+func (n keyName) String() string { return n.selector + "._domainkey." + n.domain }
 
 func newScene(e *Evidence) *scene {
-	d := &scene{e: e, org: dmarc.OrganizationalDomain(e.Domain), keys: make(map[string]*key), ownNets: make(map[netip.Prefix]bool)}
+	d := &scene{e: e, org: dmarc.OrganizationalDomain(e.Domain), keys: make(map[keyName]*key), ownNets: make(map[netip.Prefix]bool), orgs: make(map[string]string)}
 	d.summaries = make([]Summary, len(e.Sources))
 	for i := range e.Sources {
 		src := &e.Sources[i]
@@ -82,18 +85,20 @@ func newScene(e *Evidence) *scene {
 			d.ownNets[neighbours(src.Source)] = true
 		}
 		for j := range src.Days {
-			for k := range src.Days[j].Marks {
-				m := &src.Days[j].Marks[k]
+			for i := range src.Days[j].Marks {
+				m := &src.Days[j].Marks[i]
 				if m.Kind != dmarc.MarkDKIMPass || m.Selector == "" || !d.ours(m.Domain) {
 					continue
 				}
-				name := keyName(m)
-				if d.keys[name] == nil {
-					d.keys[name] = &key{}
+				name := keyName{m.Selector, m.Domain}
+				k := d.keys[name]
+				if k == nil {
+					k = &key{}
+					d.keys[name] = k
 				}
-				d.keys[name].messages += m.Messages
+				k.messages += m.Messages
 				if aligned {
-					d.keys[name].home += m.Messages
+					k.home += m.Messages
 				}
 			}
 		}
@@ -112,7 +117,18 @@ func neighbours(p netip.Prefix) netip.Prefix {
 }
 
 func (d *scene) ours(domain string) bool {
-	return domain == d.e.Domain || dmarc.OrganizationalDomain(domain) == d.org
+	return domain == d.e.Domain || d.orgOf(domain) == d.org
+}
+
+// orgOf returns the organizational domain of a domain. The same few domains
+// come again and again.
+func (d *scene) orgOf(domain string) string {
+	org, ok := d.orgs[domain]
+	if !ok {
+		org = dmarc.OrganizationalDomain(domain)
+		d.orgs[domain] = org
+	}
+	return org
 }
 
 // names is what authenticated the mail of a source.
@@ -134,12 +150,12 @@ func (d *scene) names(src *Source) names {
 		for j := range src.Days[i].Marks {
 			m := &src.Days[i].Marks[j]
 			ours := d.ours(m.Domain)
-			switch k := d.keys[keyName(m)]; {
+			switch k := d.keys[keyName{m.Selector, m.Domain}]; {
 			case m.Kind == dmarc.MarkSPFPass && !ours:
-				spf[dmarc.OrganizationalDomain(m.Domain)] += m.Messages
+				spf[d.orgOf(m.Domain)] += m.Messages
 				n.recognise(d.e.Senders, m.Domain)
 			case m.Kind == dmarc.MarkDKIMPass && !ours:
-				signer[dmarc.OrganizationalDomain(m.Domain)] += m.Messages
+				signer[d.orgOf(m.Domain)] += m.Messages
 				n.recognise(d.e.Senders, m.Domain)
 			case m.Kind == dmarc.MarkDKIMPass && k != nil && k.home*5 >= k.messages && k.home > 0:
 				n.atHome += m.Messages

@@ -104,18 +104,32 @@ func (p *Published) Policy() Policy {
 // source otherwise is for the caller to add.
 func Collect(days []dmarc.SourceDay) []Source {
 	at := make(map[netip.Prefix]int)
+	of := make([]int, len(days)) // the source of each day
 	var out []Source
-	for _, d := range days {
-		i, ok := at[d.Source]
+	var counts []int
+	for n := range days {
+		i, ok := at[days[n].Source]
 		if !ok {
 			i = len(out)
-			at[d.Source] = i
-			out = append(out, Source{Source: d.Source})
+			at[days[n].Source] = i
+			out = append(out, Source{Source: days[n].Source})
+			counts = append(counts, 0)
 		}
-		out[i].Days = append(out[i].Days, d)
+		of[n] = i
+		counts[i]++
 	}
+	all := make([]dmarc.SourceDay, len(days))
+	for i, n := range counts {
+		out[i].Days, all = all[:0:n], all[n:]
+	}
+	for n, i := range of {
+		out[i].Days = append(out[i].Days, days[n])
+	}
+	byDay := func(a, b dmarc.SourceDay) int { return a.Day.Compare(b.Day) }
 	for i := range out {
-		slices.SortFunc(out[i].Days, func(a, b dmarc.SourceDay) int { return a.Day.Compare(b.Day) })
+		if !slices.IsSortedFunc(out[i].Days, byDay) {
+			slices.SortFunc(out[i].Days, byDay)
+		}
 	}
 	slices.SortFunc(out, func(a, b Source) int {
 		return cmp.Or(a.Source.Addr().Compare(b.Source.Addr()), cmp.Compare(a.Source.Bits(), b.Source.Bits()))

@@ -60,6 +60,7 @@ type judgement struct {
 	spfOnly      []*group               // that pass by SPF alone
 	strictlyLost int64                  // own messages that only strict alignment loses
 	change       *Change                // the last one
+	heard        map[int64][]bool       // by reporter: the days since firstReport that it reported about
 }
 
 // A group is one or several sources that one person mends.
@@ -114,15 +115,12 @@ func owners(c dmarc.Class) bool { return c == dmarc.ClassOwn || c == dmarc.Class
 // survey makes groups of the owner's sources, and looks when reports came.
 func (j *judgement) survey() {
 	at := make(map[string]*group)
-	reported := make(map[time.Time]bool)
 	reporters := make(map[int64]bool)
+	j.listen()
 	relaxed := j.what
 	relaxed.Policy.ADKIM, relaxed.Policy.ASPF = dmarc.AlignmentRelaxed, dmarc.AlignmentRelaxed
 	for i := range j.sources {
 		c := &j.sources[i]
-		for k := range c.Days {
-			reported[c.Days[k].Day] = true
-		}
 		if !owners(c.Class) {
 			continue
 		}
@@ -170,17 +168,47 @@ func (j *judgement) survey() {
 			j.spfOnly = append(j.spfOnly, g)
 		}
 	}
-	j.reporters, j.reportDays = len(reporters), len(reported)
-	for d := range reported {
-		if j.firstReport.IsZero() || d.Before(j.firstReport) {
-			j.firstReport = d
-		}
-		if d.After(j.lastReport) {
-			j.lastReport = d
-		}
-	}
+	j.reporters = len(reporters)
 	if j.end.IsZero() && !j.lastReport.IsZero() {
 		j.end = j.lastReport.Add(day)
+	}
+}
+
+// listen notes who reported about which days.
+func (j *judgement) listen() {
+	for i := range j.sources {
+		days := j.sources[i].Days // ascending
+		if first := days[0].Day; j.firstReport.IsZero() || first.Before(j.firstReport) {
+			j.firstReport = first
+		}
+		if last := days[len(days)-1].Day; last.After(j.lastReport) {
+			j.lastReport = last
+		}
+	}
+	n := int(j.lastReport.Sub(j.firstReport)/day) + 1
+	any := make([]bool, n)
+	j.heard = make(map[int64][]bool)
+	var reporter int64
+	var heard []bool
+	for i := range j.sources {
+		for k := range j.sources[i].Days {
+			d := &j.sources[i].Days[k]
+			at := int(d.Day.Sub(j.firstReport) / day)
+			if !any[at] {
+				any[at] = true
+				j.reportDays++
+			}
+			for m := range d.Cells {
+				if id := d.Cells[m].Reporter; heard == nil || id != reporter {
+					reporter, heard = id, j.heard[id]
+					if heard == nil {
+						heard = make([]bool, n)
+						j.heard[id] = heard
+					}
+				}
+				heard[at] = true
+			}
+		}
 	}
 }
 
@@ -339,14 +367,16 @@ func Changes(sources []Source) []Change {
 	for i := range sources {
 		for j := range sources[i].Days {
 			d := &sources[i].Days[j]
+			of := votes[d.Day]
 			for k := range d.Cells {
 				if d.Cells[k].Author != "" {
 					continue
 				}
-				if votes[d.Day] == nil {
-					votes[d.Day] = new([4]int64)
+				if of == nil {
+					of = new([4]int64)
+					votes[d.Day] = of
 				}
-				votes[d.Day][d.Cells[k].Pattern.Policy&3] += d.Cells[k].Messages
+				of[d.Cells[k].Pattern.Policy&3] += d.Cells[k].Messages
 			}
 		}
 	}

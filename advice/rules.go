@@ -40,13 +40,13 @@ func one(id string, effect Effect, format string, args ...any) []Reason {
 // The rules for a domain that sends mail, in the order in which people read
 // their reasons.
 var sendingRules = []rule{
-	ruleLookup, ruleRecord, ruleSilence, ruleStepBack, ruleLoss, ruleNewFailure, ruleStrict, ruleDays, ruleMessages, ruleReporters,
+	ruleLookup, ruleRecord, ruleSilence, ruleSilentReporters, ruleStepBack, ruleLoss, ruleNewFailure, ruleStrict, ruleDays, ruleMessages, ruleReporters,
 	ruleBound, ruleRhythm, ruleRecentChange, ruleOwnSafe, ruleRepaired, ruleChangeRight, ruleUnknown, ruleForwarders, ruleNoDKIM,
 	ruleStopped, ruleReportsTo, ruleInherited, rulePct, ruleSubdomains,
 }
 
 // The rules for one from which nothing legitimate was seen.
-var parkedRules = []rule{ruleLookup, ruleRecord, ruleNoReports, ruleSteadyFailing, ruleParked, ruleUnknown, ruleStopped, ruleReportsTo, ruleInherited, rulePct}
+var parkedRules = []rule{ruleLookup, ruleRecord, ruleNoReports, ruleSteadyFailing, ruleParked, ruleUnknown, ruleStopped, ruleSilentReporters, ruleReportsTo, ruleInherited, rulePct}
 
 // What cannot be looked up is not judged.
 func ruleLookup(j *judgement) []Reason {
@@ -70,6 +70,44 @@ func ruleSilence(j *judgement) []Reason {
 		return nil
 	}
 	return one("old_evidence", Waits, "The last report is about %s. Find out why reports stopped: is rua still there, and does its mailbox take mail?", date(j.lastReport))
+}
+
+// ruleSilentReporters names those who reported nearly every day and have
+// stopped, while others go on: what they see is missing from the evidence.
+func ruleSilentReporters(j *judgement) []Reason {
+	const (
+		steady = 28 // days before the last, of which
+		nearly = 20 // were reported about
+		recent = 30 // days ago; later it is no news
+	)
+	var names []string
+	var since int
+	for id, heard := range j.heard {
+		last := len(heard) - 1
+		for last >= 0 && !heard[last] {
+			last--
+		}
+		silent := len(heard) - 1 - last
+		if last < nearly || silent <= j.limits.Silence || silent > recent {
+			continue
+		}
+		n := 0
+		for _, h := range heard[max(0, last-steady+1) : last+1] {
+			if h {
+				n++
+			}
+		}
+		if n >= nearly {
+			names = append(names, cmp.Or(j.e.Reporters[id], "a reporter without a name"))
+			since = max(since, last)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	return one("reporter_silent", Warns, "%s reported about nearly every day, and about none since %s, while others go on: what is seen there is missing here. Does their mail still arrive?",
+		list(names, 3), date(j.firstReport.AddDate(0, 0, since)))
 }
 
 // ruleStepBack tells when the policy in force stops the owner's mail.

@@ -104,13 +104,17 @@ func Simulate(e *Evidence, sources []Classified, w WhatIf) *Simulation {
 		repaired := w.Repaired[src.Source.Source]
 		for j := range src.Days {
 			d := &src.Days[j]
-			var day Loss
+			var day, as Loss // of the day, and of an author of it
 			for k := range d.Cells {
 				c := &d.Cells[k]
 				l := w.fate(c, repaired, &inForce, e.Nonexistent)
-				day.merge(l)
+				as.merge(l)
 				add(s.ByReporter, c.Reporter, l)
-				add(s.ByAuthor, c.Author, l)
+				if k+1 == len(d.Cells) || d.Cells[k+1].Author != c.Author {
+					add(s.ByAuthor, c.Author, as)
+					day.merge(as)
+					as = Loss{}
+				}
 			}
 			add(s.ByDay, d.Day, day)
 			s.BySource[i].merge(day)

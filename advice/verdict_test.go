@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -50,6 +51,15 @@ var reasonCases = []struct {
 	{reason: "old_evidence", effect: Waits, verdict: NotEnough, world: func() *world {
 		w := healthy(61)
 		w.days = 75
+		return w
+	}},
+	{reason: "reporter_silent", effect: Warns, verdict: Ready, world: func() *world {
+		w := healthy(61)
+		for d := range 45 { // a fifth one
+			row, at := own(), start.AddDate(0, 0, d)
+			row.Source, row.Count = netip.MustParseAddr("192.0.2.1"), 5
+			w.facts.Add(&row, &w.policy, dmarc.Attribution{Days: []time.Time{at}, Main: at, Dated: true}, 5)
+		}
 		return w
 	}},
 	{reason: "rhythm", effect: Waits, verdict: NotEnough, world: func() *world {
@@ -138,7 +148,14 @@ func TestEveryReason(t *testing.T) {
 		seen[c.reason], verdicts[c.verdict] = true, true
 	}
 	// Whoever adds a reason adds a case.
-	for _, name := range []string{"rules.go", "advice.go"} {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) < 10 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
 		code, err := os.ReadFile(filepath.Clean(name))
 		if err != nil {
 			t.Fatal(err)

@@ -120,7 +120,7 @@ func (j *judgement) brokenKey(g *group) string {
 		for k := range j.sources[i].Days {
 			for m := range j.sources[i].Days[k].Marks {
 				if mark := &j.sources[i].Days[k].Marks[m]; mark.Kind == dmarc.MarkDKIMFail && mark.Selector != "" {
-					keys[keyName(mark)] += mark.Messages
+					keys[keyName{mark.Selector, mark.Domain}.String()] += mark.Messages
 				}
 			}
 		}
