@@ -34,16 +34,20 @@ func (a *API) judge(ctx context.Context, domain, policy string, days int) (*advi
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	end := a.opts.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, 1)
-	if days == 0 {
-		days = adviceDays
-	}
-	period := dmarc.Period{Begin: end.AddDate(0, 0, -days), End: end}
-	found, err := a.opts.Advise(ctx, aLabel(domain), dmarc.ParsePolicy(policy), period)
+	found, err := a.opts.Advise(ctx, aLabel(domain), dmarc.ParsePolicy(policy), a.daysUpToToday(days))
 	if err != nil {
 		return nil, a.problem(err, "judging a policy")
 	}
 	return found, nil
+}
+
+// daysUpToToday is whole days in UTC, the last of them today.
+func (a *API) daysUpToToday(days int) dmarc.Period {
+	if days == 0 {
+		days = adviceDays
+	}
+	end := a.opts.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, 1)
+	return dmarc.Period{Begin: end.AddDate(0, 0, -days), End: end}
 }
 
 // ClassList is a page of sources with their classes.

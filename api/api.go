@@ -81,11 +81,13 @@ type Options struct {
 	// Advise judges a policy for a domain by the reports of a period; an
 	// unknown policy stands for the next step. dmarc.ErrNotFound if nothing was
 	// ever reported about the domain.
-	Advise    func(ctx context.Context, domain string, policy dmarc.Policy, period dmarc.Period) (*advice.Advice, error)
-	Now       func() time.Time
-	Ready     func() string // what /readyz says besides; lines of text
-	Keeper    Keeper        // of tokens and the audit log; nil for none
-	Overrules Overrules     // nil if nothing can be overruled
+	Advise func(ctx context.Context, domain string, policy dmarc.Policy, period dmarc.Period) (*advice.Advice, error)
+	Now    func() time.Time
+	Ready  func() string // what /readyz says besides; lines of text
+	Keeper Keeper        // of tokens and the audit log; nil for none
+	// Evidence returns what advice about a domain rests on.
+	Evidence  func(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error)
+	Overrules Overrules // nil if nothing can be overruled
 }
 
 // API answers requests.
@@ -157,6 +159,7 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	get(h, "/domains/{domain}/checks/history", "list-record-changes", "How the records of a domain changed", "Sets of DNS records that were seen to have changed, latest first.", a.recordChanges)
 	get(h, "/domains/{domain}/selectors", "list-selectors", "DKIM keys of a domain", "The DKIM keys that signed mail of the domain, by their domain and selector, busiest first. Only the busiest of each day are kept by name; others counts the messages with the rest.", a.selectors)
 	get(h, "/domains/{domain}/advice", "get-advice", "Whether a stricter policy is safe", "Judges the next step of the DMARC policy, or the policy that is asked for, by the reports of a period: the verdict with its reasons, what would be lost and whose mail that is, what to mend first, and the record to publish.", a.advice)
+	get(h, "/domains/{domain}/simulation", "simulate-policy", "What a policy would have done", "Replays a policy over the reports of a period: the messages that would have been quarantined or rejected, by class, source, reporter, subdomain and day. Tags that are not given are those in force. Sources can be taken for repaired, so that all of their mail passes.", a.simulation)
 	get(h, "/domains/{domain}/classes", "list-classes", "Whose the sources of a domain are", "Every source of the period with its class, how sure that is, and what speaks for it; busiest first.", a.classes)
 	get(h, "/attention", "list-attention", "What deserves attention today", "Every domain with the verdict about it in short: those whose own mail has begun to fail first, then those whose policy stops own mail, that are ready for the next step, from which reports have stopped, and so on. Verdicts are computed again as reports come, and at least once a day.", a.attention)
 	a.overruleRoutes(h)

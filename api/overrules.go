@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -57,24 +58,32 @@ type Network struct {
 
 // Resolve reads the network.
 func (n *Network) Resolve(huma.Context) []error {
-	text := strings.ReplaceAll(strings.ReplaceAll(n.Network, "%2F", "/"), "%2f", "/")
-	p, err := netip.ParsePrefix(text)
-	if addr, err2 := netip.ParseAddr(text); err2 == nil && addr.Zone() == "" {
-		addr = addr.Unmap()
-		p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
+	p, err := readNetwork(strings.ReplaceAll(strings.ReplaceAll(n.Network, "%2F", "/"), "%2f", "/"))
 	least := 8
 	if err == nil && p.Addr().Is6() {
 		least = 16
 	}
 	switch {
-	case err != nil || p.Addr().Is4In6():
+	case err != nil:
 		return []error{&huma.ErrorDetail{Location: "path.network", Message: `is no address and no network, such as 192.0.2.7 or 192.0.2.0/24`, Value: n.Network}}
 	case p.Bits() < least:
 		return []error{&huma.ErrorDetail{Location: "path.network", Message: "holds too many addresses to be anybody's", Value: n.Network}}
 	}
-	n.prefix = p.Masked()
+	n.prefix = p
 	return nil
+}
+
+// readNetwork reads an address, or a network.
+func readNetwork(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err == nil && p.Addr().Is4In6() {
+		err = errors.New("a network of mapped addresses")
+	}
+	return p.Masked(), err
 }
 
 // OverruleList is what is said about the sources of a domain.
