@@ -23,6 +23,7 @@ type meters struct {
 	batchMessages, batchRows        prometheus.Histogram
 	commit                          *prometheus.HistogramVec
 	passed, leases                  *prometheus.GaugeVec
+	lookedUp                        *prometheus.CounterVec
 	waiting                         prometheus.Gauge // messages in the outbox
 }
 
@@ -59,10 +60,11 @@ func newMeters(in *ingest.Ingester, db *pgxpool.Pool) *meters {
 		passed:   gauge("dmarcd_pass_timestamp_seconds", "When a pass was last finished without an error, in seconds since 1970.", "pass"),
 		leases:   gauge("dmarcd_lease_held", "1 while this process does what a lease is for, 0 while another one does.", "lease"),
 	}
+	m.lookedUp = newLookedUp()
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "dmarcd_waiting_messages", Help: "Messages whose senders wait for them to be stored.",
 	}, func() float64 { return float64(in.Waiting()) })
-	m.registry.MustRegister(m.messages, m.bytes, m.rows, m.parse, m.batchMessages, m.batchRows, m.commit, m.pass, m.failures, m.passed, m.leases, waiting)
+	m.registry.MustRegister(m.messages, m.bytes, m.rows, m.parse, m.batchMessages, m.batchRows, m.commit, m.pass, m.failures, m.passed, m.leases, m.lookedUp, waiting)
 	m.watchPool(db, nil)
 	in.OnFate = func(d *dmarc.Delivery, f dmarc.Fate) {
 		if !f.Known {
