@@ -342,19 +342,24 @@ func (in *Ingester) commit(ctx context.Context, box Mailbox, l dmarc.Lease, batc
 		d := &r.d
 		sum.add(f)
 		settled[i] = Settled{d.Place, r.msg.Origin, f.Outcome}
-		if !f.Outcome.Harmless() && !f.Known {
-			in.Log.Warn("a message was set aside", "mailbox", box.Name(), "uid", d.Place.UID, "file", d.Source,
-				"message_id", d.MessageID, "outcome", f.Outcome, "reason", f.Reason)
-		}
-		if in.OnFate != nil {
-			in.OnFate(d, f)
-		}
+		in.tell(d, f)
 	}
 	if err := box.Settle(ctx, settled); err != nil {
 		// Everything is stored, so that this is only untidy.
 		in.Log.Warn("messages are stored but could not be marked, moved or deleted in the mailbox; they stay as they are", "mailbox", box.Name(), "messages", len(settled), "error", err)
 	}
 	return nil
+}
+
+// tell says what became of a message.
+func (in *Ingester) tell(d *dmarc.Delivery, f dmarc.Fate) {
+	if !f.Outcome.Harmless() && !f.Known {
+		in.Log.Warn("a message was set aside", "mailbox", d.Mailbox, "uid", d.Place.UID, "file", d.Source,
+			"message_id", d.MessageID, "outcome", f.Outcome, "reason", f.Reason)
+	}
+	if in.OnFate != nil {
+		in.OnFate(d, f)
+	}
 }
 
 // read parses a message and makes a delivery of it.

@@ -153,8 +153,6 @@ func (in *Ingester) commitBatch(batch []*submission) {
 			continue
 		}
 		s.fate = fates[i]
-		if in.OnFate != nil {
-			in.OnFate(s.d, s.fate)
-		}
+		in.tell(s.d, s.fate)
 	}
 }

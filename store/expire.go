@@ -181,8 +181,14 @@ func (s *Store) dropMonths(ctx context.Context, horizon, table string, from time
 	}
 	for _, p := range all {
 		if p.Name == "row_groups_before_2012" {
-			// For reports without a sensible date: it stays, empty.
-			if err := s.shortly(ctx, "TRUNCATE "+p.Name); err != nil {
+			// For reports without a sensible date: it stays, empty. It is locked
+			// only if there is something to remove.
+			var filled bool
+			err := s.db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+p.Name+")").Scan(&filled)
+			if err == nil && filled {
+				err = s.shortly(ctx, "TRUNCATE "+p.Name)
+			}
+			if err != nil {
 				return fmt.Errorf("emptying %s: %w", p.Name, err)
 			}
 			continue

@@ -208,3 +208,75 @@ func TestMonthsGoWhileOthersWrite(t *testing.T) {
 		t.Errorf("%+v %q", v, found)
 	}
 }
+
+// While somebody reads what is to be dropped, for however long, others write and
+// read: the pass waits for the reader, and nobody waits for the pass.
+func TestDroppingAMonthMakesNobodyWait(t *testing.T) {
+	s, db := open(t)
+	one := row("192.0.2.1", 5, pass, fail, dmarc.DispositionNone)
+	add(t, s, mail(1, on("a", lateJanuary, one)), mail(2, on("b", day1, one)))
+	reader, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Rollback(context.Background())
+	var n int
+	if err := reader.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM rows) + (SELECT count(*) FROM domains) + (SELECT count(*) FROM reports)").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	expired := make(chan error, 1)
+	go func() {
+		expired <- s.Expire(context.Background(), store.Retention{Rows: 20 * days, Raw: 20 * days}, expireAt)
+	}()
+	waits := func() (n int) {
+		t.Helper()
+		const sql = `
+			SELECT count(*)
+			FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%DETACH PARTITION%'`
+		if err := db.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for deadline := time.Now().Add(time.Minute); waits() == 0; time.Sleep(5 * time.Millisecond) {
+		select {
+		case err := <-expired:
+			t.Fatalf("the pass did not wait for the reader: %v", err)
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the pass does not come to the month")
+		}
+	}
+	// Were anybody to wait for the pass, it would be until the reader has done.
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	fates, err := s.Add(ctx, []dmarc.Delivery{mail(3, on("c", day1, one)), mail(4, on("late", lateJanuary, one)), mail(5, on("new month", day1.AddDate(0, 2, 0), one))})
+	if err != nil {
+		t.Fatalf("writing: %v", err)
+	}
+	if got := outcomes(fates); got[0] != dmarc.OutcomeOK || got[1] != dmarc.OutcomeOKWithFlags || got[2] != dmarc.OutcomeOK {
+		t.Errorf("%+v", fates)
+	}
+	for _, sql := range []string{"SELECT count(*) FROM rows", "SELECT count(*) FROM domains", "SELECT count(*) FROM raw_messages"} {
+		if err := db.QueryRow(ctx, sql).Scan(&n); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	if waits() == 0 {
+		t.Error("the pass has not waited all the time: nothing is proven")
+	}
+	if err := reader.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-expired; err != nil {
+		t.Fatal(err)
+	}
+	if err := db.QueryRow(t.Context(), "SELECT count(*) FROM rows").Scan(&n); err != nil || n != 3 {
+		t.Errorf("%d rows are left, want 3; %v", n, err)
+	}
+	if v, found := verify(t, s, false); len(found) > 0 {
+		t.Errorf("%+v %q", v, found)
+	}
+}
