@@ -48,6 +48,8 @@ var _ = addCases(
 
 	zoneCase{name: "a domain without mail that says so everywhere", domain: "parked-closed.test", not: []string{"parked.open"},
 		zone: "@ MX 0 .\n" + txt("@", "v=spf1 -all") + txt("*._domainkey", "v=DKIM1; p=") + txt("_dmarc", "v=DMARC1; p=reject")},
+	zoneCase{name: "a domain without mail that says so everywhere but in MX", domain: "parked-no-mx.test", want: []string{"parked.open"},
+		zone: txt("@", "v=spf1 -all") + txt("*._domainkey", "v=DKIM1; p=") + txt("_dmarc", "v=DMARC1; p=reject")},
 	zoneCase{name: "a null MX and nothing else", domain: "parked-open.test", zone: "@ MX 0 .\n", want: []string{"parked.open"}},
 	zoneCase{name: "a domain with a web site only", domain: "parked-web.test", zone: "@ A 192.0.2.80\n", want: []string{"parked.open", "mx.implicit"},
 		not: []string{"mtasts.missing", "tlsrpt.missing"}},

@@ -3,6 +3,7 @@ package records
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -109,6 +110,9 @@ func TestCasesInMemory(t *testing.T) {
 			r.unsigned[c.domain] = c.unsigned
 			o := c.o
 			o.Resolver, o.Documentation = failing{r, c.fails}, true
+			if o.Direct == nil {
+				o.Direct = zoneServers{r}
+			}
 			p, err := Lookup(t.Context(), c.domain, o)
 			if err != nil {
 				t.Fatal(err)
@@ -116,6 +120,15 @@ func TestCasesInMemory(t *testing.T) {
 			c.holdAgainst(t, Check(p))
 		})
 	}
+}
+
+// zoneServers are the name servers of all zones of a resolver.
+type zoneServers struct{ *zoneResolver }
+
+func (s zoneServers) Ask(ctx context.Context, server netip.AddrPort, name string, qtype uint16) Answer {
+	a := s.Lookup(ctx, name, qtype)
+	a.AA, a.AD, a.Server = true, false, server.String()
+	return a
 }
 
 // A failing resolver answers SERVFAIL for some names, and all below them.

@@ -3,6 +3,7 @@ package records
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +42,11 @@ func init() {
 		evidenceCase("used", evidenceZone("used"), Reported{Sent: nets("192.0.2.5/32", "198.51.100.7/32", "192.0.2.0/24"), Days: 30,
 			Policy: seen(dmarc.PolicyReject), PolicyAt: yesterday, RecordSince: evidenceNow.Add(-knownSince)},
 			nil, []string{"spf.unused", "dmarc.reported_differs", "reports.reporter_silent"}),
+		evidenceCase("broken", strings.Replace(evidenceZone("broken"), "p=reject", "p=nonsense", 1), Reported{Sent: nets("192.0.2.5/32"), Days: 30,
+			Policy: seen(dmarc.PolicyReject), PolicyAt: yesterday, PolicyBy: "Reporter", RecordSince: evidenceNow.Add(-knownSince)},
+			nil, []string{"dmarc.reported_differs"}),
+		evidenceCase("untold", evidenceZone("untold"), Reported{Sent: nets("192.0.2.5/32"), Days: 30, PolicyAt: yesterday, PolicyBy: "Reporter",
+			Policy: seen(dmarc.PolicyUnknown), RecordSince: evidenceNow.Add(-knownSince)}, nil, []string{"dmarc.reported_differs"}),
 		evidenceCase("young", evidenceZone("young"), Reported{Sent: nets("192.0.2.5/32"), Days: 3,
 			Policy: seen(dmarc.PolicyNone), PolicyAt: yesterday, PolicyBy: "Reporter", RecordSince: evidenceNow.Add(-24 * time.Hour)},
 			nil, []string{"spf.unused", "dmarc.reported_differs"}),

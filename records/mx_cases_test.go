@@ -60,6 +60,7 @@ var _ = addCases(
 	mxCase("a local IPv6 address", "mx-ula.test", "mx2 AAAA fd00::5\n"+twoMailHosts, Options{}, "mx.not_public"),
 	mxCase("an IPv4 address written as IPv6", "mx-mapped.test", "mx2 AAAA ::ffff:192.0.2.99\n"+twoMailHosts, Options{}, "mx.mapped_ipv6"),
 	mxCase("IPv6 only", "mx-ipv6.test", "@ MX 10 mx1\n@ MX 20 mx2\nmx1 AAAA 2001:db8:1::10\nmx2 AAAA 2001:db8:2::10\n", Options{}, "mx.no_ipv4"),
+	mxCase("the only mail host has no address", "mx-gone.test", "@ MX 10 gone\n", Options{}, "mx.unresolvable"),
 	mxCase("one mail host without IPv6", "mx-ipv4.test", "@ MX 30 mx3\nmx3 A 203.0.113.10\n"+twoMailHosts, Options{}, "mx.no_ipv6"),
 	mxCase("one mail host without IPv4, others have it", "mx-mixed.test", "@ MX 30 mx3\nmx3 AAAA 2001:db8:3::10\n"+twoMailHosts, Options{}),
 	mxCase("a single mail host", "mx-single.test", "@ MX 10 mx1\nmx1 A 192.0.2.10\nmx1 AAAA 2001:db8:1::10\n", Options{}, "mx.single"),

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,14 +100,13 @@ var _ = addCases(
 	zoneCase{name: "name: alias of nothing", domain: "alias.n-dangling.test", bare: true, zone: "", others: map[string]string{"n-dangling.test": "alias CNAME no-such"},
 		want: []string{"dns.cname_at_domain"}, not: []string{"dns.nxdomain"}},
 	zoneCase{name: "name: aliases in a circle", domain: "n-loop.test", zone: "_dmarc CNAME a\na CNAME b\nb CNAME _dmarc", want: []string{"dns.cname_loop"}, not: []string{"dmarc.missing", "dns.lookup_failed", "dnssec.bogus"}},
-	zoneCase{name: "name: low TTL", domain: "n-ttl.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25", live: true, want: []string{"dns.ttl_low"}},
-	zoneCase{name: "name: low TTL for some days", domain: "n-ttldays.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25", live: true,
-		o: Options{Memory: lowFor("n-ttldays.test MX", 48*time.Hour)}, not: []string{"dns.ttl_low"}},
-	zoneCase{name: "name: low TTL for weeks", domain: "n-ttlweeks.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25\n_dmarc 60 TXT \"v=DMARC1; p=none\"", live: true,
-		o: Options{Memory: lowFor("n-ttlweeks.test MX", 8*24*time.Hour)}, want: []string{"dns.ttl_low"}},
-	zoneCase{name: "name: low TTL of a key", domain: "n-ttlkey.test", zone: "s._domainkey 60 TXT \"v=DKIM1; p=\"", live: true,
-		o: Options{Selectors: []Selector{{Name: "s"}}, Memory: lowFor("s._domainkey.n-ttlkey.test TXT", 8*24*time.Hour)}, want: []string{"dns.ttl_low"}},
+	zoneCase{name: "name: low TTL", domain: "n-ttl.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25", want: []string{"dns.ttl_low"}},
+	zoneCase{name: "name: low TTL for some days", domain: "n-ttldays.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25", o: Options{Memory: lowFor("n-ttldays.test MX", 48*time.Hour)}, not: []string{"dns.ttl_low"}},
+	zoneCase{name: "name: low TTL for weeks", domain: "n-ttlweeks.test", zone: "@ 60 MX 10 mx\nmx A 192.0.2.25\n_dmarc 60 TXT \"v=DMARC1; p=none\"", o: Options{Memory: lowFor("n-ttlweeks.test MX", 8*24*time.Hour)}, want: []string{"dns.ttl_low"}},
+	zoneCase{name: "name: low TTL of a key", domain: "n-ttlkey.test", zone: "s._domainkey 60 TXT \"v=DKIM1; p=\"", o: Options{Selectors: []Selector{{Name: "s"}}, Memory: lowFor("s._domainkey.n-ttlkey.test TXT", 8*24*time.Hour)}, want: []string{"dns.ttl_low"}},
 
+	zoneCase{name: "name: healthy servers", domain: "n-servers.test", zone: mailHost + txt("@", "v=spf1 -all") + txt("_dmarc", "v=DMARC1; p=none"),
+		not: slices.DeleteFunc(slices.Clone(healthy), func(id string) bool { return strings.HasPrefix(id, "dnssec.") })},
 	zoneCase{name: "ns: one", domain: "n-single.test", bare: true, zone: soaZone(goodSOA, "@ NS ns1\nns1 A 192.0.2.53\n"), want: []string{"ns.single", "ns.no_ipv6"}, not: []string{"ns.same_network", "ns.provider"}},
 	zoneCase{name: "ns: one network", domain: "n-net.test", bare: true, zone: soaZone(goodSOA, "@ NS ns1\n@ NS ns2\nns1 A 192.0.2.53\nns2 A 192.0.2.54\n"), want: []string{"ns.same_network"}, not: []string{"ns.single"}},
 	zoneCase{name: "ns: names", domain: "n-names.test", bare: true, zone: soaZone(goodSOA, goodServers+"@ NS nowhere\n@ NS alias\n@ NS inside\nalias CNAME ns1\ninside A 10.0.0.1\n"),
