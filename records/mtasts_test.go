@@ -1,6 +1,8 @@
 package records
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -209,4 +211,35 @@ func FuzzTLSRPT(f *testing.F) {
 			t.Errorf("%q: %q, %q", record, uris, why)
 		}
 	})
+}
+
+// How bad it is depends on whether senders enforce the policy, and on what may be
+// gone soon.
+func TestSeveritiesOfMTASTSDependOnTheMode(t *testing.T) {
+	zone := apex + twoMailHosts + stsRecord + policyHost
+	for name, c := range map[string]struct {
+		served servedPolicy
+		probe  Probe
+		want   []string
+	}{
+		"enforced":              {servedPolicy{body: policyStart + "mx: *.corp.test\n"}, plainHosts{}, []string{"error mtasts.mx_certificate", "error mtasts.mx_certificate"}},
+		"tested":                {servedPolicy{body: "version: STSv1\nmode: testing\nmax_age: 604800\nmx: *.corp.test\n"}, plainHosts{}, []string{"warning mtasts.mx_certificate", "warning mtasts.mx_certificate", "info mtasts.mode"}},
+		"none":                  {servedPolicy{body: "version: STSv1\nmode: none\nmax_age: 604800\n"}, plainHosts{}, []string{"info mtasts.mode"}},
+		"for an hour":           {servedPolicy{body: "version: STSv1\nmode: enforce\nmax_age: 3600\nmx: *.corp.test\n"}, nil, []string{"warning mtasts.mode"}},
+		"a line that is wrong":  {servedPolicy{body: policyStart + "mx: *.corp.test\nmx: a b\n"}, nil, []string{"error mtasts.policy in line 5"}},
+		"a policy that is not":  {servedPolicy{body: "version: STSv1\nmax_age: 604800\nmx: *.corp.test\n"}, nil, []string{"error mtasts.policy"}},
+		"not there":             {servedPolicy{status: 404}, nil, []string{"error mtasts.fetch"}},
+		"no answer for now":     {servedPolicy{err: context.DeadlineExceeded}, nil, []string{"unknown mtasts.fetch"}},
+		"nobody listens for it": {servedPolicy{err: errors.New("connection refused")}, nil, []string{"error mtasts.fetch"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, f := range checkMTASTS(lookedUp(t, newZoneResolver(t, map[string]string{"corp.test": zone}), "corp.test", Options{Fetcher: c.served, Probe: c.probe})) {
+				got = append(got, strings.TrimSpace(f.Severity.String()+" "+f.ID+f.Value("where")))
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
 }

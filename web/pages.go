@@ -52,6 +52,7 @@ func (s *site) parsePages() pages {
 		"severityText": severityText, "lines": lines,
 		"depth":  func(n int) int { return min(n, 4) },
 		"minus":  func(a, b int) int { return a - b },
+		"net":    networkText,
 		"deref":  func(s *string) string { return *s },
 		"isTrue": func(b *bool) bool { return b != nil && *b },
 		"isNil":  func(list []string) bool { return list == nil },
