@@ -55,6 +55,7 @@ type memory struct {
 
 	// Of the row:
 	rest         *rest            // the one it has, if that was known
+	hash         dmarc.RestHash   // of its rest
 	dkim         dmarc.DKIMResult // the one that is being read
 	notEvaluated bool             // it stands for none
 	spf          dmarc.SPFResult
@@ -129,10 +130,11 @@ func (a *AggregateReader) Rows() iter.Seq2[*dmarc.Row, error] {
 			if err == nil && kept {
 				a.rep.Tally.Add(a.row)
 				if a.rest != nil {
-					a.fingerprint.AddRest(a.row, a.rest.hash)
+					a.hash = a.rest.hash
 				} else {
-					a.fingerprint.Add(a.row)
+					a.hash = a.fingerprint.Rest(a.row)
 				}
+				a.fingerprint.AddRest(a.row, a.hash)
 				if a.rep.Tally.Messages > math.MaxInt64/2 {
 					err = &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: "the counts of the rows add up to more than can be kept"}
 				} else if !yield(a.row, nil) {

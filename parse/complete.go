@@ -12,10 +12,6 @@ import (
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
-// keptRows is how many rows of a report are held in memory. The rows of a larger one
-// are read again when they are asked for.
-const keptRows = 4096
-
 // hints are what is known of a report from around it.
 type hints struct {
 	FileName, Subject, MailFrom string
@@ -43,18 +39,17 @@ func readOnce(ctx context.Context, open func() (io.ReadCloser, error), limits Li
 	defer src.Close()
 	r := newAggregateReader(src, limits, lenient)
 	defer r.Close()
-	var kept []dmarc.Row
-	n := 0
+	var kept kept
+	author, n := "", 0
 	for row, err := range r.Rows() {
 		if err != nil {
 			return nil, err
 		}
 		n++
-		if n <= keptRows {
-			kept = append(kept, row.Clone())
-		} else {
-			kept = nil
+		if n == 1 {
+			author = row.HeaderFrom
 		}
+		kept.add(row, r.hash)
 		if n%1024 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -63,35 +58,25 @@ func readOnce(ctx context.Context, open func() (io.ReadCloser, error), limits Li
 	if err != nil {
 		return nil, err
 	}
-	author := ""
-	if len(kept) > 0 {
-		author = kept[0].HeaderFrom
-	}
 	if err := complete(rep, h, author); err != nil {
 		return nil, err
 	}
-	rows := func(yield func(*dmarc.Row, error) bool) {
-		for i := range kept {
-			row := kept[i]
-			if !yield(&row, nil) {
-				return
-			}
-		}
+	if !kept.over {
+		rep.Rows = kept.judged(rep.Policy)
+		return rep, nil
 	}
-	if n > keptRows {
-		rows = func(yield func(*dmarc.Row, error) bool) {
-			src, err := open()
-			if err != nil {
-				yield(nil, err)
+	rows := func(yield func(*dmarc.Row, error) bool) {
+		src, err := open()
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer src.Close()
+		again := newAggregateReader(src, limits, lenient)
+		defer again.Close()
+		for row, err := range again.Rows() {
+			if !yield(row, err) {
 				return
-			}
-			defer src.Close()
-			again := newAggregateReader(src, limits, lenient)
-			defer again.Close()
-			for row, err := range again.Rows() {
-				if !yield(row, err) {
-					return
-				}
 			}
 		}
 	}
@@ -105,10 +90,7 @@ func judged(rows iter.Seq2[*dmarc.Row, error], policy dmarc.PolicyPublished) ite
 		var aligner dmarc.Aligner
 		for row, err := range rows {
 			if err == nil {
-				row.Ours = aligner.Judge(row, &policy)
-				if foreign(row.HeaderFrom, policy.Domain) {
-					row.Flags |= dmarc.RowForeignAuthor
-				}
+				judge(&aligner, row, &policy)
 			}
 			if !yield(row, err) {
 				return

@@ -1,0 +1,83 @@
+package parse
+
+import (
+	"iter"
+	"net/netip"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// Bounds of what is held of the rows of a report. The rows of a larger one are read
+// again when they are asked for.
+const (
+	keptRows  = 16384
+	keptRests = 4096
+)
+
+// kept holds the rows of a report. Most differ in nothing but address and count, so
+// that the rest is held once.
+type kept struct {
+	rows  []keptRow
+	rests []dmarc.Row
+	index map[dmarc.RestHash]int32
+	over  bool // there are too many: nothing is held
+}
+
+type keptRow struct {
+	source netip.Addr
+	count  int64
+	flags  dmarc.RowFlags
+	rest   int32
+}
+
+// add takes a row in, whose rest has this hash.
+func (k *kept) add(row *dmarc.Row, hash dmarc.RestHash) {
+	if k.over {
+		return
+	}
+	i, ok := k.index[hash]
+	if len(k.rows) == keptRows || !ok && len(k.rests) == keptRests {
+		*k = kept{over: true}
+		return
+	}
+	if !ok {
+		if k.index == nil {
+			k.index = make(map[dmarc.RestHash]int32)
+		}
+		i = int32(len(k.rests))
+		k.index[hash] = i
+		k.rests = append(k.rests, row.Clone())
+	}
+	k.rows = append(k.rows, keptRow{row.Source, row.Count, row.Flags, i})
+}
+
+// judged returns the rows with our own verdict.
+func (k *kept) judged(policy dmarc.PolicyPublished) iter.Seq2[*dmarc.Row, error] {
+	k.index = nil
+	var aligner dmarc.Aligner
+	for i := range k.rests {
+		r := &k.rests[i]
+		r.Flags = 0
+		judge(&aligner, r, &policy)
+	}
+	return func(yield func(*dmarc.Row, error) bool) {
+		var row dmarc.Row
+		for i := range k.rows {
+			r := &k.rows[i]
+			row = k.rests[r.rest]
+			row.Source, row.Count = r.source, r.count
+			row.Flags |= r.flags
+			if !yield(&row, nil) {
+				return
+			}
+		}
+	}
+}
+
+// judge adds our own verdict to a row.
+func judge(aligner *dmarc.Aligner, row *dmarc.Row, policy *dmarc.PolicyPublished) {
+	row.Ours = aligner.Judge(row, policy)
+	if foreign(row.HeaderFrom, policy.Domain) {
+		row.Flags |= dmarc.RowForeignAuthor
+	}
+}
