@@ -182,10 +182,18 @@ func (in *Ingester) pass(ctx context.Context, box Mailbox, l dmarc.Lease) (Summa
 	defer stop(nil)
 
 	workers := in.workers()
-	slots := make(chan struct{}, workers)
+	unread := make(chan *read)
 	ordered := make(chan *read, 4*workers)
 	var fetchErr error
 	var parsing sync.WaitGroup
+	for range workers {
+		parsing.Go(func() {
+			for r := range unread {
+				r.d, r.found, r.err = in.read(fetching, box.Name(), r.msg)
+				close(r.done)
+			}
+		})
+	}
 	hand := func(ctx context.Context, r *read) error {
 		if r.known != nil {
 			close(r.done)
@@ -193,23 +201,19 @@ func (in *Ingester) pass(ctx context.Context, box Mailbox, l dmarc.Lease) (Summa
 			return nil
 		}
 		select {
-		case slots <- struct{}{}:
+		case unread <- r:
 		case <-ctx.Done():
 			if r.msg.Raw != nil {
 				r.msg.Raw.Close()
 			}
 			return context.Cause(ctx)
 		}
-		parsing.Go(func() {
-			defer close(r.done)
-			r.d, r.found, r.err = in.read(ctx, box.Name(), r.msg)
-			<-slots
-		})
 		ordered <- r // is always drained
 		return nil
 	}
 	go func() {
 		defer close(ordered)
+		defer close(unread)
 		sieve := newSieve(in, box.Name(), hand)
 		fetchErr = box.Each(fetching, after, sieve.add)
 		fetchErr = sieve.end(fetching, fetchErr)
@@ -242,69 +246,108 @@ func (in *Ingester) batchRows() int64 {
 	return 5000
 }
 
-// collect makes batches of messages and commits them.
+// collect makes batches of messages and commits them, in order. While one is on its
+// way into the store, the next gathers.
 func (in *Ingester) collect(ctx context.Context, box Mailbox, l dmarc.Lease, ordered <-chan *read, sum *Summary) error {
+	commits := make(chan []*read)
+	failed := make(chan struct{})
+	ended := make(chan struct{})
+	var failure error
+	go func() {
+		defer close(ended)
+		for batch := range commits {
+			// Nothing may be committed behind what was not.
+			if failure == nil {
+				if failure = in.commit(ctx, box, l, batch, sum); failure != nil {
+					close(failed)
+				}
+			}
+			closeAll(batch)
+		}
+	}()
+	err := in.gather(ctx, ordered, commits, failed)
+	close(commits)
+	<-ended
+	if failure != nil {
+		return failure
+	}
+	return err
+}
+
+func closeAll(batch []*read) {
+	for _, r := range batch {
+		r.close()
+	}
+}
+
+// gather makes batches until there is no more to read, or committing failed.
+func (in *Ingester) gather(ctx context.Context, ordered <-chan *read, commits chan<- []*read, failed <-chan struct{}) error {
 	limit := in.batchRows()
 	var batch []*read
 	var rows, bytes int64
-	var timer *time.Timer
-	var due <-chan time.Time
-	drop := func() {
-		for _, r := range batch {
-			r.close()
-		}
+	var due <-chan time.Time // when the batch has gathered for long enough
+	var ripe chan<- []*read  // where it goes from then on, as soon as there is room
+	var reading *read        // next in order
+	defer func() { closeAll(batch) }()
+	sent := func() {
 		batch, rows, bytes = nil, 0, 0
-		if timer != nil {
-			timer.Stop()
-			due = nil
-		}
+		due, ripe = nil, nil
 	}
-	defer func() { drop() }()
-	flush := func() error {
-		defer func() { drop() }()
-		return in.commit(ctx, box, l, batch, sum)
+	flush := func() {
+		if len(batch) == 0 {
+			return
+		}
+		select {
+		case commits <- batch:
+			sent()
+		case <-failed:
+		}
 	}
 	for {
-		var r *read
-		var open bool
+		next, read := ordered, (<-chan struct{})(nil)
+		if reading != nil {
+			next, read = nil, reading.done
+		}
 		select {
-		case r, open = <-ordered:
-		case <-due:
-			if err := flush(); err != nil {
-				return err
+		case r, open := <-next:
+			if !open {
+				flush()
+				return nil
 			}
+			reading = r
 			continue
+		case <-due:
+			due, ripe = nil, commits
+			continue
+		case ripe <- batch:
+			sent()
+			continue
+		case <-failed:
+			if reading != nil {
+				reading.close()
+			}
+			return nil // collect knows why
+		case <-read:
 		}
-		if !open {
-			return flush()
-		}
-		<-r.done
+		r := reading
+		reading = nil
 		if r.err != nil {
 			r.close()
 			if ctx.Err() != nil {
-				// The message was cut short; those before it were not.
-				if err := flush(); err != nil {
-					return err
-				}
+				flush() // the message was cut short; those before it were not
 			}
 			return r.err
 		}
 		n := rowsOf(&r.d)
 		if len(batch) > 0 && rows+n > limit {
-			if err := flush(); err != nil {
-				r.close()
-				return err
-			}
+			flush()
 		}
 		if len(batch) == 0 {
-			timer = time.NewTimer(batchAge)
-			due = timer.C
+			due = time.After(batchAge)
 		}
 		batch, rows, bytes = append(batch, r), rows+n, bytes+r.d.Size
 		if rows >= limit || bytes >= batchBytes || len(batch) >= batchMessages {
-			if err := flush(); err != nil {
-				return err
-			}
+			flush()
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -447,5 +448,84 @@ func TestAHugeFolderIsTakenInByPieces(t *testing.T) {
 	}
 	if total, err := box.Total(t.Context()); err != nil || total != n || box.Done() != n {
 		t.Errorf("%d of %d bytes, %v", box.Done(), total, err)
+	}
+}
+
+// A waitingStore commits its first batch only once so many messages have been read.
+type waitingStore struct {
+	memory
+	first sync.Once
+	ready <-chan struct{}
+}
+
+func (w *waitingStore) Add(ctx context.Context, ds []dmarc.Delivery) (fates []dmarc.Fate, err error) {
+	w.first.Do(func() {
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w.memory.Add(ctx, ds)
+}
+
+func reportFiles(t *testing.T, n int) string {
+	t.Helper()
+	dir := t.TempDir()
+	for i := range n {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%03d.xml", i)), []byte(reportXML(fmt.Sprintf("r%03d", i))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestTheNextBatchIsReadWhileOneIsCommitted(t *testing.T) {
+	const batch, n = 40, 100
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ready := make(chan struct{})
+	s := &waitingStore{ready: ready}
+	in := ingester(s)
+	in.Workers, in.BatchRows = 1, batch
+	var read atomic.Int64
+	in.OnRead = func(*dmarc.Delivery, time.Duration) {
+		if read.Add(1) == 2*batch { // one batch that waits, and the next
+			close(ready)
+		}
+	}
+	sum, err := in.Pass(ctx, &ingest.Files{Paths: []string{reportFiles(t, n)}, Limit: 1 << 20})
+	if err != nil || sum.Messages != n || len(s.ids()) != n || !slices.IsSorted(s.ids()) {
+		t.Errorf("%+v, %v: %q", sum, err, s.ids())
+	}
+}
+
+// A failingStore fails once, after some batches.
+type failingStore struct {
+	memory
+	left int
+}
+
+func (f *failingStore) Add(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error) {
+	if f.left--; f.left == -1 {
+		return nil, errors.New("out of order")
+	}
+	return f.memory.Add(ctx, ds)
+}
+
+func TestNothingIsCommittedBehindABatchThatFailed(t *testing.T) {
+	s := &failingStore{left: 2}
+	in := ingester(s)
+	in.BatchRows = 10
+	files := &ingest.Files{Paths: []string{reportFiles(t, 95)}, Limit: 1 << 20}
+	sum, err := in.Pass(t.Context(), files)
+	if err == nil || sum.Messages != 20 || len(s.ids()) != 20 || s.ids()[19] != "r019" {
+		t.Errorf("%+v, %v: %q", sum, err, s.ids())
+	}
+	if sum, err := in.Pass(t.Context(), files); err != nil || sum.Known != 20 || len(s.ids()) != 95 || !slices.IsSorted(s.ids()) {
+		t.Errorf("%+v, %v: %q", sum, err, s.ids())
 	}
 }
