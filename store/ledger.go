@@ -39,13 +39,17 @@ func (b *batch) skipKnown(ctx context.Context, db querier) error {
 	const sql = `
 		SELECT w.n, m.id, m.outcome, m.reason
 		FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS w (n, mailbox_id, uid_validity, uid, digest)
-		JOIN messages m ON m.mailbox_id = w.mailbox_id AND m.uid_validity = w.uid_validity AND m.uid = w.uid
-		WHERE w.uid <> 0 AND m.uid <> 0
-		UNION ALL
-		SELECT w.n, m.id, m.outcome, m.reason
-		FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS w (n, mailbox_id, uid_validity, uid, digest)
-		JOIN messages m ON m.mailbox_id = w.mailbox_id AND m.digest = w.digest
-		WHERE w.uid = 0 AND m.uid = 0`
+		CROSS JOIN LATERAL (
+			(SELECT id, outcome, reason
+			FROM messages
+			WHERE w.uid <> 0 AND mailbox_id = w.mailbox_id AND uid_validity = w.uid_validity AND uid = w.uid AND uid <> 0
+			LIMIT 1) -- so that each is looked for in its index, whatever the planner thinks of the size of the table
+			UNION ALL
+			(SELECT id, outcome, reason
+			FROM messages
+			WHERE w.uid = 0 AND mailbox_id = w.mailbox_id AND digest = w.digest AND uid = 0
+			LIMIT 1)
+		) AS m`
 	rows, _ := db.Query(ctx, sql, numbers, b.mailboxes, validities, uids, digests)
 	var i int32
 	var id int64

@@ -135,10 +135,13 @@ func (b *batch) addReports(ctx context.Context, tx pgx.Tx) error {
 // the same reporter, and those of the same period that say the same under another
 // name. Both count: only people can tell.
 func (b *batch) flagNeighbours(ctx context.Context, tx pgx.Tx) error {
-	var domains, ids []int64
+	var domains, ids, reporters []int64
+	var begins, ends []time.Time
+	var hashes [][]byte
 	for _, a := range b.reports {
 		if a.id != 0 && a.outcome != dmarc.OutcomeDuplicate && a.rep.Tally.Rows > 0 {
-			domains, ids = append(domains, a.domain), append(ids, a.id)
+			domains, ids, reporters = append(domains, a.domain), append(ids, a.id), append(reporters, a.reporter)
+			begins, ends, hashes = append(begins, a.rep.Period.Begin), append(ends, a.rep.Period.End), append(hashes, a.rep.RowsHash[:])
 		}
 	}
 	if len(ids) == 0 {
@@ -146,22 +149,25 @@ func (b *batch) flagNeighbours(ctx context.Context, tx pgx.Tx) error {
 	}
 	const sql = `
 		WITH found AS (
-			SELECT r.domain_id, r.id, bit_or(CASE
-				WHEN o.begins_at <> r.begins_at OR o.ends_at <> r.ends_at THEN $3::bigint
-				WHEN o.rows_hash = r.rows_hash THEN $4::bigint
-				ELSE 0 END) AS flags
-			FROM unnest($1::bigint[], $2::bigint[]) AS new (domain_id, id)
-			JOIN reports r USING (domain_id, id)
-			JOIN reports o ON o.domain_id = r.domain_id AND o.reporter_id = r.reporter_id AND o.active AND o.id <> r.id AND o.rows > 0
-				AND o.begins_at < r.ends_at AND o.ends_at > r.begins_at AND o.begins_at > r.begins_at - interval '31 days'
-			WHERE r.active
-			GROUP BY r.domain_id, r.id
+			SELECT n.domain_id, n.id, o.flags
+			FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bytea[])
+				AS n (domain_id, id, reporter_id, begins_at, ends_at, rows_hash)
+			CROSS JOIN LATERAL (
+				SELECT bit_or(CASE
+					WHEN begins_at <> n.begins_at OR ends_at <> n.ends_at THEN $7::bigint
+					WHEN rows_hash = n.rows_hash THEN $8::bigint
+					ELSE 0 END) AS flags
+				FROM reports
+				WHERE domain_id = n.domain_id AND reporter_id = n.reporter_id AND active AND id <> n.id AND rows > 0
+					AND begins_at < n.ends_at AND ends_at > n.begins_at AND begins_at > n.begins_at - interval '31 days'
+			) AS o
+			WHERE o.flags <> 0
 		)
 		UPDATE reports r
 		SET flags = r.flags | found.flags
 		FROM found
-		WHERE r.domain_id = found.domain_id AND r.id = found.id AND found.flags <> 0`
-	if _, err := tx.Exec(ctx, sql, domains, ids, int64(dmarc.FlagOverlaps), int64(dmarc.FlagPossibleDoubleCount)); err != nil {
+		WHERE r.domain_id = found.domain_id AND r.id = found.id AND r.active`
+	if _, err := tx.Exec(ctx, sql, domains, ids, reporters, begins, ends, hashes, int64(dmarc.FlagOverlaps), int64(dmarc.FlagPossibleDoubleCount)); err != nil {
 		return fmt.Errorf("looking for overlapping reports: %w", err)
 	}
 	return nil
