@@ -134,3 +134,26 @@ func TestRowsFromBeforeTheyWereGroupedAreKept(t *testing.T) {
 		t.Errorf("months %q with %d groups; %d old tables", months, groups, old)
 	}
 }
+
+func TestDaysThatNameMoreSourcesThanTodayAreSummarisedAnew(t *testing.T) {
+	db := pgtest.DB(t)
+	applyBefore(t, db, "top_sources")
+	exec(t, db, "INSERT INTO horizons VALUES ('rows', '2026-02-01')")
+	// Of four days with 100 or 101 sources, one has no rows any more.
+	for day, n := range map[string]int{"2026-01-31": 101, "2026-02-01": 101, "2026-02-02": 100, "2026-02-03": 101} {
+		exec(t, db, `INSERT INTO domain_days (day, domain_id, dated, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject,
+			pass, unstated, estimated, reports, changes, summarised) VALUES ($1, 1, true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 7)`, day)
+		exec(t, db, `INSERT INTO source_days (domain_id, day, dated, kind, source, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine,
+			reject, pass, unstated) SELECT 1, $1, true, 0, '192.0.2.0'::inet + n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, $2::int) n`, day, n)
+	}
+	if _, err := Apply(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	var pending string
+	if err := db.QueryRow(t.Context(), "SELECT string_agg(day::text, ' ' ORDER BY day) FROM domain_days WHERE changes <> summarised").Scan(&pending); err != nil {
+		t.Fatal(err)
+	}
+	if pending != "2026-02-01 2026-02-03" {
+		t.Errorf("summarised anew: %s", pending)
+	}
+}

@@ -16,7 +16,7 @@ import (
 
 // topSources is how many addresses of a domain and day are kept by name; the
 // others are kept as a sum.
-const topSources = 250
+const topSources = 100
 
 // A changedDay is a day of a domain whose sources have to be summarised again.
 type changedDay struct {

@@ -355,30 +355,48 @@ func (s *Store) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Source
 	if err != nil {
 		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
 	}
-	const state = `
-		SELECT (
-			SELECT count(DISTINCT source)
-			FROM source_days
-			WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 0
-		), EXISTS (
+	const pending = `
+		SELECT EXISTS (
 			SELECT FROM domain_days
 			WHERE domain_id = @domain AND day >= @begin AND day < @end AND changes <> summarised
 		)`
-	if err := s.db.QueryRow(ctx, state, args).Scan(&list.Total, &list.Pending); err != nil {
+	if err := s.db.QueryRow(ctx, pending, args).Scan(&list.Pending); err != nil {
 		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
 	}
-	const sql = `
-		SELECT source, min(day), max(day),` + tally + `
-		FROM source_days
-		WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 0
-		GROUP BY source
-		HAVING sum(messages) < @messages OR sum(messages) = @messages AND source > @after
-		ORDER BY sum(messages) DESC, source
-		LIMIT @limit`
+	// The sums that are not needed for the order are made of the page only.
+	sql := `
+		WITH named AS (
+			SELECT source, sum(messages)::bigint AS busy
+			FROM source_days
+			WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 0
+			GROUP BY source
+		), page AS (
+			SELECT source
+			FROM named
+			WHERE busy < @messages OR busy = @messages AND source > @after
+			ORDER BY busy DESC, source
+			LIMIT @limit
+		), lines AS (
+			SELECT source, min(day) AS first, max(day) AS last, ` + summed(tallyNames) + `
+			FROM source_days
+			JOIN page USING (source)
+			WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 0
+			GROUP BY source
+		)
+		SELECT n.total, l.source, coalesce(l.first, @begin), coalesce(l.last, @begin), ` + coalesced("l", tallyNames) + `
+		FROM (SELECT count(*) AS total FROM named) AS n
+		LEFT JOIN lines l ON true
+		ORDER BY l.messages DESC, l.source`
 	rows, _ = s.db.Query(ctx, sql, args)
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l dmarc.SourceTraffic, err error) {
-		err = row.Scan(append([]any{&l.Source, &l.FirstDay, &l.LastDay}, scanTally(&l.Tally)...)...)
-		return l, err
+	var lines []dmarc.SourceTraffic
+	var l dmarc.SourceTraffic
+	var source *netip.Addr // none on an empty page
+	_, err = pgx.ForEachRow(rows, append([]any{&list.Total, &source, &l.FirstDay, &l.LastDay}, scanTally(&l.Tally)...), func() error {
+		if source != nil {
+			l.Source = *source
+			lines = append(lines, l)
+		}
+		return nil
 	})
 	if err != nil {
 		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
