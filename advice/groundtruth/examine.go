@@ -243,7 +243,7 @@ func (r *result) breakOne(w *world, rnd *rand.Rand, name string, e *advice.Evide
 		for k := range src.Days[i].Cells {
 			c := &src.Days[i].Cells[k]
 			c.Pattern.DKIM, c.Pattern.SPF = dmarc.NotAligned, dmarc.NotAligned
-			c.Pattern.Hints = c.Pattern.Hints&^dmarc.HintPassed | dmarc.HintDKIMBroken
+			c.Pattern.Hints = c.Pattern.Hints&^(dmarc.HintPassed|dmarc.HintModeUntold) | dmarc.HintDKIMBroken
 			c.Pattern.Overrides = 0
 			lost += c.Messages
 		}
