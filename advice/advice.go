@@ -284,7 +284,7 @@ func (j *judgement) madeUpSafe() bool {
 		return false
 	}
 	for author, n := range j.authors {
-		if author == dmarc.OtherAuthors || author != "" && n.messages > 0 && j.e.Nonexistent(author) {
+		if author == dmarc.OtherAuthors || author != "" && n.messages > 0 && (j.e.Nonexistent(author) || j.e.Unsure != nil && j.e.Unsure(author)) {
 			return false
 		}
 	}

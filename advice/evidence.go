@@ -26,6 +26,9 @@ type Evidence struct {
 	// Nonexistent reports whether a subdomain is known not to exist (RFC
 	// 9989, section 3.2.13); nil if nothing is known.
 	Nonexistent func(name string) bool
+	// Unsure reports whether it is not known of a subdomain if it exists; nil if
+	// Nonexistent knows all of them.
+	Unsure func(name string) bool
 	// RUA is the address at which dmarcd takes in reports, for records that
 	// are made anew; "" if it is not known.
 	RUA string

@@ -2,6 +2,7 @@ package advice
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -42,6 +43,7 @@ func ForRecords(t *Told) records.Options {
 	t.keys(&o)
 	t.senders(&o)
 	t.traffic(&o)
+	t.authors(&o)
 	t.policy(o.Reported)
 	t.silent(o.Reported)
 	t.named(o.Reported)
@@ -97,6 +99,27 @@ func (t *Told) senders(o *records.Options) {
 			r.RelaxedOnly = append(r.RelaxedOnly, c.Name)
 		}
 	}
+}
+
+// authors are the subdomains that own mail names, the busiest first.
+func (t *Told) authors(o *records.Options) {
+	counts := make(map[string]int64)
+	for i := range t.Sources {
+		c := &t.Sources[i]
+		if !owners(c.Class) {
+			continue
+		}
+		for j := range c.Days {
+			for k := range c.Days[j].Cells {
+				if cell := &c.Days[j].Cells[k]; cell.Author != "" && cell.Author != dmarc.OtherAuthors {
+					counts[cell.Author] += cell.Messages
+				}
+			}
+		}
+	}
+	o.Authors = slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
 }
 
 // relaxedOnly reports whether most messages of a source pass, and would not if

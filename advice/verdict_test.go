@@ -233,6 +233,13 @@ func TestWhatToPublishNext(t *testing.T) {
 		{"and made-up subdomains, where none of them is used", func() *world { return healthy(61).send("192.0.2.1", ownBroken(), 1, 0, 61, 1) }, "",
 			func(e *Evidence) { e.Nonexistent = func(name string) bool { return name != "news.acme.example" } },
 			[]string{"_dmarc.acme.example v=DMARC1; p=none; sp=quarantine; np=reject; rua=mailto:dmarc@reports.example"}},
+		{"but not where one of them may be made up", func() *world {
+			return healthy(61).send("192.0.2.1", ownBroken(), 1, 0, 61, 1).send("192.0.2.1", from("news.acme.example", own()), 5, 0, 61, 1)
+		}, "",
+			func(e *Evidence) {
+				e.Nonexistent = func(name string) bool { return name != "news.acme.example" }
+				e.Unsure = func(name string) bool { return name == "news.acme.example" }
+			}, []string{"_dmarc.acme.example v=DMARC1; p=none; sp=quarantine; rua=mailto:dmarc@reports.example"}},
 		{"a domain that sends nothing goes to reject at once", func() *world { return newWorld(40).send("198.51.100.1", spoof(), 5, 0, 40, 5) }, "", nil,
 			[]string{"_dmarc.acme.example v=DMARC1; p=reject; rua=mailto:dmarc@reports.example"}},
 		{"back by one level", func() *world {

@@ -25,6 +25,9 @@ type Options struct {
 	// the names they say in HELO; "" if that is not known.
 	Senders []Sender
 	Sends   Sending // whether the domain sends mail, as far as that is known
+	// Authors are subdomains that own mail names in From; the first are asked
+	// for, whether they exist.
+	Authors []string
 	// ReportAddresses are our own mail addresses that reports are sent to.
 	ReportAddresses []string
 	// Reported is what reports tell of a domain's mail; nil for nothing.
@@ -75,6 +78,8 @@ type Published struct {
 	BIMI   BIMIFound
 	CAA    CAAFound
 	Bulk   BulkFound
+
+	Authors []Author // subdomains that mail names
 
 	Alignment AlignmentFound // of the mail that reports tell of
 
@@ -153,7 +158,7 @@ type kind struct {
 var kinds = []kind{
 	{gatherName, checkName}, {gatherMX, checkMX}, {gatherHosts, checkHosts}, {gatherSPF, checkSPF}, {gatherDKIM, checkDKIM},
 	{gatherDMARC, checkDMARC}, {gatherMTASTS, checkMTASTS}, {gatherTLSRPT, checkTLSRPT}, {gatherDANE, checkDANE},
-	{gatherBIMI, checkBIMI}, {gatherCAA, checkCAA},
+	{gatherBIMI, checkBIMI}, {gatherCAA, checkCAA}, {gatherAuthors, checkAuthors},
 	{gatherAlignment, checkAlignment}, {gatherBulk, checkBulk}, {gatherParked, checkParked}, {gatherEvidence, checkEvidence},
 }
 

@@ -49,7 +49,8 @@ type ResultRecords struct {
 	DMARC *ResultDMARC `json:"dmarc"` // null where a lookup failed
 	SPF   *ResultSPF   `json:"spf"`   // null where the lookup failed
 	ResultMail
-	Sets []ResultSet `json:"sets"` // everything that was answered, by name and type
+	Authors []ResultAuthor `json:"authors"` // subdomains that own mail names in From
+	Sets    []ResultSet    `json:"sets"`    // everything that was answered, by name and type
 }
 
 // A ResultSet is the records of one name and type.
@@ -149,7 +150,7 @@ func NewResult(p *Published, findings []Finding) *Result {
 	for _, a := range p.Failed {
 		out.LookupFailed = append(out.LookupFailed, a.Name+" "+dns.TypeToString[a.Type])
 	}
-	out.Records = ResultRecords{Name: nameOf(p), DMARC: dmarcOf(p), SPF: spfOf(p), ResultMail: mailOf(p), Sets: []ResultSet{}}
+	out.Records = ResultRecords{Name: nameOf(p), DMARC: dmarcOf(p), SPF: spfOf(p), ResultMail: mailOf(p), Authors: authorsOf(p), Sets: []ResultSet{}}
 	for _, set := range p.Records {
 		out.Records.Sets = append(out.Records.Sets, ResultSet{set.Name, set.Type, set.Values, int64(set.TTL / time.Second)})
 	}

@@ -75,6 +75,15 @@ func (a *adviser) Evidence(ctx context.Context, domain string, period dmarc.Peri
 func (a *adviser) known(ctx context.Context, e *advice.Evidence, look *records.Result) error {
 	covers := func(netip.Addr) records.Coverage { return records.CoverageUnknown }
 	if look != nil {
+		exists := look.Existence()
+		e.Nonexistent = func(name string) bool {
+			there, known := exists(name)
+			return known && !there
+		}
+		e.Unsure = func(name string) bool {
+			_, known := exists(name)
+			return !known
+		}
 		covers = look.SPFCoverage()
 	}
 	var single []*advice.Source

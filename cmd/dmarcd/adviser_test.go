@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +21,11 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/dmarcd/dmarcd/access"
+	"github.com/dmarcd/dmarcd/advice"
 	"github.com/dmarcd/dmarcd/api"
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
+	"github.com/dmarcd/dmarcd/records"
 	"github.com/dmarcd/dmarcd/sample"
 	"github.com/dmarcd/dmarcd/sources"
 	"github.com/dmarcd/dmarcd/store"
@@ -391,5 +394,51 @@ func TestImportAsksNoDNS(t *testing.T) {
 	case <-asked:
 		t.Error("a question went to the resolver")
 	default:
+	}
+}
+
+// A change that was seen in DNS, and subdomains that do not exist, are part of
+// what is judged: after the change no time has passed to judge it by.
+func TestLooksAreEvidence(t *testing.T) {
+	a := adviseSample(t)
+	ctx := t.Context()
+	now := time.Now().UTC()
+	change := now.AddDate(0, 0, -5)
+	before, after := `"v=DMARC1; p=none; rua=mailto:dmarc@acme.example"`, `"v=DMARC1; p=quarantine; rua=mailto:dmarc@acme.example"`
+	at, record, yes, no := "acme.example", strings.Trim(after, `"`), true, false
+	for i, value := range []string{before, after} {
+		look := &records.Look{
+			Domain: "acme.example", At: change.AddDate(0, 0, i-1), Next: now.AddDate(0, 0, 1),
+			Records: []records.RecordSet{{Name: "_dmarc.acme.example", Type: "TXT", Values: []string{value}}},
+			Result: &records.Result{Domain: "acme.example", Records: records.ResultRecords{
+				DMARC:   &records.ResultDMARC{FoundAt: &at, Record: &record},
+				Authors: []records.ResultAuthor{{Name: "news.acme.example", Exists: &yes}, {Name: "made.acme.example", Exists: &no}, {Name: "down.acme.example"}},
+			}},
+		}
+		if err := a.s.SaveLook(ctx, look); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := a.service.adviser.Evidence(ctx, "acme.example", lastDays(now, 90))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := advice.Change{Day: change.Truncate(24 * time.Hour), From: dmarc.PolicyNone, To: dmarc.PolicyQuarantine}
+	if n := len(e.Changes); n == 0 || e.Changes[n-1] != want {
+		t.Errorf("changes %+v, want %+v", e.Changes, want)
+	}
+	for name, want := range map[string][2]bool{
+		"news.acme.example": {false, false}, "made.acme.example": {true, false}, "down.acme.example": {false, true}, "unasked.acme.example": {false, true},
+	} {
+		if gone, unsure := e.Nonexistent(name), e.Unsure(name); gone != want[0] || unsure != want[1] {
+			t.Errorf("%s does not exist: %v, unsure: %v; want %v", name, gone, unsure, want)
+		}
+	}
+	found, err := a.service.adviser.advise(ctx, "acme.example", dmarc.PolicyReject, lastDays(now, 90))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(found.Reasons, func(r advice.Reason) bool { return r.ID == "recent_change" }) {
+		t.Errorf("%+v", found.Reasons)
 	}
 }

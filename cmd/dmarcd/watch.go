@@ -104,11 +104,11 @@ func (s *service) told(ctx context.Context, domain string, now time.Time) (*advi
 	month := dmarc.Period{Begin: day.AddDate(0, 0, -30), End: day}
 	quarter := dmarc.TrafficQuery{Domain: domain, Period: dmarc.Period{Begin: day.AddDate(0, 0, -90), End: day}, Page: dmarc.Page{Limit: 500}}
 	t := &advice.Told{Domain: domain, Now: now}
-	facts, err := s.store.Facts(ctx, domain, month)
+	e, err := s.adviser.Evidence(ctx, domain, month)
 	if err != nil {
 		return nil, err
 	}
-	t.Sources = advice.Classify(&advice.Evidence{Domain: domain, Period: month, Sources: advice.Collect(facts)})
+	t.Sources = advice.Classify(e)
 	keys, _, err1 := s.store.Selectors(ctx, quarter)
 	t.Keys = keys.Items
 	var err2, err3, err4, err5 error
