@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/dmarcd/dmarcd/advice"
@@ -137,4 +139,59 @@ func storm(n int) advisers {
 		t.send(a, byService, as, int64(10+i%50), 60-i%20, 57-i%20).send(a, byOther, as, 9, 40-i%20, 38-i%20).send(b, byNothing, "", 11, 30-i%20, 29-i%20)
 	}
 	return advisers{"customer-0000.example": t}
+}
+
+// sayings is what operators said.
+type sayings struct {
+	mu  sync.Mutex
+	all []dmarc.Overrule
+	err error
+}
+
+func (s *sayings) Overrules(_ context.Context, domain string) ([]dmarc.Overrule, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []dmarc.Overrule
+	for _, o := range s.all {
+		if o.Domain == "" || o.Domain == domain {
+			out = append(out, o)
+		}
+	}
+	return out, s.err
+}
+
+func (s *sayings) PutOverrule(_ context.Context, o *dmarc.Overrule) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, *o)
+	return true, s.err
+}
+
+func (s *sayings) DropOverrule(_ context.Context, domain string, network netip.Prefix) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.all)
+	s.all = slices.DeleteFunc(s.all, func(o dmarc.Overrule) bool { return o.Domain == domain && o.Network == network })
+	if len(s.all) == n {
+		return dmarc.ErrNotFound
+	}
+	return s.err
+}
+
+// listening is an adviser who hears what operators say.
+type listening struct {
+	advisers
+	said *sayings
+}
+
+func (l listening) Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
+	e, err := l.advisers.Evidence(ctx, domain, period)
+	if err != nil {
+		return nil, err
+	}
+	said, err := l.said.Overrules(ctx, domain)
+	for _, o := range said {
+		e.Overrules = append(e.Overrules, advice.Overrule{Network: o.Network, Class: o.Class, Note: o.Note})
+	}
+	return e, err
 }

@@ -32,6 +32,7 @@ type fake struct {
 	messages []dmarc.LedgerEntry
 	err      error    // of every question
 	advice   advisers // nil for none
+	said     *sayings // nil if nothing can be said
 }
 
 // options are those of a dashboard about a store.
@@ -39,6 +40,9 @@ func options(store Store) Options {
 	o := Options{Version: "1.2.3", Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
 	if f, ok := store.(*fake); ok && f.advice != nil {
 		o.Adviser = f.advice
+		if f.said != nil {
+			o.Adviser, o.Overrules = listening{f.advice, f.said}, f.said
+		}
 	}
 	return o
 }
@@ -355,7 +359,7 @@ const hostile = `"><script>alert(1)</script>` + "\u202egnp.\x00" + `' onload='x'
 // realistic is a store of an ordinary installation: a year of mail.
 func realistic() *fake {
 	never := func(int) float64 { return 0 }
-	return &fake{messages: ledger(), advice: counsel(), all: []fakeDomain{
+	return &fake{messages: ledger(), advice: counsel(), said: &sayings{}, all: []fakeDomain{
 		live(life{
 			name: "acme.example", policy: dmarc.PolicyQuarantine, busy: 52_000, born: 420, sources: 1112, stranger: hostile,
 			fails: func(ago int) float64 {

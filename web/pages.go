@@ -67,6 +67,8 @@ func (s *site) parsePages() pages {
 		},
 		"pair":       func(n, of int64, class string) barOf { return barOf{n, of, class} },
 		"senderLink": s.senderLink, "kindLink": s.kindLink, "sentence": sentence,
+		"says": func() bool { return s.overruler != nil }, "overrulesLink": func(domain string) string { return s.link(domainPath(domain, "overrules")) },
+		"answers": func() any { return answers }, "networkText": sourceName,
 		"crewTable": func(domain string, sp span, items []sender) *crewPage {
 			return &crewPage{crew: &crew{Domain: domain, Span: sp}, Items: items}
 		},
@@ -135,6 +137,7 @@ type problem struct {
 func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var bad badRequest
 	var to moved
+	var refused dmarc.Refusal
 	p := problem{Try: "Go back, or begin with all domains."}
 	status := http.StatusInternalServerError
 	switch {
@@ -151,6 +154,13 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, dmarc.ErrForbidden):
 		status = http.StatusForbidden
 		p.Heading, p.Reasons = "This page is not for you", []string{"You have not the role that it needs. Who hands out access can change that."}
+	case errors.Is(err, errForeign):
+		status = http.StatusForbidden
+		p.Heading, p.Reasons = "Nothing was changed", []string{"Another site asked your browser for this change. If it was you, do it on a page of dmarcd."}
+	case errors.As(err, &refused):
+		status = http.StatusConflict
+		p.Heading, p.Reasons = "Nothing was changed", []string{strings.ToUpper(string(refused[:1])) + string(refused[1:]) + "."}
+		p.Try = "Go back."
 	case errors.Is(err, dmarc.ErrNotFound):
 		status = http.StatusNotFound
 		p.Heading, p.Reasons = "There is no such page", []string{"Nothing is known under this address."}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,8 @@ type senderPage struct {
 	Target    string    // the next step
 	Days      int       // with reports about the domain, in the period that advice looks at
 	Policy    string    // address of the page about the next step
+	Said      []dmarc.Overrule
+	Of        string // leads back to this sender, however it is classed
 }
 
 // ByDay tells whether a place of the chart is a day.
@@ -53,6 +56,7 @@ type addressLine struct {
 	First     time.Time
 	Last      time.Time
 	Elsewhere string
+	prefix    netip.Prefix
 }
 
 // A markLine is what authenticated mail of a sender, or failed to.
@@ -86,6 +90,14 @@ func (s *site) oneSender(r *http.Request) (*view, error) {
 	p := senderIn(e, r.URL.Query().Get("of"), sp)
 	if p == nil {
 		return nil, dmarc.ErrNotFound
+	}
+	p.Of = p.Addresses[0].Source
+	if s.overruler != nil {
+		said, err := s.overruler.Overrules(r.Context(), name)
+		if err != nil {
+			return nil, err
+		}
+		p.Said = saidAbout(said, p.Addresses)
 	}
 	p.Policy = s.link(domainPath(name, "policy"))
 	return &view{Page: "source", Title: plain(p.Sender.Name) + " as " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
@@ -126,7 +138,7 @@ func senderIn(e *advice.Evidence, key string, sp span) *senderPage {
 		}
 		p.Sender.Addresses++
 		line := addressLine{
-			Source: sourceName(c.Source.Source), Class: c.Class, Names: c.Identity.Names, Unproven: c.Identity.Unproven,
+			Source: sourceName(c.Source.Source), prefix: c.Source.Source, Class: c.Class, Names: c.Identity.Names, Unproven: c.Identity.Unproven,
 			Place: placeOf(&c.Identity), First: c.Summary.First, Elsewhere: elsewhereText(c.Elsewhere),
 		}
 		for k, n := range c.Elsewhere {
@@ -242,3 +254,7 @@ func elsewhereText(e advice.Elsewhere) string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// Sayable tells whether it can be said whose the sender is: whoever has no
+// address that can be read is nobody.
+func (p *senderPage) Sayable() bool { return p.Addresses[0].prefix.IsValid() }

@@ -40,6 +40,9 @@ type Options struct {
 	Now     func() time.Time // time.Now if nil
 	// Adviser gathers what advice rests on; without one there is no page of it.
 	Adviser Adviser
+	// Overrules keep what operators say about sources; without them, and without
+	// an Adviser, nothing can be said.
+	Overrules Overruler
 	// Base is the path that the dashboard is reached under, such as
 	// "/dmarc"; empty for the root. Links begin with it. Whoever serves the
 	// handler there strips it from requests.
@@ -53,14 +56,17 @@ type site struct {
 	version string
 	now     func() time.Time
 	adviser Adviser // nil for none
-	base    string
-	assets  assets
-	pages   pages
+	// overruler is nil where nothing can be said about sources.
+	overruler Overruler
+	origins   *http.CrossOriginProtection
+	base      string
+	assets    assets
+	pages     pages
 }
 
 // New returns the dashboard. It serves /, /domains/…, /messages and /static/….
 func New(store Store, opts Options) http.Handler {
-	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, base: strings.TrimRight(opts.Base, "/")}
+	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, origins: http.NewCrossOriginProtection(), base: strings.TrimRight(opts.Base, "/")}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -83,6 +89,9 @@ func New(store Store, opts Options) http.Handler {
 			r.Get("/policy", s.page(s.policy))
 			r.Get("/sources", s.page(s.whose))
 			r.Get("/source", s.page(s.oneSender))
+			if s.overruler != nil {
+				r.Post("/overrules", s.overrule)
+			}
 		}
 	})
 	r.Get("/messages", s.page(s.messages))

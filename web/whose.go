@@ -26,6 +26,7 @@ type sender struct {
 	Addresses  int
 	Tally      dmarc.Tally
 	Last       time.Time
+	Sources    []string // its first addresses
 	group      string
 }
 
@@ -91,6 +92,9 @@ func crewOf(e *advice.Evidence, all []advice.Classified, sp span) *crew {
 		}
 		s := &c.Senders[j]
 		s.Addresses++
+		if len(s.Sources) < mostAddresses {
+			s.Sources = append(s.Sources, sourceName(all[i].Source.Source))
+		}
 		s.Tally.Merge(t)
 		if last.After(s.Last) {
 			s.Last = last

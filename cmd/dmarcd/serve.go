@@ -189,7 +189,7 @@ func (s *service) handler() http.Handler {
 	}
 	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser, Said: s.overrules}
 	opts.Advise, opts.Evidence, opts.Keeper, opts.Overrules = guard.Advise, guard.Evidence, s.keeper, guard
-	r.Mount("/", s.gate.Let(web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard})))
+	r.Mount("/", s.gate.Let(web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard})))
 	h := api.New(guard, guard, opts)
 	r.Handle("/api", s.gate.Let(h))
 	r.Handle("/api/*", s.gate.Let(h))
