@@ -32,6 +32,9 @@ type DomainQuery struct {
 	Scope  Scope // only domains in it
 	Period Period
 	Search string // part of the name; "" for all
+	// Urgent asks for those first that deserve attention first, by the verdicts
+	// that are kept; those that were never judged come last.
+	Urgent bool
 	Trend  Period // days wanted for DomainTraffic.Days; none if zero
 	Page
 }

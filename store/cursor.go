@@ -138,3 +138,28 @@ func attentionCursor(a dmarc.Attention, loss float64, id int64) dmarc.Cursor {
 	b := math.Float64bits(loss)
 	return encodeCursor(strconv.Itoa(int(a)), strconv.FormatUint(b>>32, 10), strconv.FormatUint(b&math.MaxUint32, 10), strconv.FormatInt(id, 10))
 }
+
+// afterUrgent reads the cursor of a list of domains that is sorted by attention,
+// most urgent first, by loss and by messages, most first, and by name.
+func afterUrgent(c dmarc.Cursor) (attention int16, loss float64, messages int64, name string, err error) {
+	if c == "" {
+		return -1, 0, 0, "", nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(string(c))
+	fields := strings.SplitN(string(text), " ", 4)
+	if err != nil || len(fields) != 4 || clean(fields[3]) != fields[3] {
+		return 0, 0, 0, "", dmarc.ErrBadCursor
+	}
+	urgency, err1 := strconv.ParseInt(fields[0], 10, 16)
+	bits, err2 := strconv.ParseUint(fields[1], 16, 64)
+	messages, err3 := strconv.ParseInt(fields[2], 10, 64)
+	loss = math.Float64frombits(bits)
+	if err1 != nil || err2 != nil || err3 != nil || urgency < 0 || math.IsNaN(loss) || messages < 0 {
+		return 0, 0, 0, "", dmarc.ErrBadCursor
+	}
+	return int16(urgency), loss, messages, fields[3], nil
+}
+
+func urgentCursor(attention int16, loss float64, messages int64, name string) dmarc.Cursor {
+	return encodeCursor(strconv.Itoa(int(attention)), strconv.FormatUint(math.Float64bits(loss), 16), strconv.FormatInt(messages, 10), name)
+}

@@ -72,11 +72,14 @@ func (s *Store) ofDomain(ctx context.Context, table, domain string, args pgx.Nam
 // Domains returns the domains that reports were stored for, busiest first.
 // Those without messages in the period come last.
 func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
-	messages, name, err := afterBusiest(q.After)
-	if err != nil {
+	order := busiestFirst
+	args := pgx.NamedArgs{"search": strings.ToLower(clean(q.Search)), "limit": q.Limit + 1}
+	if q.Urgent {
+		order = urgentFirst
+	}
+	if err := order.after(q.After, args); err != nil {
 		return nil, "", err
 	}
-	args := pgx.NamedArgs{"search": strings.ToLower(clean(q.Search)), "messages": messages, "name": name, "limit": q.Limit + 1}
 	within, err := s.within(ctx, q.Scope, "domain_id", args)
 	if err != nil {
 		return nil, "", err
@@ -86,25 +89,25 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 			SELECT domain_id, ` + summed(totalColumns) + `
 			FROM (` + trafficOf(q.Period, within, args) + `) AS parts
 			GROUP BY domain_id
-		), page AS (
+		), ` + order.with + ` page AS (
 			SELECT d.id, d.name, ` + coalesced("t", tallyNames) + `,
 				coalesce(t.reports, 0) AS reports,
-				coalesce(t.messages, 0) AS busy
+				coalesce(t.messages, 0) AS busy, ` + order.columns + `
 			FROM domains d
-			LEFT JOIN sums t ON t.domain_id = d.id
+			LEFT JOIN sums t ON t.domain_id = d.id` + order.join + `
 			WHERE d.name <> ''` + strings.Replace(within, "domain_id", "d.id", 1) + ` AND (@search = '' OR strpos(d.name, @search) > 0)
-				AND (coalesce(t.messages, 0) < @messages OR coalesce(t.messages, 0) = @messages AND d.name > @name)
-			ORDER BY busy DESC, d.name
+				AND ` + order.behind + `
+			ORDER BY ` + order.by + `
 			LIMIT @limit
 		)
 		SELECT *
 		FROM page
-		ORDER BY busy DESC, name`
+		ORDER BY ` + order.by
 	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l domainLine, err error) {
 		var busy int64
 		into := append([]any{&l.id, &l.Domain}, scanTally(&l.Tally)...)
-		err = row.Scan(append(into, &l.Reports, &busy)...)
+		err = row.Scan(append(into, &l.Reports, &busy, &l.attention, &l.loss)...)
 		return l, err
 	})
 	if err == nil {
@@ -125,14 +128,61 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 		}
 	}
 	return pageOf(lines, q.Limit, func(l domainLine) dmarc.DomainTraffic { return l.DomainTraffic },
-		func(l domainLine) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.Domain) })
+		order.cursor)
 }
 
 // A domainLine is a line in the list of domains.
 type domainLine struct {
 	dmarc.DomainTraffic
-	id int64
+	id        int64
+	attention int16
+	loss      float64
 }
+
+// A domainOrder is how the list of domains is sorted, and paged.
+type domainOrder struct {
+	with    string // what the order rests on, beside traffic
+	join    string
+	columns string // attention and loss
+	behind  string // the condition of the next page
+	by      string
+	after   func(dmarc.Cursor, pgx.NamedArgs) error
+	cursor  func(domainLine) dmarc.Cursor
+}
+
+var busiestFirst = domainOrder{
+	columns: "0::smallint AS attention, 0::double precision AS loss",
+	behind:  "(coalesce(t.messages, 0) < @messages OR coalesce(t.messages, 0) = @messages AND d.name > @name)",
+	by:      "busy DESC, name",
+	after: func(c dmarc.Cursor, args pgx.NamedArgs) (err error) {
+		args["messages"], args["name"], err = afterBusiest(c)
+		return err
+	},
+	cursor: func(l domainLine) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.Domain) },
+}
+
+// Of equally urgent ones, those that lose most are first, and then the busiest.
+var urgentFirst = domainOrder{
+	with: `urgent AS MATERIALIZED (
+			SELECT domain_id, attention, loss_a_day
+			FROM verdicts
+			WHERE computed_at IS NOT NULL
+		),`,
+	join: `
+			LEFT JOIN urgent u ON u.domain_id = d.id`,
+	columns: fmt.Sprintf("coalesce(u.attention, %d::smallint) AS attention, coalesce(u.loss_a_day, 0) AS loss", neverJudged),
+	behind:  fmt.Sprintf("(coalesce(u.attention, %d::smallint), -coalesce(u.loss_a_day, 0), -coalesce(t.messages, 0), d.name) > (@attention, -@loss::double precision, -@messages::bigint, @name)", neverJudged),
+	by:      "attention, loss DESC, busy DESC, name",
+	after: func(c dmarc.Cursor, args pgx.NamedArgs) (err error) {
+		args["attention"], args["loss"], args["messages"], args["name"], err = afterUrgent(c)
+		return err
+	},
+	cursor: func(l domainLine) dmarc.Cursor { return urgentCursor(l.attention, l.loss, l.Tally.Messages, l.Domain) },
+}
+
+// neverJudged stands for the attention that a domain deserves before there is a
+// verdict: it comes last.
+const neverJudged = int(dmarc.AttentionNone) + 1
 
 // latest fills in what was heard of each domain last. These are three questions
 // a domain, in one round trip: each finds its answer at the end of an index, on the

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -212,6 +213,57 @@ func TestVerdictsAreKeptAndListedByUrgency(t *testing.T) {
 		}
 		if sum := summary(t, s, l.Domain); !reflect.DeepEqual(sum.Verdict, l.Verdict) {
 			t.Errorf("%s is summed up with %+v", l.Domain, sum.Verdict)
+		}
+	}
+}
+
+// Domains are listed by urgency, page by page; of those alike the busiest
+// first, and those that nobody has judged yet last.
+func TestDomainsAreListedByUrgency(t *testing.T) {
+	s, _ := open(t)
+	ctx := context.Background()
+	for i, name := range []string{"a.example", "b.example", "c.example", "d.example", "e.example", "f.example"} {
+		add(t, s, mail(uint32(i+1), of(name, row("192.0.2.1", int64(1+i), pass, pass, dmarc.DispositionNone))))
+	}
+	verdicts := map[string]dmarc.DomainVerdict{
+		"a.example": {Attention: dmarc.AttentionNewFailure, LossADay: 3.25}, "b.example": {Attention: dmarc.AttentionNewFailure, LossADay: 17.1},
+		"c.example": {Attention: dmarc.AttentionNone}, "d.example": {Attention: dmarc.AttentionNone}, "e.example": {Attention: dmarc.AttentionReady},
+	}
+	for _, d := range due(t, s, time.Now()) {
+		if v, ok := verdicts[d.Domain]; ok {
+			judge(t, s, d, v)
+		}
+	}
+	list := func(q dmarc.DomainQuery) (names []string) {
+		t.Helper()
+		q.Period, q.Urgent = february, true
+		for i := 0; i == 0 || q.After != ""; i++ {
+			page, after, err := s.Domains(ctx, q)
+			if err != nil || i > 9 {
+				t.Fatal(err)
+			}
+			for _, d := range page {
+				names = append(names, d.Domain)
+			}
+			q.After = after
+		}
+		return names
+	}
+	want := []string{"b.example", "a.example", "e.example", "d.example", "c.example", "f.example"}
+	for _, limit := range []int{1, 2, 100} {
+		if got := list(dmarc.DomainQuery{Scope: dmarc.Everything, Page: dmarc.Page{Limit: limit}}); !slices.Equal(got, want) {
+			t.Errorf("%d a page: %q, want %q", limit, got, want)
+		}
+	}
+	if got := list(dmarc.DomainQuery{Scope: dmarc.ScopeOf("a.example", "f.example"), Page: dmarc.Page{Limit: 1}}); !slices.Equal(got, []string{"a.example", "f.example"}) {
+		t.Errorf("in a scope: %q", got)
+	}
+	if got := list(dmarc.DomainQuery{Scope: dmarc.Everything, Search: "d.ex", Page: dmarc.Page{Limit: 1}}); !slices.Equal(got, []string{"d.example"}) {
+		t.Errorf("searched: %q", got)
+	}
+	for _, c := range []dmarc.Cursor{"x", "bm9uZQ", dmarc.Cursor(base64.RawURLEncoding.EncodeToString([]byte("1 7ff8000000000001 0 a"))), dmarc.Cursor(base64.RawURLEncoding.EncodeToString([]byte("-1 0 0 a")))} {
+		if _, _, err := s.Domains(ctx, dmarc.DomainQuery{Scope: dmarc.Everything, Period: february, Urgent: true, Page: dmarc.Page{After: c, Limit: 1}}); !errors.Is(err, dmarc.ErrBadCursor) {
+			t.Errorf("the cursor %q: %v", c, err)
 		}
 	}
 }

@@ -1,9 +1,7 @@
 package web
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,14 +21,17 @@ const (
 
 // domainsPage is the page of all domains.
 type domainsPage struct {
-	Items []dmarc.DomainTraffic
-	Trend dmarc.Period
-	Total domainsTotal
-	First int    // place of the first item among all, from 1
-	More  string // address of the next page; "" at the end
-	Begin string // address of the first page; "" there
-	Clear string // address without the search
-	News  []news
+	Items  []dmarc.DomainTraffic
+	Trend  dmarc.Period
+	Total  domainsTotal
+	First  int    // place of the first item among all, from 1
+	More   string // address of the next page; "" at the end
+	Begin  string // address of the first page; "" there
+	Clear  string // address without the search
+	Urgent bool   // what deserves attention comes first
+	Other  string // address of the list in the other order
+	Needs  []dmarc.DomainVerdict
+	Needy  bool // there are more of them
 }
 
 // Last returns the place of the last item among all.
@@ -62,9 +63,10 @@ func (t *domainsTotal) Failed() int64 { return t.Tally.Messages - t.Tally.DMARCP
 // Stopped returns how many of them were quarantined or rejected.
 func (t *domainsTotal) Stopped() int64 { return t.Classes[len(classNames)-1] }
 
-// domains serves /: all domains, busiest first.
+// domains serves /: what needs somebody, and all domains, those first that
+// deserve attention, or the busiest.
 func (s *site) domains(r *http.Request) (*view, error) {
-	sp, choose, err := s.readPeriod(r, "/", "q")
+	sp, choose, err := s.readPeriod(r, "/", "q", "by")
 	if err != nil {
 		return nil, err
 	}
@@ -77,15 +79,19 @@ func (s *site) domains(r *http.Request) (*view, error) {
 		p.Trend.End = sp.Today // which is not over: most reports about it are still to come
 	}
 	p.Trend.Begin = p.Trend.End.AddDate(0, 0, -trendDays)
-	q := dmarc.DomainQuery{Period: sp.Period, Search: searchName(search)}
+	p.Urgent = s.adviser != nil && r.URL.Query().Get("by") != "volume"
+	q := dmarc.DomainQuery{Period: sp.Period, Search: searchName(search), Urgent: p.Urgent}
 	first := q
 	first.Trend, first.Page = p.Trend, dmarc.Page{After: after, Limit: domainsPerPage}
 	var next dmarc.Cursor
 	if p.Items, next, err = s.store.Domains(r.Context(), first); err != nil {
 		return nil, err
 	}
-	address := func(after dmarc.Cursor) string {
+	address := func(after dmarc.Cursor, urgent bool) string {
 		v := url.Values{}
+		if s.adviser != nil && !urgent {
+			v.Set("by", "volume")
+		}
 		if search != "" {
 			v.Set("q", search)
 		}
@@ -95,10 +101,13 @@ func (s *site) domains(r *http.Request) (*view, error) {
 		return s.link("/", sp.query(v))
 	}
 	if next != "" {
-		p.More = address(next)
+		p.More = address(next, p.Urgent)
 	}
 	if after != "" {
-		p.Begin = address("")
+		p.Begin = address("", p.Urgent)
+	}
+	if s.adviser != nil {
+		p.Other = address("", !p.Urgent)
 	}
 	if after == "" && next == "" {
 		for i := range p.Items {
@@ -107,8 +116,10 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	} else if err := s.sumDomains(r.Context(), q, p); err != nil {
 		return nil, err
 	}
-	if search == "" && after == "" {
-		p.News = newsOf(p.Items, p.Trend)
+	if s.adviser != nil && search == "" && after == "" {
+		if p.Needs, p.Needy, err = s.needs(r.Context()); err != nil {
+			return nil, err
+		}
 	}
 	v := &view{Page: "domains", Title: "All domains", Nav: "/", Search: search, Span: sp, Choose: choose, Data: p}
 	if search != "" {
@@ -152,73 +163,53 @@ func searchName(s string) string {
 	return s
 }
 
-// News is something about a domain that stands out.
-type news struct {
-	Domain string
-	Text   string
-	weight int64 // messages concerned
+// needsShown is how many domains the page names that need somebody.
+const needsShown = 5
+
+// needs returns the domains that deserve attention first, and whether there are
+// more of them.
+func (s *site) needs(ctx context.Context) (list []dmarc.DomainVerdict, more bool, err error) {
+	list, _, err = s.store.Attention(ctx, dmarc.AttentionQuery{Page: dmarc.Page{Limit: needsShown + 1}})
+	if err != nil {
+		return nil, false, err
+	}
+	list = slices.DeleteFunc(list, func(v dmarc.DomainVerdict) bool { return v.Attention == dmarc.AttentionNone })
+	if len(list) > needsShown {
+		return list[:needsShown], true, nil
+	}
+	return list, false, nil
 }
 
-// How much must have changed to stand out.
-const (
-	newsDays    = 7  // the recent days
-	newsBefore  = 28 // are compared with the days before them
-	newsAtLeast = 50 // messages
-	newsFall    = 2  // points of the pass rate
-	newsLet     = 5  // percent of the mail that failed and was not stopped
-	newsSilent  = 5  // days without mail of a domain that has some on most days
-	newsMost    = 4  // are shown
-)
+// needWord names what a domain deserves attention for, in the colour that it has.
+func needWord(a dmarc.Attention) verdictWord {
+	switch a {
+	case dmarc.AttentionNewFailure:
+		return verdictWord{"error", "", "new failure"}
+	case dmarc.AttentionStepBack:
+		return verdictWord{"error", "", "step back"}
+	case dmarc.AttentionReady:
+		return verdictWord{"ok", "", "ready"}
+	case dmarc.AttentionSilence:
+		return verdictWord{"warning", "", "silence"}
+	case dmarc.AttentionNoReports:
+		return verdictWord{"warning", "", "no reports"}
+	case dmarc.AttentionAsk:
+		return verdictWord{"unknown", "", "whose is it?"}
+	}
+	return verdictWord{"warning", "", "to mend"}
+}
 
-// newsOf returns what stands out in the trend of domains, what concerns most
-// messages first.
-func newsOf(domains []dmarc.DomainTraffic, trend dmarc.Period) []news {
-	var all []news
-	recent := trend.End.AddDate(0, 0, -newsDays)
-	before := recent.AddDate(0, 0, -newsBefore)
-	for _, d := range domains {
-		var now, then dmarc.Tally
-		active := 0
-		for _, t := range d.Days {
-			switch {
-			case !t.Day.Before(recent):
-				now.Merge(t.Tally)
-			case !t.Day.Before(before):
-				then.Merge(t.Tally)
-			}
-			if t.Tally.Messages > 0 {
-				active++
-			}
-		}
-		if quiet := int(trend.End.Sub(d.LastDay)/aDay) - 1; active > trendDays/2 && quiet >= newsSilent {
-			all = append(all, news{d.Domain, fmt.Sprintf("No mail seen since %s, for %d%sdays. Before, there was some on most days.", day(d.LastDay), quiet, nbsp), then.Messages})
-			continue
-		}
-		if now.Messages < newsAtLeast {
-			continue
-		}
-		nowRate, _ := now.PassRate()
-		thenRate, ok := then.PassRate()
-		failed := now.Messages - now.DMARCPass
-		let := classify(now)[3]
-		switch {
-		case ok && failed >= newsAtLeast && then.Messages >= newsAtLeast && (thenRate-nowRate)*100 >= newsFall:
-			s := fmt.Sprintf("%s passed in the last %d%sdays, after %s in the four weeks before: %s failed, ",
-				percent(now.DMARCPass, now.Messages), newsDays, nbsp, percent(then.DMARCPass, then.Messages), plural(failed, "message", "messages"))
-			switch stopped := failed - let; {
-			case stopped == 0:
-				s += "none of them stopped."
-			case let == 0:
-				s += "all of them stopped."
-			default:
-				s += count(stopped) + " of them stopped."
-			}
-			all = append(all, news{d.Domain, s, failed})
-		case let >= newsAtLeast && let*100 >= now.Messages*newsLet:
-			all = append(all, news{d.Domain, fmt.Sprintf("%s failed in the last %d%sdays and were not stopped, %s of its mail.",
-				plural(let, "message", "messages"), newsDays, nbsp, percent(let, now.Messages)), let})
+// stoppedADay returns how many messages of a domain were quarantined or
+// rejected, by the days of the period that are known to have reports.
+func stoppedADay(d dmarc.DomainTraffic, sp span) float64 {
+	days := 0
+	for _, t := range d.Days {
+		if !t.Day.Before(sp.Begin) && t.Day.Before(sp.End) {
+			days++
 		}
 	}
-	slices.SortStableFunc(all, func(a, b news) int { return cmp.Compare(b.weight, a.weight) })
-	return all[:min(len(all), newsMost)]
+	if sp.Days() > trendDays {
+		days = sp.Days() // those before the trend are not known
+	}
+	return perDay(stopped(d.Tally), days)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dmarcd/dmarcd/advice"
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/records"
 )
@@ -33,6 +34,39 @@ type fake struct {
 	err      error    // of every question
 	advice   advisers // nil for none
 	said     *sayings // nil if nothing can be said
+	verdicts map[string]*dmarc.DomainVerdict
+}
+
+// verdict is what a pass would have kept.
+func (f *fake) verdict(domain string) *dmarc.DomainVerdict {
+	if v := f.verdicts[domain]; v != nil || f.advice == nil {
+		return v
+	}
+	e, err := f.advice.Evidence(context.Background(), domain, lastDays(adviceDays, now).Period)
+	if err != nil {
+		return nil
+	}
+	if f.verdicts == nil {
+		f.verdicts = make(map[string]*dmarc.DomainVerdict)
+	}
+	f.verdicts[domain] = advice.For(e, advice.Options{}).Short(now)
+	return f.verdicts[domain]
+}
+
+func (f *fake) Attention(_ context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error) {
+	if f.err != nil {
+		return nil, "", f.err
+	}
+	var all []dmarc.DomainVerdict
+	for _, d := range f.all {
+		if v := f.verdict(d.name); v != nil {
+			all = append(all, *v)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b dmarc.DomainVerdict) int {
+		return cmp.Or(cmp.Compare(a.Attention, b.Attention), cmp.Compare(b.LossADay, a.LossADay))
+	})
+	return pageOf(all, q.Page)
 }
 
 // options are those of a dashboard about a store.
@@ -111,7 +145,7 @@ func (f *fake) Domains(_ context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTr
 			continue
 		}
 		days, sum := within(d.days, q.Period)
-		t := dmarc.DomainTraffic{Domain: d.name, Tally: sum, Reports: int64(len(days)), Published: d.published}
+		t := dmarc.DomainTraffic{Domain: d.name, Tally: sum, Reports: int64(len(days)), Published: d.published, Verdict: f.verdict(d.name)}
 		for _, day := range d.days {
 			if day.Tally.Messages > 0 {
 				t.LastDay = day.Day
@@ -122,7 +156,20 @@ func (f *fake) Domains(_ context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTr
 		}
 		all = append(all, t)
 	}
+	urgency := func(d *dmarc.DomainTraffic) (dmarc.Attention, float64) {
+		if v := d.Verdict; v != nil {
+			return v.Attention, v.LossADay
+		}
+		return dmarc.AttentionNone + 1, 0
+	}
 	slices.SortStableFunc(all, func(a, b dmarc.DomainTraffic) int {
+		if q.Urgent {
+			attentionA, lossA := urgency(&a)
+			attentionB, lossB := urgency(&b)
+			if c := cmp.Or(cmp.Compare(attentionA, attentionB), cmp.Compare(lossB, lossA)); c != 0 {
+				return c
+			}
+		}
 		return cmp.Or(cmp.Compare(b.Tally.Messages, a.Tally.Messages), cmp.Compare(a.Domain, b.Domain))
 	})
 	return pageOf(all, q.Page)
@@ -133,7 +180,7 @@ func (f *fake) Summary(_ context.Context, q dmarc.TrafficQuery) (dmarc.DomainSum
 	if err != nil {
 		return dmarc.DomainSummary{}, err
 	}
-	s := dmarc.DomainSummary{Domain: d.name, Published: d.published}
+	s := dmarc.DomainSummary{Domain: d.name, Published: d.published, Verdict: f.verdict(d.name)}
 	s.Days, s.Tally = within(d.days, q.Period)
 	s.Reports = int64(len(s.Days)) * 14
 	if len(s.Days) > 0 {
@@ -431,6 +478,22 @@ func crowd(n int) *fake {
 				{Day: today().AddDate(0, 0, -1), Tally: dmarc.Tally{Messages: 20, DMARCPass: 20, DKIMAligned: 20, None: 20}},
 			},
 		})
+	}
+	if n > 1 {
+		f.verdicts = make(map[string]*dmarc.DomainVerdict)
+		for i := range n {
+			v := &dmarc.DomainVerdict{Domain: f.all[i].name, Verdict: "done", Policy: "p=reject", Attention: dmarc.AttentionNone, Sentence: "Done.", Own: 1000, Passing: 1000}
+			switch i % 7 {
+			case 1:
+				v.Verdict, v.Attention, v.Blockers, v.LossADay, v.Passing = "not_ready", dmarc.AttentionNewFailure, 2, float64(i), 900
+				v.Sentence = fmt.Sprintf("service-%d.example has failed since 18 November 2026: 4,210 of 4,711 messages did not pass; 100 %% of its mail passed before.", i)
+			case 2, 3:
+				v.Verdict, v.Attention, v.Next, v.Sentence = "ready", dmarc.AttentionReady, "p=quarantine", "Ready for quarantine: you would lose 0 a day of your own 11."
+			case 4:
+				v.Verdict, v.Attention, v.Own, v.Passing = "not_enough_evidence", dmarc.AttentionNone, 0, 0
+			}
+			f.verdicts[v.Domain] = v
+		}
 	}
 	if n > 0 {
 		d := &f.all[0]

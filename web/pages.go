@@ -67,7 +67,12 @@ func (s *site) parsePages() pages {
 		},
 		"pair":       func(n, of int64, class string) barOf { return barOf{n, of, class} },
 		"senderLink": s.senderLink, "kindLink": s.kindLink, "sentence": sentence,
-		"says": func() bool { return s.overruler != nil }, "overrulesLink": func(domain string) string { return s.link(domainPath(domain, "overrules")) },
+		"ownBar": func(v *dmarc.DomainVerdict) template.HTML {
+			return bar(v.Own, piece{"own", v.Passing}, piece{"lost", v.Own - v.Passing})
+		},
+		"needWord": needWord, "wordOf": func(verdict string) verdictWord { return wordOf(advice.Verdict(verdict)) },
+		"stoppedADay": func(d dmarc.DomainTraffic, sp span) string { return rate(stoppedADay(d, sp)) },
+		"says":        func() bool { return s.overruler != nil }, "overrulesLink": func(domain string) string { return s.link(domainPath(domain, "overrules")) },
 		"answers": func() any { return answers }, "networkText": sourceName,
 		"crewTable": func(domain string, sp span, items []sender) *crewPage {
 			return &crewPage{crew: &crew{Domain: domain, Span: sp}, Items: items}

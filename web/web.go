@@ -31,6 +31,8 @@ type Store interface {
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
 	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
 	looker
+	// Attention returns verdicts, the most urgent first.
+	Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error)
 }
 
 // Options are what the dashboard is given besides its store.
