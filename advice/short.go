@@ -55,6 +55,9 @@ func (a *Advice) attention() (dmarc.Attention, string) {
 		{"ask", dmarc.AttentionAsk},
 		{"steady_failing", dmarc.AttentionAsk},
 	} {
+		if want.attention == dmarc.AttentionAsk && a.Verdict == Done {
+			continue // what nobody missed while it was refused is no question for today
+		}
 		if text := a.reason(want.id); text != "" {
 			return want.attention, text
 		}

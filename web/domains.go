@@ -213,3 +213,16 @@ func stoppedADay(d dmarc.DomainTraffic, sp span) float64 {
 	}
 	return perDay(stopped(d.Tally), days)
 }
+
+// nextPolicy says in short what to publish now for a domain: the policy, or
+// what else of the record changes; "" if nothing does.
+func nextPolicy(d dmarc.DomainTraffic) string {
+	if d.Verdict == nil || d.Verdict.Next == "" {
+		return ""
+	}
+	p, rest, _ := strings.Cut(strings.TrimPrefix(d.Verdict.Next, "p="), "; ")
+	if d.Published != nil && d.Published.P.String() == p && rest != "" {
+		return rest
+	}
+	return p
+}

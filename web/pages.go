@@ -70,7 +70,8 @@ func (s *site) parsePages() pages {
 		"ownBar": func(v *dmarc.DomainVerdict) template.HTML {
 			return bar(v.Own, piece{"own", v.Passing}, piece{"lost", v.Own - v.Passing})
 		},
-		"needWord": needWord, "wordOf": func(verdict string) verdictWord { return wordOf(advice.Verdict(verdict)) },
+		"nextPolicy": nextPolicy,
+		"needWord":   needWord, "wordOf": func(verdict string) verdictWord { return wordOf(advice.Verdict(verdict)) },
 		"stoppedADay": func(d dmarc.DomainTraffic, sp span) string { return rate(stoppedADay(d, sp)) },
 		"says":        func() bool { return s.overruler != nil }, "overrulesLink": func(domain string) string { return s.link(domainPath(domain, "overrules")) },
 		"answers": func() any { return answers }, "networkText": sourceName,

@@ -77,9 +77,9 @@ func TestAllDomainsBeginWithTheAnswer(t *testing.T) {
 		"Needs you acme.example new failure newsbird.example has failed since 15 November 2026: 7,200 of 7,200 messages did not pass; 100 % of its mail passed before. Look",
 		"river.example ready Ready for quarantine: you would lose 0 a day of your own 900.",
 		"Those first that deserve attention. Busiest first",
-		"acme.example ✕ 2 blockers quarantine → p=none; sp=quarantine 97.0 % 1.2 M",
+		"acme.example ✕ 2 blockers quarantine → none 97.0 % 1.2 M",
 		"north.example ● done reject 100 % 79,051",
-		"parked.example ✓ ready reject → p=reject sends nothing no mail seen no reports 0",
+		"parked.example ✓ ready reject → reject sends nothing no mail seen no reports 0",
 	)
 	f := realistic()
 	f.advice = nil
