@@ -350,14 +350,14 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 			}
 		}
 	}
-	pages, ok := web.New(&access.Guard{}, web.Options{Adviser: &access.Guard{}}).(chi.Routes)
+	pages, ok := web.New(&access.Guard{}, web.Options{Adviser: &access.Guard{}, Overrules: &access.Guard{}}).(chi.Routes)
 	if !ok {
 		t.Fatal("the pages cannot be walked")
 	}
 	err = chi.Walk(pages, func(method, pattern string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		targets = append(targets, target{method, pattern})
 		for name, list := range map[string][]string{"days": {"90", "3650"}, "all": {"1"}, "after": sc.cursors, "q": {"alpha", "BRAVO"}, "reporter": {"alpha-reporter.test", "BRAVO-reporter.test"},
-			"mailbox": {"import"}, "outcome": {"ok", "bad_xml"}, "domain": {"alpha.example", "BRAVO.example"}} {
+			"mailbox": {"import"}, "outcome": {"ok", "bad_xml"}, "of": {sc.alpha.address, sc.bravo.address, "as BRAVO-service.test"}, "p": {"reject"}, "by": {"volume"}, "class": {"own"}, "mend": {"as BRAVO.example"}, "domain": {"alpha.example", "BRAVO.example"}} {
 			values[pattern+"?"+name] = list
 		}
 		return nil
@@ -402,7 +402,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 			if x.method != http.MethodGet {
 				body = `{"domain":"BRAVO.example","name":"x"}`
 				if !strings.HasPrefix(path, "/api") {
-					body = "domain=BRAVO.example&name=x"
+					body = "domain=BRAVO.example&name=x&network=192.0.2.77&class=own&of=192.0.2.77"
 				}
 			}
 			add(x.method, path, body)

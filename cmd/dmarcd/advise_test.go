@@ -3,12 +3,19 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/dmarcd/dmarcd/advice"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 	"github.com/dmarcd/dmarcd/sample"
 )
@@ -24,7 +31,8 @@ func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w := world{vars: []string{"DMARCD_DATABASE_URL=" + pgtest.URL(t), "DMARCD_LOG_LEVEL=error"}}
+	url := pgtest.URL(t)
+	w := world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}}
 	w.run(t, "import", dir) // some of it is broken, which is part of the sample
 
 	text := w.run(t, "advise", "Acme.Example.")
@@ -50,9 +58,52 @@ func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
 			t.Errorf("%s: %+v, %v, status %d; want %v\n%s", args, out, err, got.status, want, got.stderr)
 		}
 	}
+	h := openTest(t, url).handler()
+	for _, policy := range []string{"", "none", "quarantine", "reject"} {
+		var byAPI, byCommand advice.JSON
+		query, args := "", []string{"advise", "--format", "json"}
+		if policy != "" {
+			query, args = "?policy="+policy, append(args, "--policy", policy)
+		}
+		if code := call(t, h, "GET", "/api/v1/domains/acme.example/advice"+query, &byAPI); code != http.StatusOK {
+			t.Fatal(code)
+		}
+		if err := json.Unmarshal([]byte(w.run(t, append(args, "acme.example")...).stdout), &byCommand); err != nil || !reflect.DeepEqual(byAPI, byCommand) {
+			t.Errorf("%q: the API says %+v\nthe command says %+v, %v", policy, byAPI, byCommand, err)
+		}
+		page := httptest.NewRecorder()
+		h.ServeHTTP(page, httptest.NewRequest("GET", "/domains/acme.example/policy"+strings.Replace(query, "policy", "p", 1), nil))
+		if got := heldByClass(page.Body.String()); page.Code != http.StatusOK || !maps.Equal(got, byAPI.Simulation.AffectedByClass) {
+			t.Errorf("%q: the page says %v, the API %v", policy, got, byAPI.Simulation.AffectedByClass)
+		}
+		if !strings.Contains(page.Body.String(), byAPI.Headline) {
+			t.Errorf("%q: the page does not say %q", policy, byAPI.Headline)
+		}
+	}
+
+	// Whose a sender is, is said on the page, and the verdict follows.
+	form := httptest.NewRequest("POST", "/domains/acme.example/overrules", strings.NewReader("network=198.51.100.64&network=198.51.100.65&class=service&note=invoices"))
+	form.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	said := httptest.NewRecorder()
+	h.ServeHTTP(said, form)
+	if got := w.run(t, "advise", "acme.example").stdout; said.Code != http.StatusSeeOther || !strings.Contains(got, "1. paperplane.example") || !strings.Contains(got, "2. newsbird.example") {
+		t.Errorf("said with %d; then\n%s", said.Code, got)
+	}
 	for args, status := range map[string]int{"never.example": exitFailed, "": exitUsage, "a b": exitUsage, "--days 0 acme.example": exitUsage, "--policy maybe acme.example": exitUsage, "not_a..domain": exitUsage} {
 		if got := w.run(t, append([]string{"advise"}, strings.Fields(args)...)...); got.status != status || got.stdout != "" {
 			t.Errorf("%q: status %d, want %d\n%s%s", args, got.status, status, got.stdout, got.stderr)
 		}
 	}
+}
+
+// heldByClass reads how much of each class the page of a policy says would be
+// quarantined or rejected.
+func heldByClass(page string) map[string]int64 {
+	out := map[string]int64{"own": 0, "service": 0, "forwarder": 0, "suspicious": 0, "unknown": 0}
+	for _, m := range regexp.MustCompile(`<tr data-class="(\w+)"><th scope="row">[^<]*</th>(?:<td class="n">[^<]*</td>){3}<td class="n">([0-9,]+)</td>`).FindAllStringSubmatch(page, -1) {
+		if n, err := strconv.ParseInt(strings.ReplaceAll(m[2], ",", ""), 10, 64); err == nil && m[1] != "all" {
+			out[m[1]] = n
+		}
+	}
+	return out
 }
