@@ -214,7 +214,7 @@ func databaseTrouble(err error) (message, fix string) {
 		case "57P03":
 			return message, "wait until PostgreSQL has started"
 		case "42501":
-			return message, "grant what is missing; see docs/security.md for the role that is needed"
+			return message, "grant what is missing, or let the user own the tables"
 		}
 		return message, "look at the log of PostgreSQL"
 	}

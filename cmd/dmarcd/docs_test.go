@@ -1,0 +1,289 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// pages are the texts for operators and developers.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, pattern := range []string{"*.md", "docs/*.md", "deploy/*", "deploy/*/*", "Dockerfile"} {
+		files, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err == nil { // folders
+				all[strings.TrimPrefix(name, "../../")] = string(text)
+			}
+		}
+	}
+	if len(all) < 10 {
+		t.Fatalf("only %d pages", len(all))
+	}
+	return all
+}
+
+var (
+	commandLine  = regexp.MustCompile("(?:^|[`\\s(/\"'])dmarcd ([a-z]+)((?: [^`\n|&;)>\"']*)?)")
+	flagOf       = regexp.MustCompile(`(?:^|\s)--([a-z][a-z-]*)`)
+	variable     = regexp.MustCompile(`DMARCD_[A-Z_0-9]+`)
+	keyInTicks   = regexp.MustCompile("`([a-z_]+\\.[a-z_]+)`")
+	codeBlock    = regexp.MustCompile("(?s)```toml\n(.*?)```")
+	linkToFile   = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	inlineOrCode = regexp.MustCompile("(?m)`[^`\n]+`|^    .*$|^\\s*(?:\\$ )?(?:sudo )?(?:\\./)?(?:bin/)?dmarcd .*$")
+)
+
+// Every command line of the docs names a command and flags that there are.
+func TestCommandsInTheDocsExist(t *testing.T) {
+	known := map[string][]string{}
+	for _, d := range describe() {
+		for _, f := range d.flags {
+			known[d.name] = append(known[d.name], strings.TrimPrefix(f.name, "--"))
+		}
+	}
+	found := 0
+	for page, text := range pages(t) {
+		for _, code := range inlineOrCode.FindAllString(text, -1) {
+			for _, m := range commandLine.FindAllStringSubmatch(code, -1) {
+				flags, isCommand := known[m[1]]
+				if !isCommand {
+					if strings.Contains(code, "`dmarcd "+m[1]) {
+						t.Errorf("%s: dmarcd has no command %q: %s", page, m[1], code)
+					}
+					continue
+				}
+				found++
+				for _, f := range flagOf.FindAllStringSubmatch(m[2], -1) {
+					if !slices.Contains(flags, f[1]) {
+						t.Errorf("%s: dmarcd %s has no flag --%s: %s", page, m[1], f[1], code)
+					}
+				}
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("only %d command lines were found", found)
+	}
+}
+
+// Every setting that the docs name exists, by key and by variable.
+func TestSettingsInTheDocsExist(t *testing.T) {
+	variables, settingKeys, groups := map[string]bool{"DMARCD_CONFIG": true}, map[string]bool{}, map[string]bool{}
+	env := &environ{root: true, vars: map[string]string{}}
+	for _, s := range append(defaultConfig(env).settings, newMailbox().settings...) {
+		variables[s.env], settingKeys[s.key] = true, true
+		if table, _, ok := strings.Cut(s.key, "."); ok {
+			groups[table] = true
+		}
+	}
+	tests := variablesOfTests(t)
+	for page, text := range pages(t) {
+		for _, name := range variable.FindAllString(text, -1) {
+			if !variables[name] && !tests[name] && !strings.HasSuffix(name, "_") && name != "DMARCD_SETTING" {
+				t.Errorf("%s: %s is no setting", page, name)
+			}
+		}
+		if !strings.HasSuffix(page, ".md") {
+			continue
+		}
+		for _, m := range keyInTicks.FindAllStringSubmatch(text, -1) {
+			table, _, _ := strings.Cut(m[1], ".")
+			if groups[table] && !settingKeys[m[1]] && !strings.Contains("docs/checks.md docs/metrics.md docs/advice.md ARCHITECTURE.md", page) && !goFile(m[1]) {
+				t.Errorf("%s: %s is no setting", page, m[1])
+			}
+		}
+	}
+}
+
+// variablesOfTests are those that only developers set.
+func variablesOfTests(t *testing.T) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for _, pattern := range []string{"*/*_test.go", "*/*/*_test.go", "*/groundtruth/*.go", "postgres/pgtest/*.go"} {
+		files, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range askedFor.FindAllStringSubmatch(string(text), -1) {
+				all[m[1]] = true
+			}
+		}
+	}
+	return all
+}
+
+var askedFor = regexp.MustCompile(`(?i:getenv|lookupenv)\("(DMARCD_[A-Z_]+)"\)`)
+
+func goFile(name string) bool {
+	return strings.HasSuffix(name, ".go") || strings.HasSuffix(name, ".json") || strings.HasSuffix(name, ".toml") || strings.HasSuffix(name, ".md")
+}
+
+// The TOML in the docs is a configuration that dmarcd takes, but for files that
+// are not there.
+func TestConfigurationsInTheDocsAreTaken(t *testing.T) {
+	found := 0
+	for page, text := range pages(t) {
+		if !strings.HasPrefix(page, "docs/") {
+			continue
+		}
+		for _, m := range codeBlock.FindAllStringSubmatch(text, -1) {
+			found++
+			path := writeFile(t, "dmarcd.toml", m[1])
+			_, err := newEnviron(nil, nil, os.Stderr, nil).loadConfig(path, valuesOnly)
+			if err != nil {
+				t.Errorf("%s: %v\n%s", page, err, m[1])
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d configurations were found", found)
+	}
+}
+
+// What the docs link to is there.
+func TestLinksInTheDocsLeadSomewhere(t *testing.T) {
+	for page, text := range pages(t) {
+		if !strings.HasSuffix(page, ".md") {
+			continue
+		}
+		for _, m := range linkToFile.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join("..", "..", filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s: the link %s leads nowhere", page, m[1])
+			}
+		}
+	}
+}
+
+// The page of settings is made from the settings.
+func TestThePageOfSettingsIsCurrent(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Settings\n\nEvery setting, in the configuration file and as an environment variable, which wins. `dmarcd config` shows what is in force and\n" +
+		"where it comes from, `dmarcd config --check` names all mistakes at once, and `dmarcd config --example` prints a file to begin with.\n" +
+		"This page is made from the program by `go test ./cmd/dmarcd -run Settings -update`.\n")
+	write := func(s *setting, key string) {
+		def := s.toml()
+		switch {
+		case s.required:
+			def = "none: it must be given"
+		case def == `""` || def == "[]":
+			def = "empty"
+		default:
+			def = "`" + def + "`"
+		}
+		doc := strings.NewReplacer("|", `\|`, "*", `\*`, "<", "&lt;").Replace(s.doc)
+		fmt.Fprintf(&b, "| `%s` | %s%s | %s | `%s` |\n", key, strings.ToUpper(doc[:1]), doc[1:], def, s.env)
+	}
+	head := "\n| setting | does | default | variable |\n|---|---|---|---|\n"
+	table := ""
+	b.WriteString("\n## At the top of the file\n" + head)
+	for _, s := range exampleDefaults().settings {
+		name, key, nested := strings.Cut(s.key, ".")
+		if !nested {
+			name, key = "", name
+		}
+		if name != table {
+			table = name
+			fmt.Fprintf(&b, "\n## `[%s]`\n", name)
+			for _, t := range tables {
+				if t.name == name {
+					fmt.Fprintf(&b, "\n%s\n", t.doc)
+				}
+			}
+			b.WriteString(head)
+		}
+		write(s, key)
+	}
+	b.WriteString("\n## `[[mailbox]]`\n\nA mailbox that is polled. There can be several; the variables are for a single one.\n" + head)
+	for _, s := range newMailbox().settings {
+		write(s, s.key)
+	}
+	current(t, filepath.Join("..", "..", "docs", "settings.md"), b.String())
+}
+
+// Troubleshooting has a word about every outcome that is not harmless.
+func TestTroubleshootingKnowsEveryOutcome(t *testing.T) {
+	text := pages(t)["docs/troubleshooting.md"]
+	for _, d := range dmarc.OutcomeDocs {
+		if !d.Outcome.Harmless() && !strings.Contains(text, "`"+string(d.Outcome)+"`") {
+			t.Errorf("docs/troubleshooting.md says nothing about %s", d.Outcome)
+		}
+	}
+}
+
+// The manifests for Kubernetes parse, and run dmarcd as it wants to be run.
+func TestTheKubernetesManifestIsSound(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "kubernetes.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]bool{}
+	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
+	for {
+		var object struct {
+			APIVersion string `yaml:"apiVersion"`
+			Kind       string
+			Metadata   struct{ Name string }
+			Spec       struct {
+				Template struct {
+					Spec struct {
+						Containers []struct {
+							Args, Command   []string
+							Env             []struct{ Name string }
+							SecurityContext struct {
+								ReadOnlyRootFilesystem   *bool `yaml:"readOnlyRootFilesystem"`
+								AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
+								Capabilities                                                  struct{ Drop []string }
+							} `yaml:"securityContext"`
+							ReadinessProbe, LivenessProbe struct {
+								HTTPGet struct{ Path string } `yaml:"httpGet"`
+								Exec    struct{ Command []string }
+							}
+						}
+					}
+				}
+			}
+		}
+		if err := decoder.Decode(&object); err != nil {
+			if err.Error() == "EOF" {
+				break
+			}
+			t.Fatal(err)
+		}
+		if object.APIVersion == "" || object.Kind == "" || object.Metadata.Name == "" {
+			t.Errorf("an object without apiVersion, kind or name: %+v", object)
+		}
+		kinds[object.Kind] = true
+		for _, c := range object.Spec.Template.Spec.Containers {
+			if len(c.Args) == 0 || findCommand(c.Args[0]) == nil {
+				t.Errorf("args %q name no command", c.Args)
+			}
+			s := c.SecurityContext
+			if s.ReadOnlyRootFilesystem == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || !slices.Contains(s.Capabilities.Drop, "ALL") {
+				t.Errorf("the container is not confined: %+v", s)
+			}
+		}
+	}
+	for _, kind := range []string{"Deployment", "Service", "Secret"} {
+		if !kinds[kind] {
+			t.Errorf("no %s in %v", kind, kinds)
+		}
+	}
+}
