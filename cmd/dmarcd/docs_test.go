@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -228,6 +230,25 @@ func TestTroubleshootingKnowsEveryOutcome(t *testing.T) {
 	}
 }
 
+// The unit confines dmarcd as far as systemd can judge.
+func TestTheUnitIsConfined(t *testing.T) {
+	path, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("NOT RUN: systemd-analyze is not installed")
+	}
+	out, err := exec.Command(path, "security", "--offline=yes", "--no-pager", filepath.Join("..", "..", "deploy", "dmarcd.service")).CombinedOutput()
+	if err != nil && strings.Contains(string(out), "unrecognized option") {
+		t.Skip("NOT RUN: systemd-analyze is too old for --offline")
+	}
+	m := regexp.MustCompile(`Overall exposure level for dmarcd.service: ([0-9.]+)`).FindSubmatch(out)
+	if m == nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if level, err := strconv.ParseFloat(string(m[1]), 64); err != nil || level > 2 {
+		t.Errorf("exposure %s, want at most 2", m[1])
+	}
+}
+
 // The manifests for Kubernetes parse, and run dmarcd as it wants to be run.
 func TestTheKubernetesManifestIsSound(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "kubernetes.yaml"))
@@ -250,7 +271,7 @@ func TestTheKubernetesManifestIsSound(t *testing.T) {
 							SecurityContext struct {
 								ReadOnlyRootFilesystem   *bool `yaml:"readOnlyRootFilesystem"`
 								AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
-								Capabilities                                                  struct{ Drop []string }
+								Capabilities             struct{ Drop []string }
 							} `yaml:"securityContext"`
 							ReadinessProbe, LivenessProbe struct {
 								HTTPGet struct{ Path string } `yaml:"httpGet"`

@@ -199,6 +199,9 @@ func (d *doctor) examinations() []examination {
 	for _, domain := range d.cfg.Domains {
 		all = append(all, examination{"reports", domain, func(ctx context.Context, x *findings) { d.authorization(ctx, domain, x) }})
 	}
+	for _, path := range d.cfg.Sources.Networks {
+		all = append(all, examination{"networks", path, func(_ context.Context, x *findings) { d.networks(x, path) }})
+	}
 	return append(all, d.doors()...)
 }
 

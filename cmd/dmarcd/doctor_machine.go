@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/oschwald/maxminddb-golang/v2"
 )
 
 // disk looks at the data directory and at the room for temporary files.
@@ -174,6 +176,25 @@ func isDmarcdHTTP(ctx context.Context, address string) bool {
 	defer resp.Body.Close()
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 	return resp.StatusCode == http.StatusOK && string(said) == "alive\n"
+}
+
+// oldNetworks is when a database of networks should have been replaced.
+const oldNetworks = 60 * 24 * time.Hour
+
+// networks looks at a database of networks (MMDB).
+func (d *doctor) networks(x *findings, path string) {
+	db, err := maxminddb.Open(path)
+	if err != nil {
+		x.wrong("download it anew from MaxMind or IPinfo, or take it out of sources.networks", "it cannot be read: %v", err)
+		return
+	}
+	defer db.Close()
+	built := db.Metadata.BuildTime()
+	if d.now().Sub(built) > oldNetworks {
+		x.note("replace it; a new file is used without a restart", "%s, built on %s: networks change hands", db.Metadata.DatabaseType, built.UTC().Format(time.DateOnly))
+		return
+	}
+	x.ok("%s, built on %s", db.Metadata.DatabaseType, built.UTC().Format(time.DateOnly))
 }
 
 // renewal is how long before its end a certificate should have been renewed.

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/maxmind/mmdbwriter"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
 	"github.com/dmarcd/dmarcd/migrations"
@@ -331,6 +332,34 @@ func TestDoctorTellsAForeignListenerFromItsOwn(t *testing.T) {
 	cert, key := certificateFiles(t, time.Now().Add(-time.Hour))
 	d := consult(t, database, "DMARCD_SMTP_LISTEN=127.0.0.1:0", "DMARCD_SMTP_RECIPIENTS=a@example.com", "DMARCD_SMTP_CERT_FILE="+cert, "DMARCD_SMTP_KEY_FILE="+key)
 	wants(t, d, "smtp.listen", "ok it is free", "wrong the certificate", "ended on")
+}
+
+func TestDoctorReadsDatabasesOfNetworks(t *testing.T) {
+	tree, err := mmdbwriter.New(mmdbwriter.Options{DatabaseType: "GeoLite2-ASN", RecordSize: 24, BuildEpoch: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file strings.Builder
+	if _, err := tree.WriteTo(&file); err != nil {
+		t.Fatal(err)
+	}
+	good, broken := writeFile(t, "good.mmdb", file.String()), writeFile(t, "broken.mmdb", "no database")
+	for _, c := range []struct {
+		path string
+		now  time.Time
+		want string
+	}{
+		{good, time.Date(2026, 1, 10, 0, 0, 0, 0, time.UTC), "ok GeoLite2-ASN, built on 2026-01-01"},
+		{good, time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC), "note GeoLite2-ASN, built on 2026-01-01: networks change hands"},
+		{broken, time.Now(), "wrong it cannot be read"},
+		{good + ".gone", time.Now(), "wrong it cannot be read"},
+	} {
+		d := newDoctor(&config{}, time.Minute)
+		d.now = func() time.Time { return c.now }
+		x := &findings{area: "networks", subject: c.path}
+		d.networks(x, c.path)
+		wants(t, doctored{Checks: x.list}, "networks", c.want)
+	}
 }
 
 func TestDoctorSpeaksToPeople(t *testing.T) {

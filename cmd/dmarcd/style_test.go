@@ -113,7 +113,7 @@ func TestOutputKeepsToTheWidthOfTheTerminal(t *testing.T) {
 }
 
 func TestParseTellsTheStoryOfAReport(t *testing.T) {
-	const report = `<feedback><version>1.0</version>
+	const report = `<feedback>
 <report_metadata><org_name>Mailhost</org_name><email>dmarc@mailhost.example</email><report_id>r1</report_id><date_range><begin>1767225600</begin><end>1767311999</end></date_range></report_metadata>
 <policy_published><domain>example.com</domain><p>quarantine</p><sp>reject</sp><pct>50</pct></policy_published>
 <record><row><source_ip>192.0.2.1</source_ip><count>2</count><policy_evaluated><disposition>quarantine</disposition><dkim>fail</dkim><spf>fail</spf></policy_evaluated></row><identifiers><header_from>example.com</header_from></identifiers><auth_results/></record>
