@@ -65,6 +65,7 @@ missing() {
 	have_fonts || echo fonts
 	have_dns || echo dns
 	have_c || echo c
+	have curl || echo curl # examples of the documentation use it
 }
 
 # packages names what is to be installed on a system, for each word of missing.

@@ -25,16 +25,32 @@ type tokenServer struct {
 	*httptest.Server
 	mu    sync.Mutex
 	asked []url.Values
+	user  string // whom tokens are for
+}
+
+// username takes whose mailbox is opened from a match in its address.
+func (s *tokenServer) username(match []string) {
+	if len(match) < 2 {
+		return
+	}
+	name, err := url.PathUnescape(match[1])
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.user = name
+	}
 }
 
 func startTokenServer(t *testing.T) *tokenServer {
 	t.Helper()
-	s := &tokenServer{}
+	s := &tokenServer{user: "reports"}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.ParseForm()
 		w.Header().Set("Content-Type", "application/json")
 		if r.URL.Path == "/introspect" {
-			fmt.Fprintf(w, `{"active":%t,"username":"reports"}`, r.Form.Get("token") == "good")
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			fmt.Fprintf(w, `{"active":%t,"username":%q}`, r.Form.Get("token") == "good", s.user)
 			return
 		}
 		s.mu.Lock()
