@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dmarcd/dmarcd/dmarc"
@@ -70,6 +72,48 @@ func grow(t *testing.T, s *store.Store, db *pgxpool.Pool, round int, n int64) {
 	}
 }
 
+// duplicate copies what there is about domains into an empty database.
+func duplicate(t *testing.T, from, to *pgxpool.Pool) {
+	t.Helper()
+	ctx := context.Background()
+	const months = `
+		SELECT format('CREATE TABLE %I PARTITION OF row_groups %s', c.relname, pg_get_expr(c.relpartbound, c.oid))
+		FROM pg_inherits i
+		JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = 'row_groups'::regclass AND c.relname <> 'row_groups_before_2012'`
+	rows, _ := from.Query(ctx, months)
+	statements, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range statements {
+		if _, err := to.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range []string{"domains", "reporters", "names", "auth_results", "reports", "row_groups", "reporter_days", "domain_days",
+		"domain_months", "source_days", "source_facts", "selector_days"} {
+		r, w := io.Pipe()
+		go func() {
+			conn, err := from.Acquire(ctx)
+			if err == nil {
+				defer conn.Release()
+				_, err = conn.Conn().PgConn().CopyTo(ctx, w, "COPY (SELECT * FROM "+table+") TO STDOUT (FORMAT binary)")
+			}
+			w.CloseWithError(err)
+		}()
+		conn, err := to.Acquire(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = conn.Conn().PgConn().CopyFrom(ctx, r, "COPY "+table+" FROM STDIN (FORMAT binary)")
+		conn.Release()
+		if err != nil {
+			t.Fatalf("%s: %v", table, err)
+		}
+	}
+}
+
 // multiply makes so many of each row, under the reports that have them, and as many
 // times of all that is summed.
 func multiply(t *testing.T, db *pgxpool.Pool, times int64) {
@@ -100,8 +144,8 @@ func multiply(t *testing.T, db *pgxpool.Pool, times int64) {
 }
 
 // What pages ask costs hardly more with many times the rows.
-// DMARCD_GROWTH_ROWS sets how many millions there are in one of two databases, such as
-// 100000000; there is one in the other. Both are asked in turn, since machines waver.
+// DMARCD_GROWTH_ROWS sets how many there are in one of two databases, such as
+// 100000000; in the other there are a million. Both are asked in turn, since machines waver.
 func TestSummariesDoNotGrowWithRows(t *testing.T) {
 	last, err := strconv.ParseInt(os.Getenv("DMARCD_GROWTH_ROWS"), 10, 64)
 	if err != nil {
@@ -109,14 +153,15 @@ func TestSummariesDoNotGrowWithRows(t *testing.T) {
 	}
 	const first = 1_000_000
 	var stores [2]*store.Store
+	var small *pgxpool.Pool
 	for i := range stores {
 		s, db := open(t)
 		stores[i] = s
-		grow(t, s, db, 1, first)
-		if v, found := verify(t, s, false); v.Pending > 0 || v.Unreduced > 0 {
-			t.Fatalf("%+v %q", v, found[:min(3, len(found))])
-		}
-		if i == 1 {
+		if i == 0 {
+			small = db
+			grow(t, s, db, 1, first)
+		} else {
+			duplicate(t, small, db)
 			multiply(t, db, last/first)
 		}
 		var rows, size int64

@@ -437,16 +437,24 @@ func (s *Store) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Source
 		FROM (SELECT count(*) AS total FROM named) AS n
 		LEFT JOIN lines l ON true
 		ORDER BY l.messages DESC, l.source`
-	rows, _ = s.db.Query(ctx, sql, args)
 	var lines []dmarc.SourceTraffic
-	var l dmarc.SourceTraffic
-	var source *netip.Addr // none on an empty page
-	_, err = pgx.ForEachRow(rows, append([]any{&list.Total, &source, &l.FirstDay, &l.LastDay}, scanTally(&l.Tally)...), func() error {
-		if source != nil {
-			l.Source = *source
-			lines = append(lines, l)
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		// A prepared plan does not know how long the period is, takes it for short,
+		// and would look into the index for each source of the page.
+		if _, err := tx.Exec(ctx, "SET LOCAL enable_nestloop = off"); err != nil {
+			return err
 		}
-		return nil
+		rows, _ := tx.Query(ctx, sql, args)
+		var l dmarc.SourceTraffic
+		var source *netip.Addr // none on an empty page
+		_, err := pgx.ForEachRow(rows, append([]any{&list.Total, &source, &l.FirstDay, &l.LastDay}, scanTally(&l.Tally)...), func() error {
+			if source != nil {
+				l.Source = *source
+				lines = append(lines, l)
+			}
+			return nil
+		})
+		return err
 	})
 	if err != nil {
 		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
