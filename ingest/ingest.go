@@ -438,10 +438,15 @@ func (in *Ingester) read(ctx context.Context, mailbox string, msg Message) (dmar
 	return d, found, nil
 }
 
+// copyBuffers are used again: each message needs one.
+var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
 // digest hashes the bytes of a message.
 func digest(raw Raw, into *dmarc.Digest) error {
 	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(raw, 0, raw.Size())); err != nil {
+	buf := copyBuffers.Get().(*[32 << 10]byte)
+	defer copyBuffers.Put(buf)
+	if _, err := io.CopyBuffer(h, io.NewSectionReader(raw, 0, raw.Size()), buf[:]); err != nil {
 		return err
 	}
 	h.Sum(into[:0])

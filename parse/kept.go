@@ -21,6 +21,11 @@ type kept struct {
 	rests []dmarc.Row
 	index map[dmarc.RestHash]int32
 	over  bool // there are too many: nothing is held
+
+	// What the slices of rests are parts of.
+	reasons []dmarc.Reason
+	dkim    []dmarc.DKIMResult
+	spf     []dmarc.SPFResult
 }
 
 type keptRow struct {
@@ -46,9 +51,23 @@ func (k *kept) add(row *dmarc.Row, hash dmarc.RestHash) {
 		}
 		i = int32(len(k.rests))
 		k.index[hash] = i
-		k.rests = append(k.rests, row.Clone())
+		k.rests = append(k.rests, *row)
+		r := &k.rests[i]
+		r.Reasons, k.reasons = moved(row.Reasons, k.reasons)
+		r.AuthDKIM, k.dkim = moved(row.AuthDKIM, k.dkim)
+		r.AuthSPF, k.spf = moved(row.AuthSPF, k.spf)
 	}
 	k.rows = append(k.rows, keptRow{row.Source, row.Count, row.Flags, i})
+}
+
+// moved copies a slice to the end of another one, which it becomes a part of.
+func moved[T any](s, all []T) (part, longer []T) {
+	if len(s) == 0 {
+		return nil, all
+	}
+	n := len(all)
+	all = append(all, s...)
+	return all[n:len(all):len(all)], all
 }
 
 // judged returns the rows with our own verdict.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,7 @@ import (
 const (
 	pieceSize    = 512 << 10
 	piecesAtOnce = 2 << 20
+	smallMessage = 64 << 10
 )
 
 // addRaw archives the bytes of the messages of a batch. A message that stands
@@ -52,6 +54,7 @@ func (b *batch) addRaw(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("archiving: %w", err)
 	}
+	var plain, packed []byte
 	for i := range b.ds {
 		d := &b.ds[i]
 		if waiting[d.Digest] != d {
@@ -60,6 +63,20 @@ func (b *batch) addRaw(ctx context.Context, tx pgx.Tx) error {
 		w.begin(d)
 		if err := b.s.ensureMonth(ctx, "raw_messages", w.day); err != nil {
 			return err
+		}
+		if d.Raw.Size() <= smallMessage { // most are, and need no stream
+			plain = slices.Grow(plain[:0], smallMessage)[:d.Raw.Size()]
+			if _, err := d.Raw.ReadAt(plain, 0); err != nil && err != io.EOF {
+				return fmt.Errorf("archiving a message: %w", err)
+			}
+			packed = encoder.EncodeAll(plain, packed[:0])
+			if _, err := w.Write(packed); err != nil {
+				return err
+			}
+			if err := w.endPiece(); err != nil {
+				return err
+			}
+			continue
 		}
 		encoder.Reset(w)
 		if _, err := io.Copy(encoder, io.NewSectionReader(d.Raw, 0, d.Raw.Size())); err != nil {
