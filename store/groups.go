@@ -12,9 +12,10 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// groupBytes is about how large a group of rows becomes. Four of them fill a
-// page; what is larger than a quarter of one, PostgreSQL would keep elsewhere.
-const groupBytes = 1650
+// groupBytes is how much the arrays of a group of rows hold at most, so that with all
+// around it no tuple is larger than a quarter of a page: of those PostgreSQL
+// would keep a part elsewhere.
+const groupBytes = 1728
 
 // A groupEncoder writes rows as COPY reads them in its binary format: a tuple for
 // each group of rows, an array for each column. This is done by hand since it is done
@@ -29,8 +30,10 @@ func (g *groupEncoder) encode(rows []waitingRow, names, auths []int64) {
 	g.buf = append(g.buf[:0], copyHead...)
 	for len(rows) > 0 {
 		n, size := 0, 0
-		for n < len(rows) && size < groupBytes && rows[n].report == rows[0].report && rows[n].domain == rows[0].domain {
-			size += rowSize(&rows[n])
+		for n < len(rows) && rows[n].report == rows[0].report && rows[n].domain == rows[0].domain {
+			if size += rowSize(&rows[n]); size > groupBytes {
+				break
+			}
 			n++
 		}
 		g.group(rows[:n], names, auths)
@@ -41,7 +44,7 @@ func (g *groupEncoder) encode(rows []waitingRow, names, auths []int64) {
 
 // rowSize is how many bytes a row takes in the arrays.
 func rowSize(r *waitingRow) int {
-	size := 8 + 8 + 2 + 2 + 8
+	size := 8 + 8 + 2 + 2 + 12
 	if r.source.Is6() {
 		size += 12
 	}

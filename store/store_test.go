@@ -650,3 +650,35 @@ func TestAChosenReportStaysWhateverComesLater(t *testing.T) {
 		t.Errorf("%q", found)
 	}
 }
+
+// A group that is larger than a quarter of a page would be kept in two places.
+func TestGroupsOfRowsFitIntoAQuarterOfAPage(t *testing.T) {
+	s, db := open(t)
+	var all [3][]dmarc.Row
+	for i := range 500 {
+		r := row(fmt.Sprintf("198.51.%d.%d", i/250, i%250+1), 1, pass, pass, dmarc.DispositionNone)
+		all[0] = append(all[0], r)
+		r.Source = netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1))
+		all[1] = append(all[1], r)
+		r.Flags, r.EnvelopeFrom, r.EnvelopeTo = dmarc.RowForeignAuthor, "bounce.example.com", "example.org"
+		if i%3 == 0 {
+			r.Source, r.EnvelopeFrom, r.EnvelopeTo = netip.MustParseAddr("192.0.2.1"), "", ""
+		}
+		all[2] = append(all[2], r)
+	}
+	for i, rows := range all {
+		add(t, s, mail(uint32(i+1), daily(fmt.Sprint(i), rows...)))
+	}
+	var rows, groups, elsewhere int
+	const sizes = `
+		SELECT (SELECT count(*) FROM rows), (SELECT count(*) FROM row_groups), sum(pg_relation_size(c.reltoastrelid))
+		FROM pg_inherits i
+		JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = 'row_groups'::regclass`
+	if err := db.QueryRow(t.Context(), sizes).Scan(&rows, &groups, &elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if rows != 1500 || groups > 70 || elsewhere != 0 {
+		t.Errorf("%d rows in %d groups, %d bytes elsewhere", rows, groups, elsewhere)
+	}
+}
