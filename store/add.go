@@ -200,8 +200,9 @@ func (b *batch) number(ctx context.Context) error {
 		reporter dmarc.Reporter
 	}
 	var all []wanted
+	var failures []string // the domains of failure reports
 	collect := func() {
-		all = nil
+		all, failures = nil, nil
 		for i := range b.ds {
 			if b.fates[i].Known {
 				continue
@@ -214,12 +215,15 @@ func (b *batch) number(ctx context.Context) error {
 				case p.TLS != nil:
 					all = append(all, wanted{p.TLS.Domain, p.TLS.Reporter()})
 				case p.Failure != nil:
-					b.domains[clean(p.Failure.ReportedDomain)] = 0
+					failures = append(failures, clean(p.Failure.ReportedDomain))
 				}
 			}
 		}
 	}
 	collect()
+	for _, domain := range failures {
+		b.domains[domain] = 0
+	}
 	for _, w := range all {
 		b.domains[clean(w.domain)] = 0
 	}
