@@ -156,3 +156,25 @@ func TestNameServersAreJudged(t *testing.T) {
 		})
 	}
 }
+
+// A lookup that failed is told by what is behind it, once for a zone whose
+// signatures are wrong.
+func TestFailedLookupsAreToldByWhatIsBehindThem(t *testing.T) {
+	p := &Published{Domain: "corp.test", Failed: []Answer{
+		{Name: "a.corp.test", Type: dns.TypeA, Loop: true, Chain: []string{"a.corp.test", "b.corp.test"}},
+		{Name: "a.corp.test", Type: dns.TypeAAAA, Loop: true, Chain: []string{"a.corp.test", "b.corp.test"}},
+		{Name: "corp.test", Type: dns.TypeMX, Bogus: true}, {Name: "x.corp.test", Type: dns.TypeTXT, Bogus: true}, {Name: "mx.other.test", Type: dns.TypeA, Bogus: true},
+		{Name: "corp.test", Type: dns.TypeTXT, TCPFailed: true, Server: "192.0.2.53:53"},
+		{Name: "corp.test", Type: dns.TypeNS, Rcode: dns.RcodeServerFailure},
+	}}
+	v := &verdicts{}
+	p.Name.checkFailed(p, v)
+	var got []string
+	for _, f := range v.all {
+		got = append(got, f.Severity.String()+" "+f.ID+" "+f.Subject)
+	}
+	want := []string{"error dns.cname_loop a.corp.test", "error dnssec.bogus corp.test", "error dnssec.bogus mx.other.test", "error dns.tcp_fails corp.test", "unknown dns.lookup_failed corp.test"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

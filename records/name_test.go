@@ -125,6 +125,10 @@ var _ = addCases(
 
 	zoneCase{name: "soa: timers and names", domain: "n-soa.test", bare: true, zone: soaZone("hidden host\\@master.n-soa.test. 2026010100 600 900 3600 30", goodServers),
 		want: []string{"soa.timers", "soa.negative_ttl", "soa.names"}},
+	zoneCase{name: "soa: a contact that is none", domain: "n-contact.test", bare: true, zone: soaZone("ns1 host\\@master.n-contact.test. 2026010100 7200 3600 1209600 3600", goodServers),
+		want: []string{"soa.names"}, not: []string{"soa.timers", "soa.negative_ttl"}},
+	zoneCase{name: "soa: a hidden primary", domain: "n-hidden.test", bare: true, zone: soaZone("hidden hostmaster 2026010100 7200 3600 1209600 3600", goodServers),
+		want: []string{"soa.names"}, not: []string{"soa.timers", "soa.negative_ttl"}},
 	zoneCase{name: "dnssec: unsigned", domain: "s-none.test", unsigned: true, live: true, want: []string{"dnssec.unsigned"}, not: []string{"dnssec.no_ds", "dnssec.bogus"}},
 	zoneCase{name: "dnssec: no DS", domain: "s-nods.test", noDS: true, live: true, want: []string{"dnssec.no_ds"}, not: []string{"dnssec.unsigned", "dnssec.bogus"}},
 	zoneCase{name: "dnssec: bogus", domain: "s-bogus.test", badDS: true, live: true, want: []string{"dnssec.bogus"}, not: []string{"dnssec.unsigned", "dmarc.missing", "dns.lookup_failed", "dns.nxdomain"}},
