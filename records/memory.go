@@ -2,6 +2,7 @@ package records
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -34,11 +35,12 @@ const (
 )
 
 // Memory returns what is to be remembered of a look. What could not be seen
-// this time is remembered as it was.
+// this time is remembered as it was; what nobody asks for any more is forgotten.
 func (p *Published) Memory() Memory {
 	m := Memory{LowTTL: map[string]time.Time{}, Behind: map[string]Lag{}}
 	if p.memory != nil {
 		maps.Copy(m.LowTTL, p.memory.LowTTL)
+		maps.DeleteFunc(m.LowTTL, func(key string, _ time.Time) bool { return !p.watchesTTL(key) })
 	}
 	for _, a := range p.atSource() {
 		key := ttlKey(a)
@@ -65,6 +67,15 @@ func (p *Published) Memory() Memory {
 		}
 	}
 	return m
+}
+
+// watchesTTL reports whether a TTL is looked at, by its name and type.
+func (p *Published) watchesTTL(key string) bool {
+	switch key {
+	case p.Domain + " MX", p.Domain + " TXT", policyName(p.Domain) + " TXT":
+		return true
+	}
+	return slices.ContainsFunc(p.DKIM.Selectors, func(s SelectorFound) bool { return s.Selected()+" TXT" == key })
 }
 
 func ttlKey(a Answer) string { return a.Name + " " + dns.TypeToString[a.Type] }

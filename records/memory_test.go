@@ -120,13 +120,13 @@ func TestLowTTLsAreRemembered(t *testing.T) {
 // A TTL at the resolver that has run down is no low TTL of a key.
 func TestTheTTLOfAKeyIsThatOfItsServer(t *testing.T) {
 	p := &Published{At: rememberedAt, DKIM: DKIMFound{Selectors: []SelectorFound{
-		{Answer: Answer{Name: "a._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: 10 * time.Second},
+		{Selector: Selector{Name: "a", Domain: "corp.test"}, Answer: Answer{Name: "a._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: 10 * time.Second},
 			Source: Answer{Name: "a._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: time.Hour}},
-		{Answer: Answer{Name: "b._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: 10 * time.Second}}, // nobody else was asked
-		{Answer: Answer{Name: "c._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: time.Minute},
+		{Selector: Selector{Name: "b", Domain: "corp.test"}, Answer: Answer{Name: "b._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: 10 * time.Second}}, // nobody else was asked
+		{Selector: Selector{Name: "c", Domain: "corp.test"}, Answer: Answer{Name: "c._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: time.Minute},
 			Source: Answer{Name: "c._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: time.Minute}},
-		{Answer: Answer{Name: "d._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: time.Hour}},
-	}}, memory: &Memory{LowTTL: map[string]time.Time{"d._domainkey.corp.test TXT": rememberedAt, "b._domainkey.corp.test TXT": rememberedAt}}}
+		{Selector: Selector{Name: "d", Domain: "corp.test"}, Answer: Answer{Name: "d._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: time.Hour}},
+	}}, memory: &Memory{LowTTL: map[string]time.Time{"d._domainkey.corp.test TXT": rememberedAt, "b._domainkey.corp.test TXT": rememberedAt, "gone._domainkey.corp.test TXT": rememberedAt}}}
 	want := map[string]time.Time{"b._domainkey.corp.test TXT": rememberedAt, "c._domainkey.corp.test TXT": rememberedAt}
 	if got := p.Memory().LowTTL; !reflect.DeepEqual(got, want) {
 		t.Errorf("low: %v, want %v", got, want)
