@@ -172,6 +172,9 @@ s3._domainkey TXT "v=DKIM1; p="
 		t.Fatal(err)
 	}
 	r := look()
+	if !time.Now().UTC().Truncate(24 * time.Hour).Equal(today) {
+		t.Skip("it became another day meanwhile, and the 30 days that are counted with it")
+	}
 	var got []string
 	for _, f := range r.Findings {
 		got = append(got, f.ID+" "+f.Subject+": "+f.What)
