@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -32,8 +33,23 @@ type Options struct {
 	Metrics string
 	// Base is the path that pages are reached under, without a slash at the end.
 	Base string
-	// Client tells the address that a request comes from.
-	Client func(*http.Request) netip.Addr
+	// Client tells the address that a request comes from, Secure whether its
+	// client speaks TLS, and Trusted whether it comes from a proxy whose headers
+	// are believed.
+	Client  func(*http.Request) netip.Addr
+	Secure  func(*http.Request) bool
+	Trusted func(*http.Request) bool
+	// Groups say what those may do who are known by a provider or a proxy.
+	Groups Groups
+	// UserHeader and GroupsHeader are the headers by which a trusted proxy tells
+	// who makes a request; "" for none.
+	UserHeader, GroupsHeader string
+	// Provider is an OpenID provider; nil for none.
+	Provider *Provider
+	// Allow tells whether somebody may ask now, by their name; nil for always.
+	Allow func(name string) bool
+	// Record is told of logins; nil for nobody.
+	Record func(ctx context.Context, action, subject string)
 }
 
 // A Gate finds out on whose behalf a request is made.
@@ -43,6 +59,48 @@ type Gate struct {
 	attempts *attempts
 	tokens   cache
 	sites    *http.CrossOriginProtection
+
+	mu     sync.Mutex
+	secret []byte // that sessions are signed with
+}
+
+// checkChange is nil unless a browser was made to ask for a change by another
+// site. Those who send a token with each request say who they are by that alone.
+// Where nobody is asked who they are, scripts may use the API without more.
+func (g *Gate) checkChange(w http.ResponseWriter, r *http.Request, p *Principal) error {
+	if p.Via == ViaToken || r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
+		return nil
+	}
+	if g.sites.Check(r) != nil {
+		return errForeign
+	}
+	if p.Via == ViaOpen && isAPI(r) {
+		return nil
+	}
+	return g.checkForm(w, r, p.bound)
+}
+
+// isAPI tells requests of scripts from those of browsers.
+func isAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/api/v1") }
+
+// Login lets everybody through to what they need to log in, with the principal
+// of their session, if there is one.
+func (g *Gate) Login(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			if err = errForm; g.sites.Check(r) != nil {
+				err = errForeign
+			} else if c, missing := r.Cookie(formCookie); missing == nil {
+				err = g.checkForm(w, r, "form "+c.Value)
+			}
+		}
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Who may read metrics without being known: this machine, nobody, everybody.
@@ -63,7 +121,13 @@ func NewGate(store SecretStore, opts Options) *Gate {
 			return at.Addr().Unmap()
 		}
 	}
-	return &Gate{opts: opts, store: store, attempts: newAttempts(), sites: http.NewCrossOriginProtection(), tokens: cache{all: map[dmarc.Digest]cached{}}}
+	if opts.Secure == nil {
+		opts.Secure = func(r *http.Request) bool { return r.TLS != nil }
+	}
+	if opts.Trusted == nil {
+		opts.Trusted = func(*http.Request) bool { return false }
+	}
+	return &Gate{opts: opts, store: store, attempts: newAttempts(), sites: http.NewCrossOriginProtection(), tokens: cache{all: map[cacheKey]cached{}}}
 }
 
 // Forget lets a change of a token be seen at once.
@@ -71,6 +135,9 @@ func (g *Gate) Forget(int64) { g.tokens.clear() }
 
 // errWait is returned for an address that has tried too many wrong secrets.
 var errWait = errors.New("too many wrong tokens came from your address: wait a minute")
+
+// errOften is returned for somebody who asks too often.
+var errOften = errors.New("too many requests came on your behalf: wait a minute")
 
 // errUnknown is returned for a secret that opens nothing.
 var errUnknown = errors.New("this token opens nothing: it is unknown, expired or revoked")
@@ -88,6 +155,12 @@ func (g *Gate) identify(r *http.Request) (*Principal, error) {
 		}
 		return g.principal(r, &t, ViaToken), nil
 	}
+	if name := r.Header.Get(g.opts.UserHeader); g.opts.UserHeader != "" && name != "" && g.opts.Trusted(r) {
+		return &Principal{Name: name, Via: ViaProxy, From: g.opts.Client(r), Grants: g.opts.Groups.of(groupsOf(r.Header.Values(g.opts.GroupsHeader))), bound: "proxy " + name}, nil
+	}
+	if p, err := g.resume(r); p != nil || err != nil {
+		return p, err
+	}
 	if g.opts.Open {
 		p := Everybody()
 		p.From = g.opts.Client(r)
@@ -96,16 +169,29 @@ func (g *Gate) identify(r *http.Request) (*Principal, error) {
 	return nil, nil
 }
 
+// groupsOf reads a header that lists groups.
+func groupsOf(values []string) (all []string) {
+	for _, v := range values {
+		for name := range strings.FieldsFuncSeq(v, func(r rune) bool { return r == ',' || r == '|' || r == ';' }) {
+			if name = strings.TrimSpace(name); name != "" {
+				all = append(all, name)
+			}
+		}
+	}
+	return all
+}
+
 // principal is the bearer of a token.
 func (g *Gate) principal(r *http.Request, t *dmarc.Token, via string) *Principal {
-	return &Principal{Name: t.Name, Via: via, Roles: t.Roles, Scope: t.Scope, From: g.opts.Client(r)}
+	return &Principal{Name: t.Name, Via: via, Grants: []Grant{{t.Roles, t.Scope}}, From: g.opts.Client(r)}
 }
 
 // bearer returns the token of a secret if it is good.
 func (g *Gate) bearer(r *http.Request, secret string) (dmarc.Token, error) {
 	now := g.opts.Now()
 	digest, could := DigestOf(secret)
-	if t, ok := g.tokens.get(digest, now); could && ok && t.Good(now) {
+	key := cacheKey{digest: digest}
+	if t, ok := g.tokens.get(key, now); could && ok && t.Good(now) {
 		return t, nil
 	}
 	var t dmarc.Token
@@ -128,7 +214,7 @@ func (g *Gate) bearer(r *http.Request, secret string) (dmarc.Token, error) {
 	case !t.Good(now) || t.ID == 0:
 		return t, errUnknown
 	}
-	g.tokens.put(digest, t, now)
+	g.tokens.put(key, t, now)
 	return t, nil
 }
 
@@ -141,8 +227,11 @@ func (g *Gate) Let(next http.Handler) http.Handler {
 		if err == nil && p == nil {
 			err = errNobody
 		}
-		if err == nil && p.Via != ViaToken && g.sites.Check(r) != nil {
-			err = errForeign
+		if err == nil && p.Via != ViaOpen && g.opts.Allow != nil && !g.opts.Allow(p.Via+" "+p.Name) {
+			err = errOften
+		}
+		if err == nil {
+			err = g.checkChange(w, r, p)
 		}
 		if err != nil {
 			g.refuse(w, r, err)
@@ -164,7 +253,7 @@ func (g *Gate) Metrics(next http.Handler) http.Handler {
 		case err != nil:
 		case p == nil:
 			err = errNobody
-		case !p.May(dmarc.RoleRead) || !p.Scope.All():
+		case !p.Scope(dmarc.RoleRead).All():
 			err = dmarc.ErrForbidden
 		}
 		if err != nil {
@@ -193,11 +282,20 @@ var errNobody = errors.New("say who you are: send a token as Authorization: Bear
 // refuse answers a request that is not let through.
 func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status, detail := http.StatusUnauthorized, err.Error()
+	if errors.Is(err, errNobody) && r.Method == http.MethodGet && !isAPI(r) && r.URL.Path != "/metrics" {
+		to := g.opts.Base + "/login"
+		if r.URL.Path != "/" || r.URL.RawQuery != "" {
+			to += "?" + url.Values{"next": {r.URL.RequestURI()}}.Encode()
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		http.Redirect(w, r, to, http.StatusSeeOther)
+		return
+	}
 	switch {
-	case errors.Is(err, errWait):
+	case errors.Is(err, errWait), errors.Is(err, errOften):
 		status = http.StatusTooManyRequests
 		w.Header().Set("Retry-After", "60")
-	case errors.Is(err, errForeign):
+	case errors.Is(err, errForeign), errors.Is(err, errForm):
 		status = http.StatusForbidden
 	case errors.Is(err, dmarc.ErrForbidden):
 		status, detail = http.StatusForbidden, "this needs the role read for all domains"
@@ -221,7 +319,13 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // database. A token that another process revokes is good for that long.
 type cache struct {
 	mu  sync.Mutex
-	all map[dmarc.Digest]cached
+	all map[cacheKey]cached
+}
+
+// A cacheKey is how a token was named: by its secret or by its number.
+type cacheKey struct {
+	digest dmarc.Digest
+	id     int64
 }
 
 type cached struct {
@@ -235,20 +339,20 @@ const (
 	cacheSize = 10_000
 )
 
-func (c *cache) get(digest dmarc.Digest, now time.Time) (dmarc.Token, bool) {
+func (c *cache) get(key cacheKey, now time.Time) (dmarc.Token, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.all[digest]
+	e, ok := c.all[key]
 	return e.token, ok && now.Before(e.until)
 }
 
-func (c *cache) put(digest dmarc.Digest, t dmarc.Token, now time.Time) {
+func (c *cache) put(key cacheKey, t dmarc.Token, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.all) >= cacheSize {
 		clear(c.all)
 	}
-	c.all[digest] = cached{t, now.Add(cacheTime)}
+	c.all[key] = cached{t, now.Add(cacheTime)}
 }
 
 func (c *cache) clear() {

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -75,7 +76,7 @@ func scope(ctx context.Context, role dmarc.Role) (dmarc.Scope, error) {
 	if !p.May(role) {
 		return dmarc.Scope{}, dmarc.ErrForbidden
 	}
-	return p.Scope, nil
+	return p.Scope(role), nil
 }
 
 // about is nil if the principal may know of a domain in a role.
@@ -190,25 +191,36 @@ func (g *Guard) Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.
 
 // whole is nil if the principal may read all of a message.
 func (g *Guard) whole(ctx context.Context, entry *dmarc.LedgerEntry) error {
-	p := From(ctx)
+	reports, failures := From(ctx).Scope(dmarc.RoleRead), From(ctx).Scope(dmarc.RoleFailures)
+	about := func(scope dmarc.Scope, part dmarc.LedgerPart) error {
+		if scope.All() {
+			return nil
+		}
+		if part.Report == "" {
+			return dmarc.ErrNotFound
+		}
+		domain, err := g.Store.DomainOfReport(ctx, part.Report)
+		if err == nil && !scope.Covers(domain) {
+			err = dmarc.ErrNotFound
+		}
+		return err
+	}
+	private := false
 	for _, part := range entry.Reports {
-		if !p.Scope.All() {
-			if part.Report == "" {
-				return dmarc.ErrNotFound
-			}
-			domain, err := g.Store.DomainOfReport(ctx, part.Report)
-			if err != nil {
-				return err
-			}
-			if !p.Scope.Covers(domain) {
-				return dmarc.ErrNotFound
-			}
+		if err := about(reports, part); err != nil {
+			return err
+		}
+		if part.Kind != failureKind {
+			continue
+		}
+		private = true
+		if err := about(failures, part); errors.Is(err, dmarc.ErrNotFound) {
+			return dmarc.ErrForbidden
+		} else if err != nil {
+			return err
 		}
 	}
-	if slices.ContainsFunc(entry.Reports, func(part dmarc.LedgerPart) bool { return part.Kind == failureKind }) {
-		if !p.May(dmarc.RoleFailures) {
-			return dmarc.ErrForbidden
-		}
+	if private {
 		return g.Keeper.Record(ctx, "failures.read", "message "+strconv.FormatInt(entry.ID, 10), "the message as it came")
 	}
 	return nil
@@ -290,7 +302,7 @@ func (g *Guard) Messages(ctx context.Context, q dmarc.MessageQuery) (items []dma
 	if items, next, err = g.Store.Messages(ctx, q); err != nil {
 		return nil, "", err
 	}
-	if !From(ctx).May(dmarc.RoleFailures) {
+	if f := From(ctx).Scope(dmarc.RoleFailures); !f.All() && !slices.Equal(f.Domains(), q.Scope.Domains()) {
 		for i := range items {
 			if slices.ContainsFunc(items[i].Reports, func(part dmarc.LedgerPart) bool { return part.Kind == failureKind }) {
 				items[i].Subject = ""
@@ -321,7 +333,17 @@ func (g *Guard) Evidence(ctx context.Context, domain string, period dmarc.Period
 	if err := about(ctx, dmarc.RoleRead, domain); err != nil {
 		return nil, err
 	}
-	return g.Adviser.Evidence(ctx, domain, period)
+	e, err := g.Adviser.Evidence(ctx, domain, period)
+	if err != nil || From(ctx).Scope(dmarc.RoleRead).All() {
+		return e, err
+	}
+	// What other domains say of a source tells about them.
+	mine := *e
+	mine.Sources = slices.Clone(e.Sources)
+	for i := range mine.Sources {
+		mine.Sources[i].Elsewhere = advice.Elsewhere{}
+	}
+	return &mine, nil
 }
 
 // Advise judges a policy for a domain, or the next step if none is given.
@@ -351,7 +373,17 @@ func (g *Guard) Overrules(ctx context.Context, domain string) ([]dmarc.Overrule,
 	if err != nil {
 		return nil, err
 	}
-	return g.Said.Overrules(ctx, domain)
+	said, err := g.Said.Overrules(ctx, domain)
+	if err != nil || From(ctx).Scope(dmarc.RoleRead).All() {
+		return said, err
+	}
+	// Who said it, and why, may tell of others.
+	for i := range said {
+		if said[i].Domain == "" {
+			said[i].By, said[i].Note = "", ""
+		}
+	}
+	return said, nil
 }
 
 // PutOverrule keeps what the principal says about a network.
@@ -364,7 +396,7 @@ func (g *Guard) PutOverrule(ctx context.Context, o *dmarc.Overrule) (bool, error
 	}
 	added, err := g.Said.PutOverrule(ctx, o)
 	if err == nil {
-		g.Keeper.done(ctx, "overrule.put", overruled(o.Domain, o.Network), o.Class.String()+": "+o.Note)
+		g.Keeper.Note(ctx, "overrule.put", overruled(o.Domain, o.Network), o.Class.String()+": "+o.Note)
 	}
 	return added, err
 }
@@ -376,7 +408,7 @@ func (g *Guard) DropOverrule(ctx context.Context, domain string, network netip.P
 	}
 	err := g.Said.DropOverrule(ctx, domain, network)
 	if err == nil {
-		g.Keeper.done(ctx, "overrule.delete", overruled(domain, network), "")
+		g.Keeper.Note(ctx, "overrule.delete", overruled(domain, network), "")
 	}
 	return err
 }
@@ -407,7 +439,7 @@ func (g *Guard) Activate(ctx context.Context, id string) (dmarc.ReportSummary, e
 	}
 	rep, err := g.Intake.Activate(ctx, id)
 	if err == nil {
-		g.Keeper.done(ctx, "report.activate", id, "about "+rep.Report.Policy.Domain)
+		g.Keeper.Note(ctx, "report.activate", id, "about "+rep.Report.Policy.Domain)
 	}
 	return rep, err
 }
@@ -424,7 +456,7 @@ func (g *Guard) Take(ctx context.Context, mailbox, name string, body io.Reader) 
 	}
 	fate, err := g.Intake.TakeIf(ctx, mailbox, name, body, wanted)
 	if err == nil && !fate.Known {
-		g.Keeper.done(ctx, "report.upload", "message "+strconv.FormatInt(fate.MessageID, 10), string(fate.Outcome))
+		g.Keeper.Note(ctx, "report.upload", "message "+strconv.FormatInt(fate.MessageID, 10), string(fate.Outcome))
 	}
 	return fate, err
 }

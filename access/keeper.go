@@ -40,9 +40,9 @@ func (k *Keeper) Record(ctx context.Context, action, subject, detail string) err
 	return k.Store.AddAudit(ctx, e)
 }
 
-// done records a change that was made. That it cannot be recorded does not
+// Note records a change that was made. That it cannot be recorded does not
 // undo it.
-func (k *Keeper) done(ctx context.Context, action, subject, detail string) {
+func (k *Keeper) Note(ctx context.Context, action, subject, detail string) {
 	if err := k.Record(context.WithoutCancel(ctx), action, subject, detail); err != nil {
 		k.Log.Error("a change is missing in the audit log", "action", action, "subject", subject, "error", err)
 	}
@@ -64,7 +64,7 @@ func (k *Keeper) CreateToken(ctx context.Context, t dmarc.Token) (string, dmarc.
 	if err != nil {
 		return "", dmarc.Token{}, err
 	}
-	k.done(ctx, "token.create", kept.Name, describe(&kept))
+	k.Note(ctx, "token.create", kept.Name, describe(&kept))
 	return secret, kept, nil
 }
 
@@ -130,7 +130,7 @@ func (k *Keeper) RevokeToken(ctx context.Context, id int64) (dmarc.Token, error)
 	if k.Changed != nil {
 		k.Changed(id)
 	}
-	k.done(ctx, "token.revoke", t.Name, "")
+	k.Note(ctx, "token.revoke", t.Name, "")
 	return t, nil
 }
 

@@ -16,11 +16,19 @@ import (
 
 // A Principal is on whose behalf something is done.
 type Principal struct {
-	Name  string
-	Via   string // how they are known: see the constants
+	Name   string
+	Via    string // how they are known: see the constants
+	Grants []Grant
+	From   netip.Addr // where the request comes from; invalid for none
+
+	// bound is what forms are bound to, so that no other site can make them.
+	bound string
+}
+
+// A Grant is what may be done about some domains.
+type Grant struct {
 	Roles []dmarc.Role
 	Scope dmarc.Scope
-	From  netip.Addr // where the request comes from; invalid for none
 }
 
 // Ways to be known.
@@ -33,13 +41,29 @@ const (
 	ViaProxy    = "proxy"    // a header of a trusted proxy
 )
 
-// May tells whether the principal has a role. Admin includes read and upload.
+// Scope returns the domains for which the principal has a role. Admin includes
+// read and upload.
+func (p *Principal) Scope(role dmarc.Role) dmarc.Scope {
+	var all dmarc.Scope
+	if p == nil {
+		return all
+	}
+	for _, g := range p.Grants {
+		if slices.Contains(g.Roles, role) || role != dmarc.RoleFailures && slices.Contains(g.Roles, dmarc.RoleAdmin) {
+			all = all.With(g.Scope)
+		}
+	}
+	return all
+}
+
+// May tells whether the principal has a role for any domain.
 func (p *Principal) May(role dmarc.Role) bool {
-	return p != nil && (slices.Contains(p.Roles, role) || slices.Contains(p.Roles, dmarc.RoleAdmin) && role != dmarc.RoleFailures)
+	s := p.Scope(role)
+	return s.All() || len(s.Domains()) > 0
 }
 
 // Governs tells whether the principal may change what is of no domain.
-func (p *Principal) Governs() bool { return p.May(dmarc.RoleAdmin) && p.Scope.All() }
+func (p *Principal) Governs() bool { return p.Scope(dmarc.RoleAdmin).All() }
 
 type key struct{}
 
@@ -56,5 +80,8 @@ func From(ctx context.Context) *Principal {
 
 // Everybody is the principal of all requests where nobody is asked who they are.
 func Everybody() *Principal {
-	return &Principal{Name: "everybody", Via: ViaOpen, Roles: dmarc.Roles, Scope: dmarc.Everything}
+	return &Principal{Name: "everybody", Via: ViaOpen, Grants: Anything(), bound: ViaOpen}
 }
+
+// Anything is to have every role for every domain.
+func Anything() []Grant { return []Grant{{dmarc.Roles, dmarc.Everything}} }

@@ -18,12 +18,12 @@ type Throttle struct {
 	all   *rate.Limiter
 
 	mu     sync.Mutex
-	byNet  map[netip.Prefix]*linked.Element
+	byKey  map[string]*linked.Element
 	recent linked.List // of *visitor, the latest in front
 }
 
 type visitor struct {
-	net netip.Prefix
+	key string
 	*rate.Limiter
 }
 
@@ -40,43 +40,45 @@ func NewThrottle(perMinute int) *Throttle {
 		return nil
 	}
 	each := rate.Limit(float64(perMinute) / 60)
-	return &Throttle{each: each, burst: perMinute, size: throttled, all: rate.NewLimiter(each*throttleShare, perMinute*throttleShare), byNet: map[netip.Prefix]*linked.Element{}}
+	return &Throttle{each: each, burst: perMinute, size: throttled, all: rate.NewLimiter(each*throttleShare, perMinute*throttleShare), byKey: map[string]*linked.Element{}}
 }
 
 // Allow tells whether an address may come now.
 func (t *Throttle) Allow(addr netip.Addr) bool {
+	net, ok := network(addr)
+	return t == nil || ok && t.AllowName(net)
+}
+
+// AllowName tells whether somebody who is known by a name may come now.
+func (t *Throttle) AllowName(name string) bool {
 	if t == nil {
 		return true
 	}
-	net, ok := network(addr)
-	if !ok {
-		return false
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e, known := t.byNet[net]
+	e, known := t.byKey[name]
 	if known {
 		t.recent.MoveToFront(e)
 	} else {
-		if len(t.byNet) >= t.size {
+		if len(t.byKey) >= t.size {
 			last := t.recent.Back()
-			delete(t.byNet, t.recent.Remove(last).(*visitor).net)
+			delete(t.byKey, t.recent.Remove(last).(*visitor).key)
 		}
-		e = t.recent.PushFront(&visitor{net, rate.NewLimiter(t.each, t.burst)})
-		t.byNet[net] = e
+		e = t.recent.PushFront(&visitor{name, rate.NewLimiter(t.each, t.burst)})
+		t.byKey[name] = e
 	}
 	return e.Value.(*visitor).Allow() && t.all.Allow()
 }
 
 // network returns what counts as one address. A network of IPv6 does up to /64,
 // as whoever has one address there has them all.
-func network(addr netip.Addr) (netip.Prefix, bool) {
+func network(addr netip.Addr) (string, bool) {
 	bits := addr.BitLen()
 	if addr.Is6() && !addr.Is4In6() {
 		bits = 64
 	}
 	net, err := addr.WithZone("").Prefix(bits)
-	return net, err == nil
+	return net.String(), err == nil
 }
 
 // peek tells whether an address might come now, without letting it come.
@@ -87,6 +89,6 @@ func (t *Throttle) peek(addr netip.Addr) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e, known := t.byNet[net]
+	e, known := t.byKey[net]
 	return !known || e.Value.(*visitor).Tokens() >= 1
 }

@@ -33,8 +33,8 @@ func TestAThrottleLimitsEachAddressAndForgetsTheQuietest(t *testing.T) {
 		for i := range 2 {
 			times(fmt.Sprintf("198.51.100.%d", i))
 		}
-		if len(th.byNet) != 3 || th.recent.Len() != 3 {
-			t.Errorf("%d addresses are remembered", len(th.byNet))
+		if len(th.byKey) != 3 || th.recent.Len() != 3 {
+			t.Errorf("%d addresses are remembered", len(th.byKey))
 		}
 		if n := times("2001:db8::1"); n != 6 {
 			t.Errorf("the one that was forgotten came %d times, want 6", n)

@@ -126,6 +126,7 @@ func New(store Store, intake Intake, opts Options) http.Handler {
 	})
 	document := a.routes(r)
 	r.Get("/api/docs", docsPage(document))
+	r.Get("/api/docs.css", serveDocsStyle)
 	r.Get("/healthz", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "alive\n") })
 	r.Get("/readyz", a.ready)
 	r.Handle("/metrics", promhttp.HandlerFor(opts.Metrics, promhttp.HandlerOpts{}))
@@ -225,7 +226,7 @@ func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self' 'sha256-"+docsStyleHash+"'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)

@@ -29,6 +29,14 @@ func (s Scope) All() bool { return s.all }
 // Domains returns the domains that the scope was made of; none for Everything.
 func (s Scope) Domains() []string { return slices.Clone(s.domains) }
 
+// With returns what is in one scope or the other.
+func (s Scope) With(o Scope) Scope {
+	if s.all || o.all {
+		return Everything
+	}
+	return ScopeOf(append(s.Domains(), o.domains...)...)
+}
+
 // Covers tells whether a domain is in the scope.
 func (s Scope) Covers(domain string) bool {
 	if s.all {

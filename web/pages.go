@@ -33,6 +33,9 @@ type view struct {
 	Span   span
 	Choose *chooser // of the period; nil where there is none
 	Data   any
+
+	User   string // who asks; "" where nobody is asked
+	Leaves bool   // they can log out
 }
 
 // parsePages reads the templates. They are in the binary: a mistake in one is
@@ -79,6 +82,7 @@ func (s *site) parsePages() pages {
 			return &crewPage{crew: &crew{Domain: domain, Span: sp}, Items: items}
 		},
 		"kindFill": func(c dmarc.Class) string { return kinds[kindOf(c)].Fill },
+		"csrf":     s.csrfField,
 		"version":  func() string { return s.version },
 	}).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
 	files, err := templates.ReadDir("templates")
@@ -112,11 +116,15 @@ func (s *site) page(show func(*http.Request) (*view, error)) http.HandlerFunc {
 // render writes a page, or none of it.
 func (s *site) render(w http.ResponseWriter, r *http.Request, v *view) {
 	var b bytes.Buffer
+	if s.gate != nil {
+		v.User, v.Leaves = s.gate.Who(r)
+	}
 	if err := s.pages[v.Page].ExecuteTemplate(&b, "layout.html", v); err != nil {
 		s.log.ErrorContext(r.Context(), "a page cannot be made", "page", v.Page, "error", err)
 		http.Error(w, "dmarcd cannot make this page. The reason is in its log.", http.StatusInternalServerError)
 		return
 	}
+	page := s.bindForms(w, r, b.Bytes())
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "private, no-cache")
@@ -124,7 +132,7 @@ func (s *site) render(w http.ResponseWriter, r *http.Request, v *view) {
 		v.Status = http.StatusOK
 	}
 	w.WriteHeader(v.Status)
-	w.Write(b.Bytes())
+	w.Write(page)
 }
 
 // A moved error sends the browser to another address of this dashboard.

@@ -7,6 +7,7 @@ package web
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -45,6 +46,8 @@ type Options struct {
 	// Overrules keep what operators say about sources; without them, and without
 	// an Adviser, nothing can be said.
 	Overrules Overruler
+	// Gate lets people in; without one there is no login.
+	Gate Gate
 	// Base is the path that the dashboard is reached under, such as
 	// "/dmarc"; empty for the root. Links begin with it. Whoever serves the
 	// handler there strips it from requests.
@@ -61,6 +64,8 @@ type site struct {
 	// overruler is nil where nothing can be said about sources.
 	overruler Overruler
 	origins   *http.CrossOriginProtection
+	gate      Gate   // nil for none
+	form      string // stands in pages where the forms of who asks are bound to them
 	base      string
 	assets    assets
 	pages     pages
@@ -68,7 +73,7 @@ type site struct {
 
 // New returns the dashboard. It serves /, /domains/…, /messages and /static/….
 func New(store Store, opts Options) http.Handler {
-	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, origins: http.NewCrossOriginProtection(), base: strings.TrimRight(opts.Base, "/")}
+	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, origins: http.NewCrossOriginProtection(), gate: opts.Gate, form: rand.Text(), base: strings.TrimRight(opts.Base, "/")}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -98,6 +103,11 @@ func New(store Store, opts Options) http.Handler {
 	})
 	r.Get("/messages", s.page(s.messages))
 	r.Get("/static/{name}", s.assets.serve)
+	if s.gate != nil {
+		r.Get("/login", s.page(s.login))
+		r.Post("/login", s.enter)
+		r.Post("/logout", s.post(s.leave))
+	}
 	r.NotFound(s.page(func(*http.Request) (*view, error) { return nil, dmarc.ErrNotFound }))
 	return r
 }

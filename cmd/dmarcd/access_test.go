@@ -113,7 +113,7 @@ func openAccess(t *testing.T, url string, more ...func(*config)) *service {
 	t.Helper()
 	cfg := defaultConfig(&environ{vars: map[string]string{"HOME": t.TempDir()}})
 	cfg.DatabaseURL, cfg.Limits = newSecret(url), parse.DefaultLimits
-	cfg.Access.Tokens, cfg.Failure.Store = true, true
+	cfg.Access.Tokens, cfg.Failure.Store, cfg.HTTP.PerMinute = true, true, 0
 	for _, set := range more {
 		set(cfg)
 	}

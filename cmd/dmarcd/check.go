@@ -75,6 +75,7 @@ func fileFix(err error) string {
 }
 
 func (l *loader) checkListen() {
+	l.checkAccess()
 	c := l.cfg
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err == nil && l.env.listens && !loopback(host) && !c.Insecure && !c.authenticates() {

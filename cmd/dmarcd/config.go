@@ -34,6 +34,26 @@ type config struct {
 	Access struct {
 		Tokens  bool   // whoever asks has to have a token
 		Metrics string // who may read metrics without: local, token or open
+		// Groups say what the members of groups may do, which a provider or a proxy tells.
+		Groups       []string
+		UserHeader   string // by which a proxy tells who asks; empty: none does
+		GroupsHeader string // by which it tells their groups
+
+		Issuer       string // of an OpenID provider; empty: none
+		ClientID     string
+		ClientSecret secret
+		GroupsClaim  string
+		NameClaim    string
+		Scopes       []string
+		Label        string // on the button of the login
+	}
+	HTTP struct {
+		CertFile  string // for HTTPS; empty: plain HTTP
+		KeyFile   string
+		Prefix    string // path that everything is below; empty: none
+		URL       string // scheme and host that clients use; empty: those of each request
+		Proxies   []string
+		PerMinute int // requests of one address or principal; 0: any number
 	}
 
 	Failure struct {
@@ -101,9 +121,10 @@ type config struct {
 
 	File string // that was read, or ""
 
-	databaseURLFile string
-	readURLFile     string
-	settings        []*setting
+	databaseURLFile  string
+	clientSecretFile string
+	readURLFile      string
+	settings         []*setting
 }
 
 // defaultConfig returns the configuration of a dmarcd that was told nothing.
@@ -120,7 +141,9 @@ func defaultConfig(env *environ) *config {
 		Limits: parse.DefaultLimits,
 	}
 	c.Ingest.BatchRows = 5_000
-	c.Access.Metrics = access.MetricsLocal
+	c.Access.Metrics, c.Access.Groups = access.MetricsLocal, []string{}
+	c.Access.GroupsClaim, c.Access.Scopes, c.Access.Label = "groups", []string{"profile", "email"}, "Log in with OpenID"
+	c.HTTP.Proxies, c.HTTP.PerMinute = []string{}, 6_000
 	c.Records.Watch, c.Records.Selectors, c.Records.MXHosts, c.Records.ProbeAlso = true, []string{}, []string{}, []string{}
 	c.Sources.Lookup, c.Sources.PerSecond = true, sources.DefaultRate
 	c.Sources.Networks, c.Sources.Catalogue, c.Sources.Own = []string{}, []string{}, []string{}
@@ -140,7 +163,9 @@ func defaultConfig(env *environ) *config {
 }
 
 // authenticates tells whether people have to say who they are.
-func (c *config) authenticates() bool { return c.Access.Tokens }
+func (c *config) authenticates() bool {
+	return c.Access.Tokens || c.Access.Issuer != "" || c.Access.UserHeader != ""
+}
 
 // defaultDataDir returns where state is kept: as the XDG Base Directory
 // Specification says, and in /var/lib for root. It is "" where nothing tells.

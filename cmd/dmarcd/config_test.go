@@ -59,7 +59,9 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want.Sources.Lookup, want.Sources.PerSecond = true, 20
 	want.Sources.Networks, want.Sources.Catalogue, want.Sources.Own = []string{}, []string{}, []string{}
 	want.ReadLag = 10 * time.Second
-	want.Access.Metrics = "local"
+	want.Access.Metrics, want.Access.Groups = "local", []string{}
+	want.Access.GroupsClaim, want.Access.Scopes, want.Access.Label = "groups", []string{"profile", "email"}, "Log in with OpenID"
+	want.HTTP.Proxies, want.HTTP.PerMinute = []string{}, 6000
 	want.Notify, want.Digest = defaultNotify(), defaultDigest()
 	want.SMTP.Protocol, want.SMTP.Recipients, want.SMTP.Size, want.SMTP.Connections, want.SMTP.PerMinute, want.SMTP.Timeout = "smtp", []string{}, 25<<20, 100, 60, 5*time.Minute
 	want.Directory.Settle, want.Directory.Poll = 5*time.Second, 10*time.Second

@@ -319,7 +319,8 @@ func (p secretPair) clearFile() { *p.path, p.file.origin = "", origin{} }
 func (l *loader) secretPairs() []secretPair {
 	c := l.cfg
 	pairs := []secretPair{{findSetting(c.settings, "database_url"), findSetting(c.settings, "database_url_file"), &c.DatabaseURL, &c.databaseURLFile},
-		{findSetting(c.settings, "database_read_url"), findSetting(c.settings, "database_read_url_file"), &c.ReadURL, &c.readURLFile}}
+		{findSetting(c.settings, "database_read_url"), findSetting(c.settings, "database_read_url_file"), &c.ReadURL, &c.readURLFile},
+		{findSetting(c.settings, "access.oidc_client_secret"), findSetting(c.settings, "access.oidc_client_secret_file"), &c.Access.ClientSecret, &c.clientSecretFile}}
 	pairs = append(pairs, secretPair{findSetting(c.settings, "mail.password"), findSetting(c.settings, "mail.password_file"), &c.Mail.Password, &c.Mail.passwordFile})
 	for _, t := range c.Targets {
 		pairs = append(pairs, secretPair{t.setting("url"), t.setting("url_file"), &t.URL, &t.urlFile},

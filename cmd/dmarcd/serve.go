@@ -74,6 +74,9 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 			log.Warn("whose sending addresses are is not looked up; name a resolver (DMARCD_RESOLVER)", "error", err)
 		}
 	}
+	if !cfg.authenticates() && (len(cfg.HTTP.Proxies) > 0 || cfg.HTTP.Prefix != "" || cfg.HTTP.URL != "") {
+		log.Warn("there is a proxy in front, and dmarcd asks nobody who they are: whoever the proxy lets through may see and change everything; access.tokens = true asks everybody")
+	}
 	if cfg.authenticates() {
 		if err := s.adviseTokens(ctx); err != nil {
 			return errors.Join(err, s.close())
@@ -86,7 +89,11 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if len(boxes) == 0 && len(s.doors) == 0 {
 		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
 	}
-	log.Info("serving", "address", "http://"+listener.Addr().String()+"/", "mailboxes", len(boxes), "version", version)
+	scheme := "http://"
+	if s.tls != nil {
+		scheme = "https://"
+	}
+	log.Info("serving", "address", scheme+listener.Addr().String()+s.edge.Base+"/", "mailboxes", len(boxes), "version", version)
 	return errors.Join(s.serve(ctx, listener, boxes), s.close())
 }
 
@@ -141,13 +148,18 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 
 	server := &http.Server{
 		Handler:           s.handler(),
+		TLSConfig:         s.tls,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	wg.Go(func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		serve := server.Serve
+		if s.tls != nil {
+			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		}
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			cancel(fmt.Errorf("HTTP server: %w", err))
 		}
 	})
@@ -189,7 +201,14 @@ func (s *service) handler() http.Handler {
 	}
 	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser, Said: s.overrules}
 	opts.Advise, opts.Evidence, opts.Keeper, opts.Overrules = guard.Advise, guard.Evidence, s.keeper, guard
-	r.Mount("/", s.gate.Let(web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard})))
+	pages := web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard, Gate: s.gate, Base: s.edge.Base})
+	r.Mount("/", s.gate.Let(pages))
+	r.Handle("/login", s.gate.Login(pages))
+	r.Handle("/static/*", pages)
+	if _, address := s.gate.Provider(); address != "" {
+		r.Get(access.ProviderPath, s.gate.BeginLogin)
+		r.Get(access.CallbackPath, s.gate.FinishLogin)
+	}
 	h := api.New(guard, guard, opts)
 	r.Handle("/api", s.gate.Let(h))
 	r.Handle("/api/*", s.gate.Let(h))
@@ -199,7 +218,7 @@ func (s *service) handler() http.Handler {
 	for path, h := range s.tlsReports {
 		r.Handle(path, h)
 	}
-	return r
+	return s.edge.Wrap(r)
 }
 
 // replicaLine says how the replica is, for /readyz.

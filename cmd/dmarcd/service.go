@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,8 @@ type service struct {
 	identifier *sources.Identifier // of the addresses that send; nil for none
 	gate       *access.Gate        // tells who makes a request
 	keeper     *access.Keeper
+	edge       *access.Edge     // where requests come in
+	tls        *tls.Config      // nil for plain HTTP
 	watcher    *records.Watcher // of what the domains publish; nil for none
 	metrics    *meters          // of every stage
 	teller     *teller          // of what people want to be told; nil for none
@@ -100,8 +103,7 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	s.store = store.New(s.db, log)
 	s.store.RefuseLate = cfg.Late == "refuse"
 	s.retention = cfg.Retention
-	s.gate = access.NewGate(s.store, access.Options{Log: log, Open: !cfg.authenticates(), Metrics: cfg.Access.Metrics})
-	s.keeper = &access.Keeper{Store: s.store, Log: log, Now: time.Now, Changed: s.gate.Forget}
+	s.openAccess(cfg)
 	if url := cfg.ReadURL.reveal(); url != "" {
 		if s.copy, err = store.Open(ctx, url); err != nil {
 			return nil, errors.Join(fmt.Errorf("replica: %w", err), s.close())

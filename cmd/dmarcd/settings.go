@@ -73,6 +73,24 @@ func (c *config) table() []*setting {
 
 		{key: "access.tokens", doc: "ask everybody for a token, on loopback too; dmarcd token create makes them", value: boolValue(&c.Access.Tokens)},
 		{key: "access.metrics", doc: "who may read /metrics: local is this machine, without a proxy, and who may read all domains; token is only the latter; open is everybody", value: choiceValue(&c.Access.Metrics, access.MetricsLocal, access.MetricsToken, access.MetricsOpen)},
+		{key: "access.groups", doc: `what members of groups may do, which an OpenID provider or a proxy tells: "GROUP = ROLE+ROLE @ DOMAIN+DOMAIN"; roles are read, upload, admin and failures, and "*" is any group or all domains`, example: `["postmasters = admin+failures @ *", "acme-it = read @ acme.example+acme.org"]`, value: listValue(&c.Access.Groups, readGroup)},
+		{key: "access.user_header", doc: "header by which a proxy of http.proxies tells who makes a request; empty: none does", example: `"X-Forwarded-User"`, value: textValue(&c.Access.UserHeader, optional(headerName))},
+		{key: "access.groups_header", doc: "header by which it tells their groups, separated by commas", example: `"X-Forwarded-Groups"`, value: textValue(&c.Access.GroupsHeader, optional(headerName))},
+		{key: "access.oidc_issuer", doc: "URL of an OpenID provider that people log in with; empty: none", example: `"https://login.example.com/realms/main"`, value: textValue(&c.Access.Issuer, optional(issuerURL))},
+		{key: "access.oidc_client_id", doc: "name that dmarcd has there; its redirect URI is /login/callback below where dmarcd is reached", example: `"dmarcd"`, value: textValue(&c.Access.ClientID, nil)},
+		{key: "access.oidc_client_secret", doc: "secret that dmarcd has there", secret: true, value: secretValue(&c.Access.ClientSecret, nil)},
+		{key: "access.oidc_client_secret_file", doc: "file that holds oidc_client_secret", example: `"/etc/dmarcd/oidc_secret"`, value: textValue(&c.clientSecretFile, nil)},
+		{key: "access.oidc_groups_claim", doc: "claim of the ID token that lists groups", value: textValue(&c.Access.GroupsClaim, nil)},
+		{key: "access.oidc_name_claim", doc: "claim that names people; empty: email, else preferred_username, else sub", value: textValue(&c.Access.NameClaim, nil)},
+		{key: "access.oidc_scopes", doc: "scopes to ask for beside openid", value: listValue(&c.Access.Scopes, readScope)},
+		{key: "access.oidc_label", doc: "words on the button of that login", value: textValue(&c.Access.Label, nil)},
+
+		{key: "http.cert_file", doc: "certificate (PEM, with its chain) for HTTPS at listen; read again when it changes; empty: plain HTTP", example: `"/etc/dmarcd/cert.pem"`, value: textValue(&c.HTTP.CertFile, nil)},
+		{key: "http.key_file", doc: "its key (PEM)", example: `"/etc/dmarcd/key.pem"`, value: textValue(&c.HTTP.KeyFile, nil)},
+		{key: "http.prefix", doc: "path below which a proxy serves dashboard and API; it may strip it or not", example: `"/dmarc"`, value: textValue(&c.HTTP.Prefix, optional(prefixPath))},
+		{key: "http.url", doc: "scheme and host that people use; empty: those of each request", example: `"https://dmarc.example.com"`, value: textValue(&c.HTTP.URL, optional(originURL))},
+		{key: "http.proxies", doc: "addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host and access.user_header are believed", example: `["127.0.0.1"]`, value: listValue(&c.HTTP.Proxies, readNetwork)},
+		{key: "http.per_minute", doc: "requests a minute of one address, this machine apart, and of one token or person; 0: any number", value: intValue(&c.HTTP.PerMinute, 0)},
 
 		{key: "failure.store", doc: "keep failure reports (RFC 9991); they hold personal data", value: boolValue(&c.Failure.Store)},
 		{key: "failure.subjects", doc: "keep the subjects of the messages that failed, too", value: boolValue(&c.Failure.Subjects)},
@@ -172,6 +190,7 @@ func (c *config) table() []*setting {
 // documentation.
 var tables = []struct{ name, doc string }{
 	{"access", "Who may see and do what."},
+	{"http", "How dashboard and API are reached."},
 	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
 	{"records", "What the domains publish in DNS, and how it is looked at."},
 	{"sources", "Whose the addresses are that send as the domains."},

@@ -71,37 +71,21 @@ func (c *config) openTLSRPT(s *service) (*door, error) {
 	return &door{"tlsrpt", newWebServer(mux, serverTLS(o.CertFile, o.KeyFile), s.log), listener}, nil
 }
 
-// client returns what tells the address that a request comes from. Behind
-// proxies that are trusted it is the last in X-Forwarded-For that is none of
-// them: whatever stands before it may be made up.
+// client returns what tells the address that a request comes from, behind
+// proxies that are trusted.
 func client(proxies []string) func(*http.Request) netip.Addr {
-	var nets []netip.Prefix
-	for _, text := range proxies {
+	e := &access.Edge{Proxies: networks(proxies)}
+	return e.Client
+}
+
+// networks reads networks that were checked before.
+func networks(texts []string) (all []netip.Prefix) {
+	for _, text := range texts {
 		if p, err := network(text); err == nil {
-			nets = append(nets, p)
+			all = append(all, p)
 		}
 	}
-	trusted := func(a netip.Addr) bool {
-		for _, n := range nets {
-			if n.Contains(a) {
-				return true
-			}
-		}
-		return false
-	}
-	return func(r *http.Request) netip.Addr {
-		at, _ := netip.ParseAddrPort(r.RemoteAddr)
-		addr := at.Addr().Unmap()
-		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-		for len(hops) > 0 && trusted(addr) {
-			next, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1]))
-			if err != nil {
-				break
-			}
-			addr, hops = next.Unmap(), hops[:len(hops)-1]
-		}
-		return addr
-	}
+	return all
 }
 
 // network reads an address, or a network of them.

@@ -88,7 +88,7 @@ func operator() *access.Principal {
 	if u, err := user.Current(); err == nil {
 		name = u.Username
 	}
-	return &access.Principal{Name: name, Via: access.ViaCommand, Roles: dmarc.Roles, Scope: dmarc.Everything}
+	return &access.Principal{Name: name, Via: access.ViaCommand, Grants: access.Anything()}
 }
 
 // newToken reads what a token is to be.
