@@ -1,0 +1,198 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dmarcd/dmarcd/advice"
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A vault answers everything with what is the same for all, and counts how
+// often it is asked.
+type vault struct {
+	Store
+	TokenStore
+	asked  int
+	parts  []dmarc.LedgerPart
+	audit  []dmarc.AuditEntry
+	broken bool
+}
+
+func (v *vault) Summary(context.Context, dmarc.TrafficQuery) (dmarc.DomainSummary, error) {
+	v.asked++
+	return dmarc.DomainSummary{}, nil
+}
+
+func (v *vault) DomainOfReport(_ context.Context, id string) (string, error) {
+	domain, ok := map[string]string{"1": "a.example", "2": "b.example"}[strings.Split(id, "-")[0]]
+	if !ok {
+		return "", dmarc.ErrNotFound
+	}
+	return domain, nil
+}
+
+func (v *vault) Report(context.Context, string) (dmarc.ReportSummary, error) {
+	v.asked++
+	return dmarc.ReportSummary{}, nil
+}
+
+func (v *vault) Raw(context.Context, string) (io.ReadCloser, dmarc.LedgerEntry, error) {
+	return io.NopCloser(strings.NewReader("raw")), dmarc.LedgerEntry{ID: 7, Reports: v.parts}, nil
+}
+
+func (v *vault) Failures(context.Context, dmarc.FailureQuery) ([]dmarc.StoredFailure, dmarc.Cursor, error) {
+	return []dmarc.StoredFailure{{ID: "1-1", Report: dmarc.FailureReport{ReportedDomain: "a.example"}}}, "", nil
+}
+
+func (v *vault) Evidence(_ context.Context, domain string, _ dmarc.Period) (*advice.Evidence, error) {
+	return &advice.Evidence{Domain: domain, Sources: []advice.Source{{Elsewhere: advice.Elsewhere{1, 2, 3}}}}, nil
+}
+
+func (v *vault) Overrules(context.Context, string) ([]dmarc.Overrule, error) {
+	return []dmarc.Overrule{{Network: netip.MustParsePrefix("192.0.2.0/24"), By: "ann", Note: "as b.example said"}, {Domain: "a.example", By: "jo", Note: "ours"}}, nil
+}
+
+func (v *vault) PutOverrule(context.Context, *dmarc.Overrule) (bool, error) { return true, nil }
+func (v *vault) DropOverrule(context.Context, string, netip.Prefix) error   { return nil }
+func (v *vault) AddAudit(_ context.Context, e dmarc.AuditEntry) error {
+	if v.broken {
+		return errors.New("the log is full")
+	}
+	v.audit = append(v.audit, e)
+	return nil
+}
+
+func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
+	v := &vault{}
+	keeper := &Keeper{Store: v, Log: slog.New(slog.DiscardHandler), Now: time.Now}
+	g := &Guard{Store: v, Keeper: keeper, Adviser: v, Said: v}
+	as := func(scope dmarc.Scope, roles ...dmarc.Role) context.Context {
+		return With(context.Background(), &Principal{Name: "jo", Grants: []Grant{{roles, scope}}})
+	}
+	mine, all := as(dmarc.ScopeOf("a.example"), dmarc.RoleRead), as(dmarc.Everything, dmarc.RoleRead)
+	sum := func(ctx context.Context, domain string) error {
+		_, err := g.Summary(ctx, dmarc.TrafficQuery{Domain: domain})
+		return err
+	}
+	if err := sum(context.Background(), "a.example"); !errors.Is(err, dmarc.ErrForbidden) {
+		t.Errorf("without a principal: %v", err)
+	}
+	if err := sum(as(dmarc.Everything, dmarc.RoleUpload), "a.example"); !errors.Is(err, dmarc.ErrForbidden) {
+		t.Errorf("without the role: %v", err)
+	}
+	for _, domain := range []string{"b.example", "none.example", ""} {
+		if err := sum(mine, domain); !errors.Is(err, dmarc.ErrNotFound) {
+			t.Errorf("about %q: %v", domain, err)
+		}
+	}
+	for _, id := range []string{"2-1", "3-1", "x"} {
+		if _, err := g.Report(mine, id); !errors.Is(err, dmarc.ErrNotFound) {
+			t.Errorf("report %s: %v", id, err)
+		}
+	}
+	if v.asked != 0 {
+		t.Errorf("the store was asked %d times about what may not be known", v.asked)
+	}
+	if err := sum(mine, "www.a.example"); err != nil || v.asked != 1 {
+		t.Errorf("about a domain of theirs: %v", err)
+	}
+
+	raw := func(ctx context.Context, parts ...dmarc.LedgerPart) error {
+		v.parts = parts
+		body, _, err := g.Raw(ctx, "1-1")
+		if err == nil {
+			body.Close()
+		}
+		return err
+	}
+	ours, theirs, unread, failure := dmarc.LedgerPart{Kind: "aggregate", Report: "1-1"}, dmarc.LedgerPart{Kind: "aggregate", Report: "2-1"}, dmarc.LedgerPart{Kind: "none"}, dmarc.LedgerPart{Kind: "failure", Report: "1-2"}
+	for _, c := range []struct {
+		what  string
+		ctx   context.Context
+		parts []dmarc.LedgerPart
+		want  error
+	}{
+		{"ours", mine, []dmarc.LedgerPart{ours}, nil},
+		{"with a report of others", mine, []dmarc.LedgerPart{ours, theirs}, dmarc.ErrNotFound},
+		{"with what was not read", mine, []dmarc.LedgerPart{ours, unread}, dmarc.ErrNotFound},
+		{"of others, to who may see all", all, []dmarc.LedgerPart{ours, theirs, unread}, nil},
+		{"with a failure report", mine, []dmarc.LedgerPart{ours, failure}, dmarc.ErrForbidden},
+		{"with a failure report, to who may see all but those", all, []dmarc.LedgerPart{failure}, dmarc.ErrForbidden},
+		{"with a failure report, with the role", as(dmarc.ScopeOf("a.example"), dmarc.RoleRead, dmarc.RoleFailures), []dmarc.LedgerPart{ours, failure}, nil},
+	} {
+		if err := raw(c.ctx, c.parts...); !errors.Is(err, c.want) {
+			t.Errorf("a message %s: %v, want %v", c.what, err, c.want)
+		}
+	}
+	if len(v.audit) != 1 || v.audit[0].Action != "failures.read" || v.audit[0].Subject != "message 7" {
+		t.Errorf("recorded %+v", v.audit)
+	}
+
+	private := as(dmarc.ScopeOf("a.example"), dmarc.RoleFailures)
+	if list, _, err := g.Failures(private, dmarc.FailureQuery{}); err != nil || len(list) != 1 || len(v.audit) != 2 {
+		t.Errorf("failure reports: %d, %v; recorded %d", len(list), err, len(v.audit))
+	}
+	v.broken = true
+	if list, _, err := g.Failures(private, dmarc.FailureQuery{}); err == nil || len(list) != 0 {
+		t.Errorf("failure reports whose reading cannot be recorded: %d, %v", len(list), err)
+	}
+	if err := raw(as(dmarc.Everything, dmarc.Roles...), failure); err == nil {
+		t.Error("a message with a failure report whose reading cannot be recorded is handed out")
+	}
+
+	for _, c := range []struct {
+		ctx  context.Context
+		tell bool
+	}{{mine, false}, {all, true}} {
+		e, err := g.Evidence(c.ctx, "a.example", dmarc.Period{})
+		if told := err == nil && e.Sources[0].Elsewhere != (advice.Elsewhere{}); told != c.tell {
+			t.Errorf("what other domains say is told: %v, %v", told, err)
+		}
+		said, err := g.Overrules(c.ctx, "a.example")
+		if err != nil || (said[0].Note != "") != c.tell || (said[0].By != "") != c.tell || said[1].Note != "ours" {
+			t.Errorf("overrules %+v, %v", said, err)
+		}
+	}
+}
+
+func TestUploadsAreAboutDomainsInTheScope(t *testing.T) {
+	about := func(domain string) dmarc.Part {
+		return dmarc.Part{Aggregate: &dmarc.AggregateReport{Policy: dmarc.PolicyPublished{Domain: domain}}}
+	}
+	tls := func(domains ...string) dmarc.Part {
+		r := &dmarc.TLSReport{Domain: domains[0]}
+		for _, d := range domains {
+			r.Policies = append(r.Policies, dmarc.TLSPolicy{Domain: d})
+		}
+		return dmarc.Part{TLS: r}
+	}
+	scope := dmarc.ScopeOf("a.example")
+	for _, c := range []struct {
+		what  string
+		parts []dmarc.Part
+		want  bool
+	}{
+		{"nothing", nil, true},
+		{"ours", []dmarc.Part{about("a.example"), about("x.a.example"), tls("a.example")}, true},
+		{"ours and theirs", []dmarc.Part{about("a.example"), about("b.example")}, false},
+		{"a TLS report with their policy", []dmarc.Part{tls("a.example", "b.example")}, false},
+		{"a failure of theirs", []dmarc.Part{{Failure: &dmarc.FailureReport{ReportedDomain: "b.example"}}}, false},
+		{"what cannot be read", []dmarc.Part{{Outcome: dmarc.OutcomeBadXML}}, false},
+		{"what is no report", []dmarc.Part{about("a.example"), {Outcome: dmarc.OutcomeNotAReport}}, true},
+	} {
+		d := &dmarc.Delivery{Parts: c.parts}
+		if c.parts == nil {
+			d.Outcome = dmarc.OutcomeNotAReport
+		}
+		if err := inScope(scope, d); (err == nil) != c.want {
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
+}
