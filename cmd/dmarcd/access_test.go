@@ -319,7 +319,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 			Parameters []struct {
 				Name, In string
 				Schema   struct {
-					Type string
+					Type any // one, or several
 					Enum []string
 				}
 			}
@@ -337,9 +337,9 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 				case p.In != "query":
 				case len(p.Schema.Enum) > 0:
 					values[key] = p.Schema.Enum
-				case p.Schema.Type == "boolean":
+				case strings.Contains(fmt.Sprint(p.Schema.Type), "boolean"):
 					values[key] = []string{"true"}
-				case p.Schema.Type == "integer":
+				case strings.Contains(fmt.Sprint(p.Schema.Type), "integer"):
 					values[key] = []string{"1", "1000"}
 				case p.Name == "after":
 					values[key] = sc.cursors
