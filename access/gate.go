@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -28,6 +29,10 @@ type Options struct {
 	Now func() time.Time
 	// Open lets everybody in as Everybody.
 	Open bool
+	// ByLocalName lets only those in who call this machine localhost or by an
+	// address. A name of a stranger that leads here would make this a page of
+	// theirs, to the browsers on this machine.
+	ByLocalName bool
 	// Metrics says who may read metrics beside those who may read everything:
 	// MetricsLocal, MetricsToken or MetricsOpen.
 	Metrics string
@@ -162,6 +167,9 @@ func (g *Gate) identify(r *http.Request) (*Principal, error) {
 		return p, err
 	}
 	if g.opts.Open {
+		if g.opts.ByLocalName && !localName(r.Host) {
+			return nil, errName
+		}
 		p := Everybody()
 		p.From = g.opts.Client(r)
 		return p, nil
@@ -273,8 +281,21 @@ func local(r *http.Request) bool {
 			return false
 		}
 	}
-	return err == nil && at.Addr().Unmap().IsLoopback()
+	return err == nil && at.Addr().Unmap().IsLoopback() && localName(r.Host)
 }
+
+// localName tells whether a Host names this machine itself, or is an address.
+func localName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// errName is returned for a request that calls this machine by another name.
+var errName = errors.New("dmarcd asks nobody here who they are, and so answers only to localhost; behind a proxy, set http.url to what people call it, or access.tokens")
 
 // errNobody is returned for a request that does not say who makes it.
 var errNobody = errors.New("say who you are: send a token as Authorization: Bearer, or log in")
@@ -295,7 +316,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errWait), errors.Is(err, errOften):
 		status = http.StatusTooManyRequests
 		w.Header().Set("Retry-After", "60")
-	case errors.Is(err, errForeign), errors.Is(err, errForm):
+	case errors.Is(err, errForeign), errors.Is(err, errForm), errors.Is(err, errName):
 		status = http.StatusForbidden
 	case errors.Is(err, dmarc.ErrForbidden):
 		status, detail = http.StatusForbidden, "this needs the role read for all domains"

@@ -106,6 +106,10 @@ func send(h http.Handler, method, path string, header ...string) *httptest.Respo
 			r.RemoteAddr = header[i+1]
 			continue
 		}
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+			continue
+		}
 		r.Header.Add(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
@@ -415,6 +419,16 @@ func TestWhereNobodyIsAskedOtherSitesStayOut(t *testing.T) {
 	if w := send(h, "POST", "/overrules"); w.Code != http.StatusForbidden {
 		t.Errorf("a form that is none of ours: %d", w.Code)
 	}
+	// A name that a stranger lets lead here makes no page of theirs of this.
+	local := newGate(newMemory(), c, Options{Open: true, ByLocalName: true}).Let(whoami)
+	for host, want := range map[string]int{"127.0.0.1:8080": 200, "[::1]:8080": 200, "[::1]": 200, "localhost:8080": 200, "LOCALHOST": 200, "dmarcd.localhost": 200, "192.0.2.1": 200,
+		"evil.example": 403, "evil.example:8080": 403, "localhost.evil.example": 403, "127.0.0.1.evil.example": 403, "": 403} {
+		for _, path := range []string{"/", "/api/v1/domains"} {
+			if w := send(local, "GET", path, "Host", host); w.Code != want {
+				t.Errorf("called %q: %s gives %d, want %d", host, path, w.Code, want)
+			}
+		}
+	}
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("GET", "/", nil)
 	form := g.CSRF(w, r.WithContext(With(r.Context(), Everybody())))
@@ -434,9 +448,10 @@ func TestMetricsAreForThisMachineOrThoseWhoMaySeeAll(t *testing.T) {
 		header []string
 		want   int
 	}{
-		{MetricsLocal, []string{"from", "127.0.0.1:1"}, 200},
-		{MetricsLocal, []string{"from", "[::1]:1"}, 200},
-		{MetricsLocal, []string{"from", "127.0.0.1:1", "X-Forwarded-For", "127.0.0.1"}, 401},
+		{MetricsLocal, []string{"from", "127.0.0.1:1", "Host", "127.0.0.1:8080"}, 200},
+		{MetricsLocal, []string{"from", "[::1]:1", "Host", "localhost"}, 200},
+		{MetricsLocal, []string{"from", "127.0.0.1:1", "Host", "evil.example"}, 401},
+		{MetricsLocal, []string{"from", "127.0.0.1:1", "Host", "127.0.0.1:8080", "X-Forwarded-For", "127.0.0.1"}, 401},
 		{MetricsLocal, []string{"from", "192.0.2.1:1"}, 401},
 		{MetricsLocal, []string{"from", "192.0.2.1:1", "Authorization", all}, 200},
 		{MetricsLocal, []string{"from", "192.0.2.1:1", "Authorization", some}, 403},

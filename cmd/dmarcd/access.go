@@ -26,7 +26,7 @@ func (s *service) openAccess(cfg *config) {
 		}
 	}
 	opts := access.Options{
-		Log: s.log, Open: !cfg.authenticates(), Metrics: a.Metrics, Base: h.Prefix, Client: s.edge.Client, Secure: s.edge.Secure, Trusted: s.edge.Trusted,
+		Log: s.log, Open: !cfg.authenticates(), ByLocalName: !cfg.Insecure && cfg.Listen != "" && len(h.Proxies) == 0 && h.URL == "", Metrics: a.Metrics, Base: h.Prefix, Client: s.edge.Client, Secure: s.edge.Secure, Trusted: s.edge.Trusted,
 		Groups: groups, UserHeader: a.UserHeader, GroupsHeader: a.GroupsHeader, Allow: access.NewThrottle(h.PerMinute).AllowName,
 		Record: func(ctx context.Context, action, subject string) { s.keeper.Note(ctx, action, subject, "") },
 	}
