@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -467,4 +469,80 @@ func TestTokensDoNotCrossTheNetworkInPlainText(t *testing.T) {
 	if _, err := ingester(&memory{}).Pass(t.Context(), box); err == nil || !strings.Contains(err.Error(), "STARTTLS") {
 		t.Errorf("err = %v", err)
 	}
+}
+
+// A token server that is out of order costs its mailboxes time, and no other
+// anything: it is asked less and less often, what is wrong is said, and once it works
+// the mail is read.
+func TestATokenServerOutOfOrderHoldsUpNobodyElse(t *testing.T) {
+	i := newIssuer(t)
+	var down atomic.Bool
+	var asked atomic.Int64
+	down.Store(true)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if down.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		i.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	from := i.clientCredentials()
+	from.TokenURL = front.URL + "/token"
+	one, two := dovecottest.StartOAuth(t, i.url+"/introspect"), dovecottest.Start(t)
+	one.Deliver(t, "1.a.host", reportMail("by token"))
+	two.Deliver(t, "1.a.host", reportMail("by password"))
+	var log lockedLog
+	store := &memory{}
+	in := ingester(store)
+	in.Log = slog.New(slog.NewTextHandler(&log, nil))
+	fates := make(chan string, 10)
+	in.OnFate = func(d *dmarc.Delivery, _ dmarc.Fate) { fates <- d.Parts[0].Aggregate.ID }
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	boxes := []*ingest.IMAP{
+		mailboxAt(one, func(o *ingest.IMAPOptions) { o.Name, o.Tokens = "one", ingest.NewTokens(from) }),
+		mailboxAt(two, func(o *ingest.IMAPOptions) { o.Name, o.Poll, o.Idle = "two", time.Millisecond, false }),
+	}
+	for _, box := range boxes {
+		running.Go(func() { in.Run(ctx, box) })
+	}
+	if got := <-fates; got != "by password" {
+		t.Errorf("first came %q", got)
+	}
+	for asked.Load() < 2 { // it is tried again
+		time.Sleep(10 * time.Millisecond)
+	}
+	two.Deliver(t, "2.a.host", reportMail("by password again"))
+	if got := <-fates; got != "by password again" {
+		t.Errorf("then came %q", got)
+	}
+	if want := "the token server " + strings.TrimPrefix(front.URL, "http://") + " refuses a token (HTTP status 503)"; !strings.Contains(log.String(), want) || strings.Contains(log.String(), "mailbox=two pause") {
+		t.Errorf("the log does not say %q, or complains of another\n%s", want, log.String())
+	}
+	down.Store(false)
+	if got := <-fates; got != "by token" {
+		t.Errorf("at last came %q", got)
+	}
+}
+
+// A lockedLog is written and read at the same time.
+type lockedLog struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
