@@ -19,7 +19,11 @@ import (
 
 // Databases of earlier versions, as pg_dump saved them after some reports were
 // imported, are brought up to date with all that is in them. The number of a file is
-// that of the last step that its dmarcd knew.
+// that of the last step that its dmarcd knew. One is added for each new step, with the
+// dmarcd of before:
+//
+//	dmarcd import parse/testdata/parsedmarc/report.xml cmd/dmarcd/testdata/aggregate.xml cmd/dmarcd/testdata/tls.json ...
+//	pg_dump --no-owner --no-privileges --inserts "$DMARCD_DATABASE_URL" | grep -v '^\\\(un\)\?restrict' | gzip -9n
 func TestDatabasesOfEarlierVersionsAreUpgraded(t *testing.T) {
 	dumps, err := filepath.Glob(filepath.Join("testdata", "*.sql.gz"))
 	if err != nil || len(dumps) < 13 {

@@ -10,8 +10,8 @@ import (
 // parsedmarc writes them, which may be many: a JSON array, an object of arrays,
 // or one object after the other.
 func IsReportList(head []byte) bool {
-	k := sniff(head, false).kind
-	return k == kindParsedmarc || k == kindReportList
+	text := skipBlank(head)
+	return len(text) > 0 && (text[0] == '{' || text[0] == '[') && sniffReports(text) != kindOther
 }
 
 // parsedmarcLists are the keys of an object of arrays.

@@ -15,6 +15,10 @@ import (
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
+// maxReports bounds what one message costs in which many are promised. A file that
+// is imported is taken apart before, and may hold any number.
+const maxReports = 10_000
+
 // reportList reads the reports of a file that parsedmarc wrote.
 func (w *walker) reportList(p *payload, s *stream) error {
 	content, err := w.atRandom(p, s)
@@ -22,13 +26,16 @@ func (w *walker) reportList(p *payload, s *stream) error {
 		return w.failed(p.path, err)
 	}
 	list := NewReportList(content.reader())
-	for {
+	for n := 0; ; n++ {
 		if err := w.alive(); err != nil {
 			return w.failed(p.path, err)
 		}
 		one, err := list.Next()
 		if err == io.EOF {
 			return nil
+		}
+		if n == maxReports {
+			return w.failed(p.path, refusal(dmarc.OutcomeTooLarge, "more than %d reports in one file: dmarcd import takes it, unpacked", maxReports))
 		}
 		if err != nil {
 			return w.failed(p.path, err)

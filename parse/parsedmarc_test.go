@@ -163,6 +163,15 @@ func TestWhatIsWrongInParsedmarcIsSaid(t *testing.T) {
 	}
 }
 
+// What somebody sends does not cost more for being in many pieces.
+func TestAMessageHoldsABoundedNumberOfReports(t *testing.T) {
+	found := readParsedmarc(t, "["+strings.Repeat(`{"xml_schema":"1"},`, maxReports+5)+`{"xml_schema":"1"}]`)
+	last := found.Parts[len(found.Parts)-1]
+	if len(found.Parts) != maxReports+1 || last.Outcome != dmarc.OutcomeTooLarge {
+		t.Errorf("%d parts, the last %+v", len(found.Parts), last)
+	}
+}
+
 func TestRowsOfALargeReportAreReadAgain(t *testing.T) {
 	rows := keptRows + 10
 	var b strings.Builder
