@@ -26,6 +26,7 @@ type Adviser interface {
 const (
 	adviceDays    = 90  // advice looks back so far, unless it is told otherwise
 	mostMended    = 500 // senders that an address can take for mended
+	workShown     = 50  // blockers that a page lists, besides those that are ticked
 	sourcesShown  = 12  // whose loss a page lists
 	reportersSeen = 8
 )
@@ -53,7 +54,8 @@ type policyPage struct {
 	Reporters   []reporterLoss
 	MoreReports int
 	Work        []workItem
-	MoreWork    int
+	MoreWork    int   // what else is to be mended
+	MoreLost    int64 // messages that it would lose
 	Warnings    []advice.Reason
 	Reasons     []advice.Reason
 	History     []policyChange
@@ -260,11 +262,12 @@ func (p *policyPage) judge(e *advice.Evidence, o advice.Options) {
 		return cmp.Compare(slices.Index(effects, a.Effect), slices.Index(effects, b.Effect))
 	})
 	for i, b := range p.Real.Blockers {
-		if i == mostMended {
-			p.MoreWork = len(p.Real.Blockers) - i
-			break
+		if ticked := slices.Contains(p.Form.Mend, b.Group); ticked || i < workShown {
+			p.Work = append(p.Work, workItem{b, ticked, e.Period.End})
+		} else {
+			p.MoreWork++
+			p.MoreLost += b.Messages
 		}
-		p.Work = append(p.Work, workItem{b, slices.Contains(p.Form.Mend, b.Group), e.Period.End})
 	}
 	p.losses(e, what)
 	p.History = policyHistory(e, p.Real.Sources)

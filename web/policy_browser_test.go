@@ -90,6 +90,26 @@ func TestPoliciesAreTriedByKeysAndWithoutScripts(t *testing.T) {
 	if got := held(); got != none || !strings.HasSuffix(location(), "&mend=as+newsbird.example") {
 		t.Errorf("under none %s would be held, want %s; at %s", got, none, location())
 	}
+
+	// Without scripts, too, it is said whose a sender is, and taken back.
+	if err := chromedp.Do(ctx, chromedp.Navigate(site.URL+"/domains/acme.example")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.RunResponse(ctx, chromedp.Click(`.ask button[value="suspicious"]`)); err != nil {
+		t.Fatal(err)
+	}
+	if said, _ := store.said.Overrules(ctx, "acme.example"); len(said) != 1 || said[0].Network.String() != "2001:db8::7/128" || said[0].Class != dmarc.ClassSuspicious {
+		t.Errorf("said %+v", said)
+	}
+	if err := chromedp.Do(ctx, chromedp.Navigate(site.URL+"/domains/acme.example/source?of=2001:db8::7")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.RunResponse(ctx, chromedp.Click(`.said-list button`)); err != nil {
+		t.Fatal(err)
+	}
+	if said, _ := store.said.Overrules(ctx, "acme.example"); len(said) != 0 {
+		t.Errorf("it is still said: %+v", said)
+	}
 	for _, c := range complaints() {
 		t.Error(c)
 	}

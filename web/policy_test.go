@@ -290,5 +290,12 @@ func TestThePageOfAPolicyWithThousandsOfSenders(t *testing.T) {
 	if status != http.StatusOK || !strings.Contains(page, escaped(want.Headline)) {
 		t.Errorf("status %d, no %s", status, text)
 	}
-	t.Logf("%d bytes, %d blockers", len(page), len(want.Blockers))
+	if n := strings.Count(page, `name="mend"`); len(want.Blockers) != 5000 || n != workShown || len(page) > 300_000 {
+		t.Errorf("%d of %d blockers are listed in %d bytes", n, len(want.Blockers), len(page))
+	}
+	says(t, page, "and 4,950 more senders, which would lose")
+	last := want.Blockers[4999].Source
+	if _, page := fetch(t, store, "/domains/customer-0000.example/policy?mend="+url.QueryEscape("as "+last)); strings.Count(page, `name="mend"`) != workShown+1 {
+		t.Errorf("%s is ticked and not listed", last)
+	}
 }
