@@ -12,6 +12,7 @@ import (
 const (
 	keptRows  = 16384
 	keptRests = 4096
+	usualRows = 16 // most reports are short
 )
 
 // kept holds the rows of a report. Most differ in nothing but address and count, so
@@ -48,6 +49,7 @@ func (k *kept) add(row *dmarc.Row, hash dmarc.RestHash) {
 	if !ok {
 		if k.index == nil {
 			k.index = make(map[dmarc.RestHash]int32)
+			k.rows, k.rests = make([]keptRow, 0, usualRows), make([]dmarc.Row, 0, usualRows)
 		}
 		i = int32(len(k.rests))
 		k.index[hash] = i

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ var copyHead = []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")
 // encode makes the groups of rows whose words have these numbers. Rows of one
 // report follow each other.
 func (g *groupEncoder) encode(rows []waitingRow, names, auths []int64) {
-	g.buf = append(g.buf[:0], copyHead...)
+	g.buf = append(slices.Grow(g.buf[:0], 128*len(rows)), copyHead...) // a row takes some 90 bytes
 	for len(rows) > 0 {
 		n, size := 0, 0
 		for n < len(rows) && rows[n].report == rows[0].report && rows[n].domain == rows[0].domain {

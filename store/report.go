@@ -108,6 +108,11 @@ func (b *batch) addReports(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	w := newRowWriter(b, tx)
+	var rows int64
+	for _, a := range b.reports {
+		rows += min(a.rep.Tally.Rows, rowsAtOnce)
+	}
+	w.rows = make([]waitingRow, 0, min(rows, rowsAtOnce))
 	for waiting := b.reports; len(waiting) > 0; {
 		wave, later := firstOfEach(waiting)
 		if err := b.insertWave(ctx, tx, wave, w); err != nil {
