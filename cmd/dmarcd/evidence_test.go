@@ -21,6 +21,7 @@ import (
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 	"github.com/dmarcd/dmarcd/records"
 	"github.com/dmarcd/dmarcd/records/knottest"
+	"github.com/dmarcd/dmarcd/sources"
 	"github.com/dmarcd/dmarcd/store"
 )
 
@@ -67,7 +68,13 @@ s3._domainkey TXT "v=DKIM1; p="
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
+	senders, err := sources.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &service{log: log, db: db, store: store.New(db, log)}
+	s.overrules = &overruler{store: s.store}
+	s.adviser = &adviser{store: s.store, senders: senders, overrules: s.overrules, log: log}
 
 	today := time.Now().UTC().Truncate(24 * time.Hour)
 	row := func(source string, n int64, dkim string, spf dmarc.Result) dmarc.Row {
