@@ -82,7 +82,13 @@ func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
 	}
 
 	// Whose a sender is, is said on the page, and the verdict follows.
-	form := httptest.NewRequest("POST", "/domains/acme.example/overrules", strings.NewReader("network=198.51.100.64&network=198.51.100.65&class=service&note=invoices"))
+	page := httptest.NewRecorder()
+	h.ServeHTTP(page, httptest.NewRequest("GET", "/domains/acme.example/source?of=198.51.100.64", nil))
+	csrf := regexp.MustCompile(`name="csrf" value="([^"]+)"`).FindStringSubmatch(page.Body.String())
+	if csrf == nil {
+		t.Fatalf("no form of the page is bound to who asks:\n%s", page.Body)
+	}
+	form := httptest.NewRequest("POST", "/domains/acme.example/overrules", strings.NewReader("network=198.51.100.64&network=198.51.100.65&class=service&note=invoices&csrf="+csrf[1]))
 	form.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	said := httptest.NewRecorder()
 	h.ServeHTTP(said, form)
