@@ -32,7 +32,7 @@ COPY --from=build /image /
 USER 65532:65532
 ENV DMARCD_DATA_DIR=/var/lib/dmarcd
 # All addresses of the container, since its loopback cannot be published.
-# dmarcd has no login, and refuses this unless DMARCD_INSECURE=true says that
+# dmarcd refuses this unless people are asked who they are, or DMARCD_INSECURE=true says that
 # whoever reaches the published port may see everything.
 ENV DMARCD_LISTEN=0.0.0.0:8080
 EXPOSE 8080
