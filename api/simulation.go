@@ -55,7 +55,7 @@ func (a *API) simulation(ctx context.Context, in *struct {
 	T        string   `query:"t" enum:"y,n"`
 	ADKIM    string   `query:"adkim" enum:"r,s"`
 	ASPF     string   `query:"aspf" enum:"r,s"`
-	Repaired []string `query:"repaired,explode" maxItems:"1000" doc:"addresses or networks, as sources are listed, whose mail is taken to pass"`
+	Repaired []string `query:"repaired,explode" maxItems:"1000" nullable:"false" doc:"addresses or networks, as sources are listed, whose mail is taken to pass"`
 	Days     int      `query:"days" minimum:"1" maximum:"3650" default:"90" doc:"how many days of reports to look at, up to and with today"`
 }) (*SimulationResult, error) {
 	if a.opts.Evidence == nil {

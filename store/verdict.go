@@ -100,6 +100,19 @@ func (s *Store) SaveVerdict(ctx context.Context, due dmarc.DueVerdict, v *dmarc.
 	return nil
 }
 
+// PostponeVerdict has a verdict that could not be computed tried again later.
+func (s *Store) PostponeVerdict(ctx context.Context, due dmarc.DueVerdict, until time.Time) error {
+	const sql = `
+		INSERT INTO verdicts (domain_id, due_at)
+		VALUES ($1, $2)
+		ON CONFLICT (domain_id) DO UPDATE
+		SET due_at = excluded.due_at`
+	if _, err := s.db.Exec(ctx, sql, due.ID, until); err != nil {
+		return fmt.Errorf("postponing the verdict about %s: %w", due.Domain, err)
+	}
+	return nil
+}
+
 // saveClasses keeps the classes of a domain in the place of those before, and
 // lets the installation know of the difference.
 func saveClasses(ctx context.Context, tx pgx.Tx, domain int64, classes []dmarc.SourceClass) error {

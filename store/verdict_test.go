@@ -84,6 +84,14 @@ func TestVerdictsAreDueWhenSomethingChanged(t *testing.T) {
 	if got := domains(due(t, s, time.Now())); !reflect.DeepEqual(got, []string{"a.example"}) {
 		t.Fatalf("%q are due after the first report", got)
 	}
+	for _, d := range due(t, s, time.Now()) {
+		if err := s.PostponeVerdict(ctx, d, time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := due(t, s, time.Now()); len(got) > 0 {
+		t.Errorf("%q are due although they were postponed", domains(got))
+	}
 	fresh()
 	if got := domains(due(t, s, time.Now().Add(24*time.Hour))); len(got) != 1 {
 		t.Error("nothing is due a day later")

@@ -173,6 +173,9 @@ func (a *adviser) changes(ctx context.Context, e *advice.Evidence) ([]advice.Cha
 	return advice.MergeChanges(sets, advice.Changes(e.Sources)), nil
 }
 
+// judgeAgain is after what time a domain that could not be judged is tried again.
+const judgeAgain = 10 * time.Minute
+
 // pass computes the verdicts that are due, each domain once. One that fails
 // does not hold up the others.
 func (a *adviser) pass(ctx context.Context) error {
@@ -193,6 +196,9 @@ func (a *adviser) pass(ctx context.Context) error {
 					failed = fmt.Errorf("judging %s: %w", d.Domain, err)
 				}
 				a.log.Warn("a domain could not be judged; it will be tried again", "domain", d.Domain, "error", err)
+				if err := a.store.PostponeVerdict(ctx, d, now.Add(judgeAgain)); err != nil {
+					return errors.Join(failed, err)
+				}
 			}
 		}
 	}

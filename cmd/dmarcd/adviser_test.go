@@ -442,3 +442,39 @@ func TestLooksAreEvidence(t *testing.T) {
 		t.Errorf("%+v", found.Reasons)
 	}
 }
+
+// A domain that cannot be judged holds up no other, and is tried again later.
+func TestADomainThatCannotBeJudgedHoldsUpNoOther(t *testing.T) {
+	url := pgtest.URL(t)
+	w := world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}}
+	if got := w.run(t, "migrate"); got.status != exitDone {
+		t.Fatal(got.stderr)
+	}
+	db, err := store.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const fill = `
+		WITH new AS (INSERT INTO domains (name) VALUES ('bad.example'), ('good.example') RETURNING id, name)
+		INSERT INTO source_facts (domain_id, day, kind, source, facts)
+		SELECT id, current_date - 1, 0, '192.0.2.1', '\xffffffff' FROM new WHERE name = 'bad.example'`
+	if _, err := db.Exec(t.Context(), fill); err != nil {
+		t.Fatal(err)
+	}
+	s := store.New(db, slog.New(slog.DiscardHandler))
+	a := &adviser{store: s, overrules: &overruler{store: s}, log: slog.New(slog.DiscardHandler)}
+	if a.senders, err = sources.Builtin(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.pass(t.Context()); err == nil || !strings.Contains(err.Error(), "bad.example") {
+		t.Errorf("the pass says %v", err)
+	}
+	list, _, err := s.Attention(t.Context(), dmarc.AttentionQuery{Scope: dmarc.Everything, Page: dmarc.Page{Limit: 10}})
+	if err != nil || len(list) != 1 || list[0].Domain != "good.example" || list[0].Verdict != "not_enough_evidence" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := a.pass(t.Context()); err != nil {
+		t.Errorf("it is tried again at once: %v", err)
+	}
+}
