@@ -119,6 +119,8 @@ type config struct {
 	Mail   mailConfig
 	Digest digestConfig
 
+	MetricsDomains int // that metrics name
+
 	File string // that was read, or ""
 
 	databaseURLFile  string
@@ -153,6 +155,7 @@ func defaultConfig(env *environ) *config {
 	c.Retention = store.Retention{Raw: 400 * hoursOfDay, Failures: 30 * hoursOfDay}
 	c.Late = "count"
 	c.ReadLag = 10 * time.Second
+	c.MetricsDomains = 20
 	c.SMTP.Protocol, c.SMTP.Recipients, c.SMTP.Size = "smtp", []string{}, 25<<20
 	c.SMTP.Connections, c.SMTP.PerMinute, c.SMTP.Timeout = 100, 60, 5*time.Minute
 	c.TLSRPT.Size, c.TLSRPT.PerMinute, c.TLSRPT.Proxies = 10<<20, 30, []string{}

@@ -82,6 +82,7 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 			return errors.Join(err, s.close())
 		}
 	}
+	s.domainMeters = s.metrics.watchDomains(cfg.MetricsDomains)
 	if s.teller, err = s.newTeller(cfg); err != nil {
 		return errors.Join(err, s.close())
 	}
@@ -125,6 +126,9 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 	}
 	if s.watcher != nil {
 		wg.Go(func() { s.every(ctx, 30*time.Second, "records", s.watcher.Pass) })
+	}
+	if s.domainMeters != nil {
+		wg.Go(func() { s.meterDomains(ctx, s.domainMeters) })
 	}
 	if s.teller != nil {
 		wg.Go(func() { s.tell(ctx, s.teller) })

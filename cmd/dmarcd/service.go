@@ -28,22 +28,23 @@ import (
 // A service is what the commands that store reports have in common: a database
 // that is up to date, a store on it, and an ingester that fills it.
 type service struct {
-	log        *slog.Logger
-	private    *postgres.Server // nil with a database of one's own
-	db         *pgxpool.Pool
-	store      *store.Store
-	ingester   *ingest.Ingester
-	verifier   *transport.Verifier // of the mails that carry reports; nil for none
-	adviser    *adviser
-	overrules  *overruler
-	identifier *sources.Identifier // of the addresses that send; nil for none
-	gate       *access.Gate        // tells who makes a request
-	keeper     *access.Keeper
-	edge       *access.Edge     // where requests come in
-	tls        *tls.Config      // nil for plain HTTP
-	watcher    *records.Watcher // of what the domains publish; nil for none
-	metrics    *meters          // of every stage
-	teller     *teller          // of what people want to be told; nil for none
+	log          *slog.Logger
+	private      *postgres.Server // nil with a database of one's own
+	db           *pgxpool.Pool
+	store        *store.Store
+	ingester     *ingest.Ingester
+	verifier     *transport.Verifier // of the mails that carry reports; nil for none
+	adviser      *adviser
+	overrules    *overruler
+	identifier   *sources.Identifier // of the addresses that send; nil for none
+	gate         *access.Gate        // tells who makes a request
+	keeper       *access.Keeper
+	edge         *access.Edge     // where requests come in
+	tls          *tls.Config      // nil for plain HTTP
+	watcher      *records.Watcher // of what the domains publish; nil for none
+	metrics      *meters          // of every stage
+	teller       *teller          // of what people want to be told; nil for none
+	domainMeters *domainMeters    // of volume and pass rate; nil for none
 
 	retention store.Retention
 	replica   *store.Replica // nil if there is none

@@ -153,6 +153,7 @@ func (c *config) table() []*setting {
 		{key: "directory.settle", doc: "how long a file must have been left alone until it is taken to be complete", value: durationValue(&d.Settle, 0)},
 		{key: "directory.poll", doc: "how often to look for new files", value: durationValue(&d.Poll, time.Second)},
 	}...)
+	table = append(table, &setting{key: "metrics.domains", doc: "how many domains, the busiest, /metrics names; the others are told as a sum; 0: that sum alone", value: intValue(&c.MetricsDomains, 0)})
 	table = append(table, append(c.Notify.table(&c.Mail), c.Digest.table()...)...)
 	l := &c.Limits
 	table = append(table, []*setting{
@@ -201,6 +202,7 @@ var tables = []struct{ name, doc string }{
 	{"smtp", "Receiving mail by SMTP or LMTP. A message is accepted once it is stored."},
 	{"tlsrpt", "Taking TLS reports over HTTPS (RFC 8460, section 5.4). Only those about domains are taken, if domains are configured."},
 	{"directory", "Watching a folder."},
+	{"metrics", "What /metrics tells."},
 	{"notify", "What people are told of; [[target]] says who. Each thing is told once, and when it is over."},
 	{"mail", "How mail is sent."},
 	{"digest", "A mail now and then that says how things are, with pictures."},
