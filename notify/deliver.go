@@ -70,9 +70,9 @@ func pause(attempts int) time.Duration {
 	return p*3/4 + rand.N(p/2)
 }
 
-// Pass delivers what is due, to all targets side by side. That a target cannot be
-// reached is no error of the pass: it is kept with the message, which is tried
-// again.
+// Pass delivers what is due, to all targets side by side, and to each until it
+// fails. That a target cannot be reached is no error of the pass: it is kept with the
+// message, which is tried again.
 func (d *Deliverer) Pass(ctx context.Context) error {
 	gone, err := d.Outbox.GiveUp(ctx, d.GiveUpAfter)
 	if err != nil {
@@ -134,6 +134,9 @@ func (d *Deliverer) target(ctx context.Context, name string, sender Sender) erro
 		}
 		d.attempted(name, "failed")
 		d.Log.Warn("a message could not be delivered; it is tried again", "target", name, "message", m.Key, "attempt", m.Attempts, "pause", again.Round(time.Second), "error", err)
+		// The next one would probably fail as well, and others wait for the end of
+		// the pass.
+		return nil
 	}
 	return nil
 }

@@ -94,8 +94,10 @@ func TestAWebhookThatFailsTwiceGetsTheSameMessageAgain(t *testing.T) {
 	counts := map[string]int{}
 	d := &Deliverer{Outbox: o, Senders: map[string]Sender{"ops": &Webhook{URL: url, Secret: secret, Private: true}}, Log: slog.New(slog.NewTextHandler(&log, nil)),
 		OnAttempt: func(target, result string) { counts[target+" "+result]++ }}
-	if err := d.Pass(t.Context()); err != nil {
-		t.Fatal(err)
+	for range 4 {
+		if err := d.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if len(got) != 3 || got[0].key == "" || got[0] != got[1] || got[1] != got[2] {
 		t.Fatalf("received %+v", got)
@@ -299,3 +301,25 @@ func TestAMailServerThatDoesNotAnswerIsNotWaitedForForEver(t *testing.T) {
 		t.Error("it was sent")
 	}
 }
+
+// A target that does not answer holds up nobody else, however much waits for it.
+func TestAPassMakesOneAttemptAtATargetThatFails(t *testing.T) {
+	o := &outbox{}
+	for _, target := range []string{"dead", "dead", "dead", "alive", "alive"} {
+		m := TestMessage(target, today)
+		o.waiting = append(o.waiting, &m)
+	}
+	tried := 0
+	senders := map[string]Sender{
+		"dead":  sendFunc(func(*dmarc.OutgoingMessage) error { tried++; return errors.New("no answer") }),
+		"alive": sendFunc(func(*dmarc.OutgoingMessage) error { return nil }),
+	}
+	d := &Deliverer{Outbox: o, Senders: senders, Log: slog.New(slog.DiscardHandler)}
+	if err := d.Pass(t.Context()); err != nil || tried != 1 || len(o.sent) != 2 {
+		t.Errorf("%d attempts, %d sent, %v", tried, len(o.sent), err)
+	}
+}
+
+type sendFunc func(*dmarc.OutgoingMessage) error
+
+func (f sendFunc) Send(_ context.Context, m *dmarc.OutgoingMessage) error { return f(m) }

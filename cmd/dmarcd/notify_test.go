@@ -325,8 +325,11 @@ func TestADigestOfStoredReportsReachesAMailServer(t *testing.T) {
 		}
 	}
 	file := writeFile(t, "dmarcd.toml", fmt.Sprintf("database_url = %q\nlog_level = \"error\"\n", url)+config)
+	if got := (world{}).run(t, "notify", "test", "--config", file); got.stdout != "[digest]: sent\n" || len(inbox.mails) != 2 || !strings.Contains(inbox.mails[1], "This is a test by dmarcd") {
+		t.Errorf("%+v", got)
+	}
 	got := world{}.run(t, "notify", "digest", "--config", file)
-	if got.status != exitDone || !strings.Contains(got.stdout, "100 % passed, of 7,000 messages.") || len(inbox.mails) != 1 {
+	if got.status != exitDone || !strings.Contains(got.stdout, "100 % passed, of 7,000 messages.") || len(inbox.mails) != 2 {
 		t.Errorf("%+v", got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	notifyUsage = `Says whether notifications arrive: "dmarcd notify test" sends a test to each configured target, or to those that are named, and
+	notifyUsage = `Says whether notifications arrive: "dmarcd notify test" sends a test to each configured target and to those who get digests, or to those that are named, and
 says for each what happened. No database is needed. Exit status 1 if one of them failed.
 
 "dmarcd notify digest" prints the digest that was due last. Nothing is sent.`
@@ -52,12 +52,21 @@ func runNotify(ctx context.Context, env *environ, args []string) error {
 
 // testTargets sends a test to the named targets, or to all.
 func (env *environ) testTargets(ctx context.Context, cfg *config, names []string) error {
-	if len(cfg.Targets) == 0 {
-		return fmt.Errorf("no target is configured: add [[target]] to the configuration, see docs/notify.md")
+	type tried struct {
+		name   string
+		sender func() (notify.Sender, error)
 	}
+	var all []tried
 	var known []string
 	for _, t := range cfg.Targets {
-		known = append(known, t.Name)
+		all, known = append(all, tried{t.Name, func() (notify.Sender, error) { return cfg.sender(t) }}), append(known, t.Name)
+	}
+	if cfg.Digest.Every != "" {
+		all = append(all, tried{digestTarget, func() (notify.Sender, error) { return notify.NewMail(cfg.mailServer(), cfg.Digest.To) }})
+		known = append(known, digestTarget)
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("no target is configured: add [[target]] to the configuration, see docs/notify.md")
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
@@ -65,23 +74,23 @@ func (env *environ) testTargets(ctx context.Context, cfg *config, names []string
 		}
 	}
 	failed := false
-	for _, t := range cfg.Targets {
-		if len(names) > 0 && !slices.Contains(names, t.Name) {
+	for _, t := range all {
+		if len(names) > 0 && !slices.Contains(names, t.name) {
 			continue
 		}
-		sender, err := cfg.sender(t)
+		sender, err := t.sender()
 		if err == nil {
-			m := notify.TestMessage(t.Name, time.Now())
+			m := notify.TestMessage(t.name, time.Now())
 			sending, cancel := context.WithTimeout(ctx, testTime)
 			err = sender.Send(sending, &m)
 			cancel()
 		}
 		if err != nil {
 			failed = true
-			fmt.Fprintf(env.stdout, "%s: failed: %s\n", inline(t.Name), inline(err.Error()))
+			fmt.Fprintf(env.stdout, "%s: failed: %s\n", inline(t.name), inline(err.Error()))
 			continue
 		}
-		fmt.Fprintf(env.stdout, "%s: sent\n", inline(t.Name))
+		fmt.Fprintf(env.stdout, "%s: sent\n", inline(t.name))
 	}
 	if failed {
 		return errSaid
