@@ -250,6 +250,9 @@ func TestAMessageThatIsShorterThanAnnouncedCostsNoOther(t *testing.T) {
 			t.Errorf("pass %d: took %v up to %d, want %v up to %d", i, got, store.place["box"].UID, step.took, step.place)
 		}
 	}
+	if n, _ := box.Backlog(); n != 0 {
+		t.Errorf("%d messages are said to be left", n)
+	}
 	if got := store.took[5]; got.Place.UID != 3 || !strings.Contains(got.Reason, "the connection to the mail server broke 5 times in the middle of it") {
 		t.Errorf("%+v", got)
 	}

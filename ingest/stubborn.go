@@ -31,6 +31,9 @@ const (
 
 // blame notes that the connection broke when a message was due.
 func (m *IMAP) blame(uid imap.UID) {
+	if uid == 0 {
+		return // all had come
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.stubborn[uid]
@@ -102,7 +105,7 @@ func (m *IMAP) forget(validity uint32) {
 // last reads the messages that were postponed, each for itself, or gives them
 // up. The others of those that were found have been handed over.
 func (m *IMAP) last(ctx context.Context, later, found []imap.UID, handle func(context.Context, Message) error) error {
-	waits := false
+	waits, left := false, len(later)
 	for i, uid := range later {
 		m.mu.Lock()
 		s := *m.stubborn[uid]
@@ -126,11 +129,13 @@ func (m *IMAP) last(ctx context.Context, later, found []imap.UID, handle func(co
 			if err := handle(ctx, m.message(uid, t, Message{Err: &dmarc.Error{Outcome: dmarc.OutcomeUnreadable, Reason: reason}})); err != nil {
 				return err
 			}
-			continue
+		default:
+			if err := m.fetch(ctx, []imap.UID{uid}, t, handle); err != nil {
+				return err
+			}
 		}
-		if err := m.fetch(ctx, []imap.UID{uid}, t, handle); err != nil {
-			return err
-		}
+		left--
+		m.setBacklog(left)
 	}
 	return nil
 }

@@ -27,25 +27,26 @@ func TestLateReportsAreCountedOrRefusedAndItIsSaid(t *testing.T) {
 		{"refuse", http.StatusUnprocessableEntity, "retention.late", `"outcome":"too_old"`, 2},
 	} {
 		t.Run(c.late, func(t *testing.T) {
-			s := openAccess(t, pgtest.URL(t), func(cfg *config) { cfg.Access.Tokens, cfg.Late = false, c.late })
+			s := openAccess(t, pgtest.URL(t), func(cfg *config) { cfg.Late = c.late })
+			secret := s.token(t, "any", dmarc.Everything, dmarc.RoleRead, dmarc.RoleUpload)
 			var log bytes.Buffer
 			s.ingester.Log = slog.New(slog.NewTextHandler(&log, nil))
 			h := s.handler()
-			if code, body := as(h, "POST", "/api/v1/reports", "", aReport("early")); code != http.StatusCreated {
+			if code, body := as(h, "POST", "/api/v1/reports", secret, aReport("early")); code != http.StatusCreated {
 				t.Fatalf("%d %s", code, body)
 			}
 			now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 			if err := s.store.Expire(t.Context(), store.Retention{Rows: 30 * 24 * time.Hour}, now); err != nil {
 				t.Fatal(err)
 			}
-			if code, body := as(h, "POST", "/api/v1/reports", "", aReport("late")); code != c.status || !strings.Contains(body, c.answer) {
+			if code, body := as(h, "POST", "/api/v1/reports", secret, aReport("late")); code != c.status || !strings.Contains(body, c.answer) {
 				t.Errorf("the upload is answered %d %s, want %d %s", code, body, c.status, c.answer)
 			}
-			_, ledger := as(h, "GET", "/api/v1/messages", "", "")
+			_, ledger := as(h, "GET", "/api/v1/messages", secret, "")
 			if !strings.Contains(ledger, c.ledger) {
 				t.Errorf("the ledger does not say %s:\n%s", c.ledger, ledger)
 			}
-			_, reports := as(h, "GET", "/api/v1/reports?from=2025-12-01&to=2026-03-01", "", "")
+			_, reports := as(h, "GET", "/api/v1/reports?from=2025-12-01&to=2026-03-01", secret, "")
 			if said := strings.Contains(reports, `"rows_not_kept"`); said != (c.late == "count") {
 				t.Errorf("the flag in the list of reports: %t\n%s", said, reports)
 			}

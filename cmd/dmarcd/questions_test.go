@@ -110,7 +110,7 @@ func TestNoPageAndNoCallReadsRows(t *testing.T) {
 	}
 	defer db.Close()
 	s.store = store.New(db, slog.New(slog.DiscardHandler))
-	s.adviser.store, s.keeper.Store = s.store, s.store
+	s.adviser.store, s.keeper.Store, s.overrules.store = s.store, s.store, s.store
 	h := s.handler()
 	get := func(path string) (int, string) {
 		w := httptest.NewRecorder()
