@@ -28,7 +28,7 @@ var Meanings = []Meaning{
 	{"parked_wait", Waits, "No mail of yours was seen, but reports came over fewer than 30 days.", "Wait, or go to reject now if you know that the domain sends nothing."},
 	{"steady_failing", Waits, "The domain looks as if it sent nothing, but one address sends day after day, and fails. It may be yours, and never set up.", "Say whose it is."},
 
-	{"reporter_silent", Warns, "Somebody who reported about nearly every day has stopped in the last month, while others go on.", "Look whether their mail still arrives, and whether it is refused or filtered."},
+	{"reporter_silent", Warns, "Somebody who sent reports for nearly every day has stopped in the last month, while others go on.", "Look whether their mail still arrives, and whether it is refused or filtered."},
 	{"strict_alignment", Warns, "Some of what would be lost passes under relaxed alignment.", "Remove adkim=s and aspf=s, unless you need them."},
 	{"ask", Warns, "Nobody but you can tell whose some senders are. Their mail would be lost. They never change the verdict: else a forger could hold you back.", "Look at the names that are asked about, the busiest first."},
 	{"no_dkim", Warns, "A sender of yours passes by SPF alone, and some of your mail is forwarded. SPF does not survive that (RFC 9989, section 7.4).", "Sign its mail with DKIM before you publish."},

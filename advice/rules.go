@@ -106,7 +106,7 @@ func ruleSilentReporters(j *judgement) []Reason {
 		return nil
 	}
 	slices.Sort(names)
-	return one("reporter_silent", Warns, "%s reported about nearly every day, and about none since %s, while others go on: what is seen there is missing here. Does their mail still arrive?",
+	return one("reporter_silent", Warns, "%s sent reports for nearly every day, and for none since %s, while others go on: what is seen there is missing here. Does their mail still arrive?",
 		list(names, 3), date(j.firstReport.AddDate(0, 0, since)))
 }
 
