@@ -53,6 +53,23 @@ type Advice struct {
 	OwnADay    float64 // messages
 	LossADay   float64 // own messages that the target would lose
 	Agreement  Agreement
+
+	evidence *Evidence
+	repaired map[netip.Prefix]bool
+}
+
+// Policies replays the policy in force as things are, and then each stricter
+// one, with what was taken for mended.
+func (a *Advice) Policies() []*Simulation {
+	out := []*Simulation{a.Current}
+	for _, p := range a.Current.Policy.Stricter() {
+		s := a.Simulation
+		if p != s.Policy {
+			s = Simulate(a.evidence, a.Sources, WhatIf{Policy: p, Repaired: a.repaired})
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // For judges the evidence. It is pure: the same evidence has the same advice.
@@ -81,7 +98,7 @@ func For(e *Evidence, o Options) *Advice {
 	a := &Advice{
 		Domain: e.Domain, Period: e.Period, Published: e.Published, Target: target, Sources: sources,
 		Current: j.now, Simulation: j.sim, Bound: j.bound, Days: j.reportDays,
-		OwnADay: j.perDay(j.own), LossADay: j.perDay(j.lost), Agreement: Agree(e.Sources),
+		OwnADay: j.perDay(j.own), LossADay: j.perDay(j.lost), Agreement: Agree(e.Sources), evidence: e, repaired: o.Repaired,
 	}
 	a.Reasons = j.reasons(parked)
 	a.Verdict = verdict(a.Reasons)

@@ -332,6 +332,17 @@ func (j *judgement) perDay(n int64) float64 {
 	return float64(n) / float64(j.reportDays)
 }
 
+// reportDaysSince returns for how many days reports came, from one of them on.
+func (j *judgement) reportDaysSince(begin time.Time) int {
+	n := 0
+	for d := range j.sim.ByDay {
+		if !d.Before(begin) {
+			n++
+		}
+	}
+	return n
+}
+
 // span returns over how many days own mail was seen.
 func (j *judgement) span() int {
 	if j.first.IsZero() {

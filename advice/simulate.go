@@ -92,6 +92,13 @@ type Simulation struct {
 	ByAuthor   map[string]Loss // "" is the domain itself
 }
 
+// Own returns what happens to the mail of own sources and services.
+func (s *Simulation) Own() Loss {
+	l := s.ByClass[dmarc.ClassOwn]
+	l.merge(s.ByClass[dmarc.ClassService])
+	return l
+}
+
 // Simulate replays a policy over the evidence.
 func Simulate(e *Evidence, sources []Classified, w WhatIf) *Simulation {
 	s := &Simulation{

@@ -56,6 +56,7 @@ func Text(w io.Writer, a *Advice) error {
 	p.line("%s", a.Headline())
 	p.line("")
 	p.loss(a)
+	p.policies(a)
 	if len(a.Blockers) > 0 {
 		p.line("")
 		p.line("Fix first, by messages at stake")
@@ -168,6 +169,26 @@ func (p *printer) loss(a *Advice) {
 	}
 }
 
+// policies writes what the policy in force and each stricter one would do, a
+// day.
+func (p *printer) policies(a *Advice) {
+	list := a.Policies()
+	if a.Current.Total.Messages == 0 || len(list) == 1 {
+		return
+	}
+	days := float64(max(1, a.Days))
+	p.line("")
+	p.line("Each policy, messages a day")
+	p.line("  %-40s %12s %10s %13s", "", "quarantined", "rejected", "of them yours")
+	for i, s := range list {
+		name := s.Policy.String()
+		if i == 0 {
+			name = a.Published.policyText() + " (now)"
+		}
+		p.line("  %-40s %12s %10s %13s", name, rate(float64(s.Total.Quarantined)/days), rate(float64(s.Total.Rejected)/days), rate(float64(s.Own().Affected())/days))
+	}
+}
+
 func rate(n float64) string {
 	return strings.TrimSuffix(strings.Replace(aDay(n), "fewer than 1 in 10 days", "<0.1", 1), " a day")
 }
@@ -175,7 +196,7 @@ func rate(n float64) string {
 func (p *printer) blocker(n int, b *Blocker) {
 	head := fmt.Sprintf("%d. %s   %s", n, b.Name, aDay(b.ADay))
 	if !b.Since.IsZero() {
-		head += ", since " + date(b.Since)
+		head += fmt.Sprintf(", %s since %s", aDay(b.ADaySince), date(b.Since))
 	}
 	if b.Removes > 0 {
 		head += ", removes " + percent(b.Removes)

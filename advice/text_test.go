@@ -3,6 +3,7 @@ package advice
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,6 +45,12 @@ Under p=quarantine, from the mail of this period
   unknown                  2              0              2
   suspicious (stopped)    25              0             25
 
+Each policy, messages a day
+                                            quarantined   rejected of them yours
+  p=none (now)                                        0          0             0
+  p=quarantine                                       57          0            30
+  p=reject                                            0         57            30
+
 Fix first, by messages at stake
   1. Mailer   30 a day, removes 100 %
      It sends as Mailer, but neither signs nor takes bounces for your domain.
@@ -69,6 +76,60 @@ Ask whose these are, busiest first
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// A sender that broke eight days ago: the mean over the period says little.
+func TestARateSinceItBrokeStandsBesideTheMean(t *testing.T) {
+	w := newWorld(61).send("192.0.2.1", own(), 100_000, 0, 61, 1)
+	w.send("203.0.113.1", service("mailer.example"), 50, 0, 53, 1).send("203.0.113.1", unaligned("mailer.example"), 61, 53, 61, 1)
+	e := w.evidence()
+	e.Period.End = e.Period.End.AddDate(0, 0, 2) // for which nothing was reported yet
+	a := For(e, Options{})
+	var b strings.Builder
+	if err := Text(&b, a); err != nil {
+		t.Fatal(err)
+	}
+	if want := "1. mailer.example   8 a day, 61 a day since 23 February 2026, removes 100 %"; !strings.Contains(b.String(), want) {
+		t.Errorf("no %q in\n%s", want, b.String())
+	}
+	got := a.JSON().Blockers
+	if len(got) != 1 || got[0].PerDay != 8 || got[0].DaySince == nil || *got[0].DaySince != 61 {
+		t.Errorf("%+v", got)
+	}
+	a = For(healthy(61).send("192.0.2.1", ownBroken(), 1, 0, 61, 1).evidence(), Options{})
+	if got := a.JSON().Blockers; len(got) != 1 || got[0].Since != nil || got[0].DaySince != nil {
+		t.Errorf("never fine: %+v", got)
+	}
+}
+
+// The policy in force comes first; what is taken for mended is so in those that
+// are stricter.
+func TestEachPolicyIsReplayed(t *testing.T) {
+	w := healthy(61).send("203.0.113.1", unaligned("mailer.example"), 30, 0, 61, 1)
+	w.policy.P, w.policy.SP = dmarc.PolicyQuarantine, dmarc.PolicyNone
+	e := w.evidence()
+	mended := map[netip.Prefix]bool{netip.MustParsePrefix("203.0.113.1/32"): true}
+	for _, c := range []struct {
+		o    Options
+		want []Loss
+	}{
+		{Options{}, []Loss{{Quarantined: 1830}, {Quarantined: 1830}, {Rejected: 1830}}},
+		{Options{Target: dmarc.PolicyNone}, []Loss{{Quarantined: 1830}, {Quarantined: 1830}, {Rejected: 1830}}},
+		{Options{Repaired: mended}, []Loss{{Quarantined: 1830}, {}, {}}},
+	} {
+		a := For(e, c.o)
+		var got []Loss
+		var tags []string
+		for _, s := range a.Policies() {
+			if s.Total.Messages != a.Current.Total.Messages {
+				t.Errorf("%s is of %d messages", s.Policy, s.Total.Messages)
+			}
+			got, tags = append(got, Loss{Quarantined: s.Total.Quarantined, Rejected: s.Total.Rejected}), append(tags, s.Policy.String())
+		}
+		if !slices.Equal(got, c.want) || !slices.Equal(tags, []string{"p=quarantine; sp=none", "p=quarantine; sp=quarantine", "p=reject; sp=reject"}) {
+			t.Errorf("%+v: %q, %+v; want %+v", c.o, tags, got, c.want)
+		}
 	}
 }
 

@@ -23,7 +23,9 @@ type JSON struct {
 	Ask        []SourceJSON   `json:"ask" doc:"senders that only the owner can tell, busiest first"`
 	Simulation SimulationJSON `json:"simulation" doc:"the target replayed over the period"`
 	Current    SimulationJSON `json:"current" doc:"the policy in force replayed over the period"`
-	Evidence   EvidenceJSON   `json:"evidence"`
+	// Policies has current first.
+	Policies []SimulationJSON `json:"policies" doc:"the policy in force and then each stricter one, replayed over the period"`
+	Evidence EvidenceJSON     `json:"evidence"`
 }
 
 // PeriodJSON is a period of whole days in UTC.
@@ -62,6 +64,7 @@ type BlockerJSON struct {
 	Messages  int64        `json:"messages" doc:"that would be lost"`
 	PerDay    float64      `json:"per_day"`
 	Since     *string      `json:"since" doc:"the day on which it broke, if it was fine before"`
+	DaySince  *float64     `json:"per_day_since" doc:"messages a day that would be lost since then"`
 	Cause     string       `json:"cause"`
 	Fix       string       `json:"fix"`
 	Publish   []RecordJSON `json:"publish"`
@@ -117,6 +120,9 @@ func (a *Advice) JSON() JSON {
 			Agree: a.Agreement.Agree, Explained: a.Agreement.Explained, Unexplained: a.Agreement.Unexplained,
 		},
 	}
+	for _, s := range a.Policies() {
+		out.Policies = append(out.Policies, simulationJSON(s))
+	}
 	if a.Next != nil {
 		next := policyJSON(*a.Next)
 		out.Next = &next
@@ -135,7 +141,7 @@ func (a *Advice) JSON() JSON {
 		}
 		if !b.Since.IsZero() {
 			since := b.Since.Format(time.DateOnly)
-			w.Since = &since
+			w.Since, w.DaySince = &since, &b.ADaySince
 		}
 		out.Blockers = append(out.Blockers, w)
 	}

@@ -18,9 +18,12 @@ type Blocker struct {
 	Messages int64     // that would be lost
 	ADay     float64   // of those, a day
 	Since    time.Time // when it broke, if it was fine before; else zero
-	Cause    string    // what is wrong with it
-	Fix      string    // what to do about it
-	Publish  []Publication
+	// ADaySince is how many are lost a day since then, by the days for which
+	// reports came; 0 if it was never fine.
+	ADaySince float64
+	Cause     string // what is wrong with it
+	Fix       string // what to do about it
+	Publish   []Publication
 	// Removes is the share of the owner's loss that goes away with it.
 	Removes float64
 }
@@ -41,7 +44,10 @@ func (j *judgement) worklist() []Blocker {
 				b.Sources = append(b.Sources, j.sources[i].Source.Source)
 			}
 		}
-		b.Since, _, _ = g.broke(j.end)
+		var after dayCount
+		if b.Since, _, after = g.broke(j.end); !b.Since.IsZero() {
+			b.ADaySince = float64(after.lost) / float64(j.reportDaysSince(b.Since))
+		}
 		j.remedy(g, &b)
 		list = append(list, b)
 	}

@@ -101,16 +101,15 @@ func (f *policyForm) Spans() []int {
 type workItem struct {
 	advice.Blocker
 	Ticked bool
-	end    time.Time // of the period
 }
 
 // SinceRate returns how much is lost a day since the sender broke; "" if it was
 // never fine.
 func (w workItem) SinceRate() string {
-	if w.Since.IsZero() || !w.Since.Before(w.end) {
+	if w.Since.IsZero() {
 		return ""
 	}
-	return rate(perDay(w.Messages, int(w.end.Sub(w.Since)/aDay)))
+	return rate(w.ADaySince)
 }
 
 // readPolicyForm reads the policy to try from an address: p, and sp, np, t,
@@ -263,7 +262,7 @@ func (p *policyPage) judge(e *advice.Evidence, o advice.Options) {
 	})
 	for i, b := range p.Real.Blockers {
 		if ticked := slices.Contains(p.Form.Mend, b.Group); ticked || i < workShown {
-			p.Work = append(p.Work, workItem{b, ticked, e.Period.End})
+			p.Work = append(p.Work, workItem{b, ticked})
 		} else {
 			p.MoreWork++
 			p.MoreLost += b.Messages

@@ -171,7 +171,7 @@ func senderIn(e *advice.Evidence, key string, sp span) *senderPage {
 	p.list(marks, reporters)
 	for _, b := range a.Blockers {
 		if b.Group == group {
-			p.Blocker = &workItem{b, false, e.Period.End}
+			p.Blocker = &workItem{b, false}
 		}
 	}
 	return p

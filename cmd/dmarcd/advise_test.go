@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -76,6 +77,13 @@ func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
 		if got := heldByClass(page.Body.String()); page.Code != http.StatusOK || !maps.Equal(got, byAPI.Simulation.AffectedByClass) {
 			t.Errorf("%q: the page says %v, the API %v", policy, got, byAPI.Simulation.AffectedByClass)
 		}
+		var each []string // policy: as the API has it
+		for _, p := range byAPI.Policies {
+			each = append(each, fmt.Sprint(p.Tags, " ", p.Quarantined, " ", p.Rejected, " ", p.AffectedByClass["own"]+p.AffectedByClass["service"]))
+		}
+		if got := policiesOf(page.Body.String()); len(each) < 2 || !slices.Equal(got, each) {
+			t.Errorf("%q: the page says %q, the API %q", policy, got, each)
+		}
 		if !strings.Contains(page.Body.String(), byAPI.Headline) {
 			t.Errorf("%q: the page does not say %q", policy, byAPI.Headline)
 		}
@@ -100,6 +108,15 @@ func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
 			t.Errorf("%q: status %d, want %d\n%s%s", args, got.status, status, got.stdout, got.stderr)
 		}
 	}
+}
+
+// policiesOf reads what the page of a policy says each policy would do:
+// quarantined, rejected, and of those the owner's.
+func policiesOf(page string) (out []string) {
+	for _, m := range regexp.MustCompile(`<tr data-policy="([^"]+)"><th scope="row">.*?</th><td class="n">([0-9,]+)</td><td class="n">([0-9,]+)</td><td class="n">([0-9,]+)</td>`).FindAllStringSubmatch(page, -1) {
+		out = append(out, strings.ReplaceAll(strings.Join(m[1:], " "), ",", ""))
+	}
+	return out
 }
 
 // heldByClass reads how much of each class the page of a policy says would be

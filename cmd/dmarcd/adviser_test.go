@@ -149,11 +149,22 @@ func TestAdviceIsTheSameEverywhere(t *testing.T) {
 			if !reflect.DeepEqual(fromAPI, fromStore) || !reflect.DeepEqual(fromCommand, fromStore) {
 				t.Errorf("%s, policy %q\nAPI     %v\ncommand %v\nstore   %v", domain, policy, fromAPI, fromCommand, fromStore)
 			}
-			if policy != "" {
-				type line struct {
-					Name                                              string
-					Messages, Affected, Quarantined, Rejected, Spared int64
+			type line struct {
+				Name                                              string
+				Messages, Affected, Quarantined, Rejected, Spared int64
+			}
+			for _, p := range found.JSON().Policies {
+				tags := p.Tags
+				if !strings.Contains(tags, "t=y") {
+					tags += "; t=n"
 				}
+				var sim struct{ Total line }
+				get("/domains/"+domain+"/simulation?"+strings.ReplaceAll(tags, "; ", "&"), &sim)
+				if want := (line{domain, p.Messages, p.Affected, p.Quarantined, p.Rejected, p.Spared}); sim.Total != want {
+					t.Errorf("%s under %s: %+v, want %+v", domain, p.Tags, sim.Total, want)
+				}
+			}
+			if policy != "" {
 				var sim struct {
 					Total      line
 					ByClass    []line `json:"by_class"`
