@@ -66,6 +66,9 @@ missing() {
 	have_dns || echo dns
 	have_c || echo c
 	have curl || echo curl # examples of the documentation use it
+	for program in zsh fish mandoc; do # completion and the manual page are read by them
+		have $program || echo $program
+	done
 }
 
 # packages names what is to be installed on a system, for each word of missing.
