@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -49,18 +50,32 @@ func TestAReportAndWhatParsedmarcKeptOfItCountOnce(t *testing.T) {
 						fates = append(fates, add(t, s, d)...)
 					}
 				}
-				sum, err := s.Summary(t.Context(), dmarc.TrafficQuery{Domain: "example.com", Period: dmarc.Period{Begin: begin, End: begin.AddDate(0, 0, 2)}})
+				period := dmarc.Period{Begin: begin, End: begin.AddDate(0, 0, 2)}
+				sum, err := s.Summary(t.Context(), dmarc.TrafficQuery{Domain: "example.com", Period: period})
 				if err != nil || sum.Tally.Messages != 10 {
 					t.Errorf("%d messages, want 10: %v, %+v", sum.Tally.Messages, err, fates)
 				}
-				list, _, err := s.Reports(t.Context(), dmarc.ReportQuery{Domain: "example.com", Page: dmarc.Page{Limit: 10}})
+				list, _, err := s.Reports(t.Context(), dmarc.ReportQuery{Scope: dmarc.Everything, Domain: "example.com", Period: period, Page: dmarc.Page{Limit: 10}})
 				if err != nil {
 					t.Fatal(err)
 				}
+				var counting []string
 				for _, r := range list {
-					if r.Active && r.Report.Flags&dmarc.FlagReduced != 0 {
+					if !r.Active {
+						continue
+					}
+					counting = append(counting, r.Report.ID)
+					if r.Report.Flags&dmarc.FlagReduced != 0 {
 						t.Errorf("what parsedmarc kept counts in place of the report: %+v", r)
 					}
+				}
+				slices.Sort(counting)
+				want := []string{"1234@mail.receiver.example", "5678@mail.receiver.example"}
+				if first == "reduced" {
+					want[0] = "1234" // the identity that was there
+				}
+				if !slices.Equal(counting, want) {
+					t.Errorf("%q count, want %q", counting, want)
 				}
 			})
 		}
