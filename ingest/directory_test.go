@@ -389,6 +389,8 @@ type counter struct {
 }
 
 func (c *counter) Known(_ context.Context, _ string, digests []dmarc.Digest) (map[dmarc.Digest]dmarc.Fate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked += len(digests)
 	fates := map[dmarc.Digest]dmarc.Fate{}
 	for _, d := range digests {
@@ -400,6 +402,8 @@ func (c *counter) Known(_ context.Context, _ string, digests []dmarc.Digest) (ma
 }
 
 func (c *counter) Add(_ context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	fates := make([]dmarc.Fate, len(ds))
 	for i := range ds {
 		fates[i] = dmarc.Fate{Outcome: dmarc.OutcomeNotAReport, Known: c.known[ds[i].Digest]}

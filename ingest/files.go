@@ -27,10 +27,12 @@ type Files struct {
 	Limit int64 // bytes of a message
 
 	open func(name string) (*os.File, error) // nil for os.Open
+	read atomic.Int64                        // bytes that have been handed over
 	done atomic.Int64
 }
 
-// Done is how many bytes of the files have been handed over.
+// Done is how many bytes of the files hold messages with a fate. It may be called
+// while the files are taken in.
 func (f *Files) Done() int64 { return f.done.Load() }
 
 // Total adds up the bytes of all files, without opening them; 0 if that
@@ -65,8 +67,15 @@ func (f *Files) Total(ctx context.Context) (total int64, err error) {
 // Name returns dmarc.MailboxImport.
 func (f *Files) Name() string { return dmarc.MailboxImport }
 
-// Settle does nothing: files stay as they are.
-func (f *Files) Settle(context.Context, []Settled) error { return nil }
+// Settle notes how far the fates reach; files stay as they are.
+func (f *Files) Settle(_ context.Context, done []Settled) error {
+	for _, s := range done {
+		if read, ok := s.Origin.(int64); ok {
+			f.done.Store(read) // fates come in order
+		}
+	}
+	return nil
+}
 
 // Wait waits for ever: there is nothing new.
 func (f *Files) Wait(ctx context.Context) error {
@@ -80,7 +89,11 @@ func (f *Files) Close() error { return nil }
 // Each hands over every message in the files, in the order of the paths and,
 // within folders, of names. A file that cannot be read is a message with Err. The
 // messages of an mbox that holds several are named by "#" and their number.
-func (f *Files) Each(ctx context.Context, _ dmarc.Place, handle func(context.Context, Message) error) error {
+func (f *Files) Each(ctx context.Context, _ dmarc.Place, next func(context.Context, Message) error) error {
+	handle := func(ctx context.Context, msg Message) error {
+		msg.Origin = f.read.Load()
+		return next(ctx, msg)
+	}
 	for _, path := range f.Paths {
 		if path == "-" {
 			if err := f.stream(ctx, "-", f.Stdin, handle); err != nil {
@@ -204,9 +217,9 @@ func (f *Files) file(ctx context.Context, name string, origin any, handle func(c
 	n, _ := file.ReadAt(head, 0)
 	if string(head[:n]) == "From " {
 		defer file.Close()
-		return f.mbox(ctx, name, counting{file, &f.done}, handle)
+		return f.mbox(ctx, name, counting{file, &f.read}, handle)
 	}
-	if many, err := f.reports(ctx, name, counting{file, &f.done}, handle); many || err != nil {
+	if many, err := f.reports(ctx, name, counting{file, &f.read}, handle); many || err != nil {
 		file.Close()
 		return err
 	}
@@ -214,7 +227,7 @@ func (f *Files) file(ctx context.Context, name string, origin any, handle func(c
 		file.Close()
 		return handle(ctx, unreadable(name, err))
 	}
-	f.done.Add(info.Size())
+	f.read.Add(info.Size())
 	if info.Size() > f.Limit {
 		file.Close()
 		return handle(ctx, Message{Name: name, Err: tooLarge(info.Size(), f.Limit, "limits.message")})

@@ -374,22 +374,22 @@ func (in *Ingester) commit(ctx context.Context, box Mailbox, l dmarc.Lease, batc
 	if err != nil {
 		return fmt.Errorf("storing %d messages: %w", len(ds), err)
 	}
-	settled := make([]Settled, len(batch))
+	fates, settled := make([]dmarc.Fate, len(batch)), make([]Settled, len(batch))
 	for i, r := range batch {
-		var f dmarc.Fate
 		if r.known != nil {
-			f = *r.known
+			fates[i] = *r.known
 		} else {
-			f, added = added[0], added[1:]
+			fates[i], added = added[0], added[1:]
 		}
-		d := &r.d
-		sum.add(f)
-		settled[i] = Settled{d.Place, r.msg.Origin, f.Outcome}
-		in.tell(d, f)
+		settled[i] = Settled{r.d.Place, r.msg.Origin, fates[i].Outcome}
 	}
 	if err := box.Settle(ctx, settled); err != nil {
 		// Everything is stored, so that this is only untidy.
 		in.Log.Warn("messages are stored but could not be marked, moved or deleted in the mailbox; they stay as they are", "mailbox", box.Name(), "messages", len(settled), "error", err)
+	}
+	for i, r := range batch {
+		sum.add(fates[i])
+		in.tell(&r.d, fates[i])
 	}
 	return nil
 }

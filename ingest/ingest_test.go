@@ -435,19 +435,26 @@ func TestAHugeFolderIsTakenInByPieces(t *testing.T) {
 	box := &ingest.Files{Paths: []string{dir}, Limit: 1 << 20}
 	seen := map[string]bool{}
 	breaks, last := 0, ""
+	var settled []ingest.Settled
 	err := box.Each(t.Context(), dmarc.Place{}, func(_ context.Context, m ingest.Message) error {
 		m.Raw.Close()
 		if m.Name < last {
 			breaks++
 		}
 		last, seen[m.Name] = m.Name, true
+		settled = append(settled, ingest.Settled{Origin: m.Origin})
 		return nil
 	})
 	if err != nil || len(seen) != n || breaks > 2 {
 		t.Errorf("%d files, the order breaks %d times, %v", len(seen), breaks, err)
 	}
-	if total, err := box.Total(t.Context()); err != nil || total != n || box.Done() != n {
-		t.Errorf("%d of %d bytes, %v", box.Done(), total, err)
+	for _, done := range []int{0, n / 3, n} { // what was only read is not done
+		if err := box.Settle(t.Context(), settled[:done]); err != nil || box.Done() != int64(done) {
+			t.Errorf("%d of %d bytes are done, %v", box.Done(), done, err)
+		}
+	}
+	if total, err := box.Total(t.Context()); err != nil || total != n {
+		t.Errorf("%d bytes, %v", total, err)
 	}
 }
 
@@ -527,5 +534,40 @@ func TestNothingIsCommittedBehindABatchThatFailed(t *testing.T) {
 	}
 	if sum, err := in.Pass(t.Context(), files); err != nil || sum.Known != 20 || len(s.ids()) != 95 || !slices.IsSorted(s.ids()) {
 		t.Errorf("%+v, %v: %q", sum, err, s.ids())
+	}
+}
+
+// How far an import has come is told by what is stored, not by what was read ahead.
+func TestFilesAreDoneOnceTheyAreStored(t *testing.T) {
+	const batch, n = 10, 95
+	var mbox strings.Builder
+	for i := range n {
+		fmt.Fprintf(&mbox, "From a Mon Jan  5 00:00:00 2026\n%s\n\n", strings.ReplaceAll(string(reportMail(fmt.Sprintf("m%03d", i))), "\r", ""))
+	}
+	dir := reportFiles(t, n)
+	if err := os.WriteFile(filepath.Join(dir, "z.mbox"), []byte(mbox.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := &ingest.Files{Paths: []string{dir}, Limit: 1 << 20}
+	total, err := files.Total(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	each := int64(len(reportXML("r000")))
+	in := ingester(&memory{})
+	in.BatchRows = batch
+	var messages int64
+	in.OnFate = func(d *dmarc.Delivery, _ dmarc.Fate) {
+		committed := min((messages/batch+1)*batch, 2*n)
+		switch done := files.Done(); {
+		case committed <= n && done != committed*each:
+			t.Errorf("%d bytes are done with %d files of %d bytes stored", done, committed, each)
+		case done < messages*each || done > total:
+			t.Errorf("%d bytes of %d are done with %d messages", done, total, messages)
+		}
+		messages++
+	}
+	if _, err := in.Pass(t.Context(), files); err != nil || messages != 2*n || files.Done() != total {
+		t.Errorf("%d messages, %d of %d bytes, %v", messages, files.Done(), total, err)
 	}
 }
