@@ -28,6 +28,27 @@ type Blocker struct {
 	Removes float64
 }
 
+// SourcesOf returns the sources of a sender: of its name, as a blocker has it,
+// or one source as it is listed, an address or a network.
+func SourcesOf(sources []Classified, sender string) []netip.Prefix {
+	var out []netip.Prefix
+	for i := range sources {
+		c := &sources[i]
+		if strings.EqualFold(sender, c.Name) || strings.EqualFold(sender, c.Group) || c.Source.Source.IsValid() && sameSource(sender, c.Source.Source) {
+			out = append(out, c.Source.Source)
+		}
+	}
+	return out
+}
+
+func sameSource(text string, p netip.Prefix) bool {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return p.IsSingleIP() && addr.Unmap() == p.Addr()
+	}
+	q, err := netip.ParsePrefix(text)
+	return err == nil && q.Masked() == p.Masked()
+}
+
 // worklist returns what to mend, those that lose most first.
 func (j *judgement) worklist() []Blocker {
 	var list []Blocker

@@ -29,16 +29,6 @@ type adviser struct {
 // mostKnown is for how many sources, the busiest, advice knows whose they are.
 const mostKnown = 5000
 
-// advise judges a policy for a domain, or the next step if none is given. It
-// returns dmarc.ErrNotFound for a domain without reports.
-func (a *adviser) advise(ctx context.Context, domain string, target dmarc.Policy, period dmarc.Period) (*advice.Advice, error) {
-	e, err := a.Evidence(ctx, domain, period)
-	if err != nil {
-		return nil, err
-	}
-	return advice.For(e, advice.Options{Target: target}), nil
-}
-
 // Evidence returns all that is known about a domain in a period; dmarc.ErrNotFound
 // for a domain without reports. Nothing is looked up.
 func (a *adviser) Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {

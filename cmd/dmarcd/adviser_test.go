@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,6 +74,15 @@ func adviseSample(t *testing.T) *advised {
 	}
 	a.cfg.Sources.PerSecond = 100_000
 	return a
+}
+
+// advise judges a policy for a domain, or the next step if none is given.
+func (a *adviser) advise(ctx context.Context, domain string, target dmarc.Policy, period dmarc.Period) (*advice.Advice, error) {
+	e, err := a.Evidence(ctx, domain, period)
+	if err != nil {
+		return nil, err
+	}
+	return advice.For(e, advice.Options{Target: target}), nil
 }
 
 // classOf returns what became of a source.
@@ -193,6 +203,40 @@ func TestAdviceIsTheSameEverywhere(t *testing.T) {
 					}
 				}
 				continue
+			}
+			// A policy with all its tags, and a sender taken for mended, by its address or by its name.
+			for _, query := range []string{"p=reject&sp=none&t=n", "p=reject&np=reject&t=y", "sp=quarantine&adkim=s&aspf=s", "p=quarantine&adkim=s&t=n&repaired=" + found.Sources[0].JSON().Source} {
+				var sim struct {
+					Tags  string
+					Total line
+				}
+				var out advice.JSON
+				get("/domains/"+domain+"/simulation?"+query, &sim)
+				args := []string{"advise", "--format", "json", domain}
+				for _, tag := range strings.Split(query, "&") {
+					args = append(args, "--"+strings.Replace(tag, "p=", "policy=", strings.Count(tag[:2], "p=")))
+				}
+				got := a.w.run(t, args...)
+				if err := json.Unmarshal([]byte(got.stdout), &out); err != nil {
+					t.Fatalf("%q: %v\n%s", args, err, got.stderr)
+				}
+				s := out.Simulation
+				if (line{domain, s.Messages, s.Affected, s.Quarantined, s.Rejected, s.Spared}) != sim.Total || s.Tags != sim.Tags {
+					t.Errorf("%q: the command says %+v, the API %s, %+v", query, s, sim.Tags, sim.Total)
+				}
+			}
+			for _, b := range found.Blockers {
+				mended := a.w.run(t, "advise", "--format", "json", "--repaired", b.Name, domain)
+				var out advice.JSON
+				if err := json.Unmarshal([]byte(mended.stdout), &out); err != nil {
+					t.Fatalf("%v\n%s", err, mended.stderr)
+				}
+				if want := found.Simulation.Total.Affected() - b.Messages; out.Simulation.Affected != want {
+					t.Errorf("with %s mended %d are affected, want %d", b.Name, out.Simulation.Affected, want)
+				}
+			}
+			if got := a.w.run(t, "advise", "--repaired", "nobody.example", domain); got.status != exitFailed || !strings.Contains(got.stderr, `no sender "nobody.example" has sent as `+domain) {
+				t.Errorf("status %d, %s", got.status, got.stderr)
 			}
 			// What the pass has kept is that in short.
 			var summary struct {
