@@ -44,11 +44,43 @@ type domainsTotal struct {
 	Tally   dmarc.Tally
 	Classes [len(classNames)]int64
 	None    int // publish p=none
+	Owned   ownMail
 }
+
+// An ownMail is what verdicts tell about mail of the owners of domains: that of
+// own sources and services. Forgeries are not in it.
+type ownMail struct {
+	Judged   int // domains with a verdict
+	Messages int64
+	Passing  int64
+	ADay     float64 // that the policy which is judged would lose
+}
+
+func (o *ownMail) add(v *dmarc.DomainVerdict) {
+	if v == nil {
+		return
+	}
+	o.Judged++
+	o.Messages += v.Own
+	o.Passing += v.Passing
+	o.ADay += v.LossADay
+}
+
+// Lost says how much would be lost.
+func (o ownMail) Lost() string {
+	if o.ADay == 0 {
+		return "none"
+	}
+	return rate(o.ADay)
+}
+
+// Unjudged returns how many domains have no verdict yet.
+func (t *domainsTotal) Unjudged() int { return t.Domains - t.Owned.Judged }
 
 func (t *domainsTotal) add(d *dmarc.DomainTraffic) {
 	t.Domains++
 	t.Tally.Merge(d.Tally)
+	t.Owned.add(d.Verdict)
 	for k, n := range classify(d.Tally) {
 		t.Classes[k] += n
 	}

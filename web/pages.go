@@ -73,6 +73,11 @@ func (s *site) parsePages() pages {
 		"ownBar": func(v *dmarc.DomainVerdict) template.HTML {
 			return bar(v.Own, piece{"own", v.Passing}, piece{"lost", v.Own - v.Passing})
 		},
+		"ownMail": func(v *dmarc.DomainVerdict) (o ownMail) {
+			o.add(v)
+			return o
+		},
+		"adviceDays": func() int { return adviceDays },
 		"nextPolicy": nextPolicy,
 		"needWord":   needWord, "wordOf": func(verdict string) verdictWord { return wordOf(advice.Verdict(verdict)) },
 		"stoppedADay": func(d dmarc.DomainTraffic, sp span) string { return rate(stoppedADay(d, sp)) },
