@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -382,9 +383,11 @@ func (w withoutPrivilege) Each(ctx context.Context, after dmarc.Place, handle fu
 	return w.Directory.Each(ctx, after, handle)
 }
 
-// A counter is a store that counts.
+// A counter is a store that counts. Messages are looked for while others are
+// added.
 type counter struct {
 	memory
+	mu    sync.Mutex
 	known map[dmarc.Digest]bool
 }
 
