@@ -185,13 +185,14 @@ func (s *Store) reduceDay(ctx context.Context, tx pgx.Tx, domain int64, name str
 	}
 	// Shares are rounded row by row, so that rows of long reports are kept
 	// apart by their count.
-	const sql = `
+	sql := `
 		WITH taken AS (
 			SELECT source, report, auth_id, header_from_id, envelope_from_id, verdict,
 				CASE WHEN report = ANY (@long) THEN messages ELSE 0 END AS each,
 				count(*) AS rows, sum(messages)::bigint AS messages
-			FROM rows
-			WHERE domain_id = @domain AND (day = @day AND verdict & @odd = 0 OR day = ANY (@long_days) AND report = ANY (@long))
+			FROM ` + singleRows("domain_id = @domain AND (day = @day OR day = ANY (@long_days) AND report = ANY (@long))",
+		"source", "auth_id", "header_from_id", "envelope_from_id", "verdict", "messages") + `
+			WHERE day = @day AND verdict & @odd = 0 OR report = ANY (@long)
 			GROUP BY 1, 2, 3, 4, 5, 6, 7
 		)
 		SELECT t.source, t.report, t.auth_id, a.body, coalesce(f.name, ''), coalesce(e.name, ''), t.envelope_from_id IS NOT NULL,
