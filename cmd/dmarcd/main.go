@@ -27,7 +27,7 @@ const (
 
 // memoryGoal is what the garbage collector works towards. It keeps a small
 // machine small; what is really needed may be more.
-const memoryGoal = 80 << 20
+const memoryGoal = 64 << 20
 
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
