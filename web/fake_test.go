@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dmarcd/dmarcd/advice"
@@ -34,11 +35,15 @@ type fake struct {
 	err      error    // of every question
 	advice   advisers // nil for none
 	said     *sayings // nil if nothing can be said
+
+	mu       sync.Mutex // a page asks several things at once
 	verdicts map[string]*dmarc.DomainVerdict
 }
 
 // verdict is what a pass would have kept.
 func (f *fake) verdict(domain string) *dmarc.DomainVerdict {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if v := f.verdicts[domain]; v != nil || f.advice == nil {
 		return v
 	}

@@ -285,7 +285,7 @@ func TestAnErrorIsLoggedOnce(t *testing.T) {
 // Panicking is a store with a defect.
 type panicking struct{ fake }
 
-func (panicking) Messages(context.Context, dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error) {
+func (*panicking) Messages(context.Context, dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error) {
 	panic("defect")
 }
 
