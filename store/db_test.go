@@ -14,16 +14,23 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// open returns a store on a database of its own.
+// open returns a store on a database of its own. What the store asks is watched.
 func open(t testing.TB) (*store.Store, *pgxpool.Pool) {
 	t.Helper()
 	db, err := store.Open(context.Background(), pgtest.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(db.Close)
+	defer db.Close()
 	if _, err := migrations.Apply(context.Background(), db); err != nil {
 		t.Fatal(err)
 	}
-	return store.New(db, slog.New(slog.DiscardHandler)), db
+	config := db.Config()
+	config.ConnConfig.Tracer = watch(t)
+	watched, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(watched.Close)
+	return store.New(watched, slog.New(slog.DiscardHandler)), watched
 }
