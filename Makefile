@@ -33,7 +33,7 @@ demo: deps-demo build
 # With DMARCD_TEST_REQUIRE a test that misses something fails, where it would
 # be skipped otherwise. -count=1: what is tested is also outside of Go's view.
 test: deps-test check
-	CGO_ENABLED=1 DMARCD_TEST_REQUIRE=1 $(GO) test -race -count=1 -timeout 20m ./...
+	CGO_ENABLED=1 DMARCD_TEST_REQUIRE=1 $(GO) test -race -count=1 -timeout 40m ./...
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=10000x
 
 # What can be said without running anything.
