@@ -23,6 +23,7 @@ Without DMARCD_DATABASE_URL the private PostgreSQL in the data directory is used
   dmarcd advise example.com
   dmarcd advise --policy reject --days 180 example.com
   dmarcd advise --policy reject --sp none --repaired mailer.example example.com
+  dmarcd advise --policy reject --by reporter example.com
   dmarcd advise --format json example.com | jq .blockers`
 )
 
@@ -34,6 +35,7 @@ func runAdvise(ctx context.Context, env *environ, args []string) error {
 	policy := fs.choice("policy", "the policy to judge; the next step if it is not given", "", "none", "quarantine", "reject")
 	tried := triedFlags(fs)
 	days := fs.Int("days", adviceDays, "how many `DAYS` of reports to look at, from 1 to 3650")
+	by := fs.choice("by", "print what the policy would have done instead of advice, by this", append([]string{""}, advice.Parts...)...)
 	format := fs.choice("format", "how to print it", "text", "json")
 	cfg, log, err := env.setUp(fs, args)
 	if err != nil {
@@ -64,9 +66,16 @@ func runAdvise(ctx context.Context, env *environ, args []string) error {
 		return err
 	}
 	a := advice.For(e, o)
-	if format.word == "json" {
-		enc := json.NewEncoder(env.stdout)
-		enc.SetEscapeHTML(false)
+	enc := json.NewEncoder(env.stdout)
+	enc.SetEscapeHTML(false)
+	switch {
+	case by.word != "":
+		b := advice.BreakDown(e, a.Sources, a.Simulation)
+		if format.word == "json" {
+			return enc.Encode(b)
+		}
+		return b.Text(env.stdout, by.word)
+	case format.word == "json":
 		return enc.Encode(a.JSON())
 	}
 	return advice.Text(env.stdout, a)

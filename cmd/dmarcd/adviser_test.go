@@ -195,6 +195,22 @@ func TestAdviceIsTheSameEverywhere(t *testing.T) {
 						t.Errorf("%s, policy %q by %s: %+v, want %+v", domain, policy, by, got, want)
 					}
 				}
+				var inFull, fromBreakdown any
+				get("/domains/"+domain+"/simulation?t=n&p="+policy, &inFull)
+				delete(inFull.(map[string]any), "$schema")
+				got := a.w.run(t, "advise", "--policy", policy, "--by", "day", "--format", "json", domain)
+				if err := json.Unmarshal([]byte(got.stdout), &fromBreakdown); err != nil {
+					t.Fatalf("%v\n%s", err, got.stderr)
+				}
+				if !reflect.DeepEqual(fromBreakdown, inFull) {
+					t.Errorf("%s, policy %q\nAPI     %v\ncommand %v", domain, policy, inFull, fromBreakdown)
+				}
+				for by, lines := range map[string][]line{"class": sim.ByClass, "source": sim.BySource, "reporter": sim.ByReporter, "subdomain": sim.ByAuthor, "day": sim.ByDay} {
+					text := a.w.run(t, "advise", "--policy", policy, "--by", by, domain).stdout
+					if !strings.Contains(text, "messages by "+by+"\n") || strings.Count(text, "\n") != len(lines)+4 || !strings.Contains(text, lines[0].Name) {
+						t.Errorf("%s, policy %q by %s:\n%s", domain, policy, by, text)
+					}
+				}
 				if worst := sim.BySource[0]; policy == "reject" && worst.Affected > 0 {
 					affected := sim.Total.Affected
 					get("/domains/"+domain+"/simulation?t=n&p="+policy+"&repaired="+worst.Name, &sim)
