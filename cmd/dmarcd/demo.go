@@ -72,6 +72,7 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 	if s.identifier, err = s.newIdentifier(cfg); err != nil {
 		return err
 	}
+	s.identifier.Rate = 1_000_000 // a second: the name server is of this process, and somebody waits
 	env.say("Filling a mailbox with three months of reports …")
 	var truth sample.Truth
 	mailListener, err := net.Listen("tcp", "127.0.0.1:0")
