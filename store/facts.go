@@ -177,10 +177,10 @@ func (s *Store) reduceDay(ctx context.Context, tx pgx.Tx, domain int64, name str
 	if err != nil {
 		return nil, err
 	}
-	long, longDays := []int64{}, []time.Time{}
+	long, days := []int64{}, []time.Time{day}
 	for id, r := range reports {
 		if r.long {
-			long, longDays = append(long, id), append(longDays, r.day)
+			long, days = append(long, id), append(days, r.day)
 		}
 	}
 	// Shares are rounded row by row, so that rows of long reports are kept
@@ -190,7 +190,7 @@ func (s *Store) reduceDay(ctx context.Context, tx pgx.Tx, domain int64, name str
 			SELECT source, report, auth_id, header_from_id, envelope_from_id, verdict,
 				CASE WHEN report = ANY (@long) THEN messages ELSE 0 END AS each,
 				count(*) AS rows, sum(messages)::bigint AS messages
-			FROM ` + singleRows("domain_id = @domain AND (day = @day OR day = ANY (@long_days) AND report = ANY (@long))",
+			FROM ` + singleRows("domain_id = @domain AND day = ANY (@days) AND day >= @first AND day <= @last AND (day = @day OR report = ANY (@long))",
 		"source", "auth_id", "header_from_id", "envelope_from_id", "verdict", "messages") + `
 			WHERE day = @day AND verdict & @odd = 0 OR report = ANY (@long)
 			GROUP BY 1, 2, 3, 4, 5, 6, 7
@@ -202,7 +202,8 @@ func (s *Store) reduceDay(ctx context.Context, tx pgx.Tx, domain int64, name str
 		LEFT JOIN names f ON f.domain_id = @domain AND f.id = t.header_from_id
 		LEFT JOIN names e ON e.domain_id = @domain AND e.id = t.envelope_from_id
 		ORDER BY t.source, t.report, t.auth_id, t.header_from_id, t.envelope_from_id, t.verdict, t.each`
-	rows, err := tx.Query(ctx, sql, pgx.NamedArgs{"domain": domain, "day": day, "odd": verdictUndated | verdictEstimated, "long": long, "long_days": longDays})
+	rows, err := tx.Query(ctx, sql, pgx.NamedArgs{"domain": domain, "day": day, "odd": verdictUndated | verdictEstimated, "long": long, "days": days,
+		"first": slices.MinFunc(days, time.Time.Compare), "last": slices.MaxFunc(days, time.Time.Compare)})
 	if err != nil {
 		return nil, fmt.Errorf("reading rows: %w", err)
 	}

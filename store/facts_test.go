@@ -8,8 +8,11 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -200,5 +203,47 @@ func TestMadeUpSourcesAndKeysAreFolded(t *testing.T) {
 	}
 	if sum != 12_003 || list.Items[0].Selector != "s1" || list.Items[0].Passed != 3 {
 		t.Errorf("%d messages with signatures, first %+v", sum, list.Items[0])
+	}
+}
+
+// A day is reduced from its own rows: however many other days a domain has, none
+// of theirs are read.
+func TestADayIsReducedFromItsOwnRows(t *testing.T) {
+	s, db := open(t)
+	fill(t, s, 22, 60)
+	traced, r := recorded(t, db)
+	if err := traced.SummariseFacts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), "SET LOCAL enable_seqscan = off"); err != nil { // as with many rows
+		t.Fatal(err)
+	}
+	scans := 0
+	for _, q := range r.asked {
+		if !strings.Contains(q.SQL, "FROM row_groups") {
+			continue
+		}
+		rows, _ := tx.Query(t.Context(), "EXPLAIN (COSTS OFF) "+q.SQL, q.Args...)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatalf("%v\n%s", err, q.SQL)
+		}
+		for i, line := range lines {
+			if !strings.Contains(line, "row_groups") || !strings.Contains(line, "Index") {
+				continue
+			}
+			scans++
+			if i+1 == len(lines) || !strings.Contains(lines[i+1], "Index Cond: ") || !strings.Contains(lines[i+1], "(day >= ") && !strings.Contains(lines[i+1], "(day = ") {
+				t.Fatalf("days are not told apart by the index:\n%s", strings.Join(lines, "\n"))
+			}
+		}
+	}
+	if scans == 0 {
+		t.Error("no plan reads rows by an index")
 	}
 }
