@@ -3,14 +3,19 @@ package parse
 import "hash/maphash"
 
 // interned remembers strings, so that a report that repeats its names costs no
-// memory for each. It is a direct-mapped table: a flood of different names
-// replaces entries and never grows it.
+// memory for each. A name has few places where it can be: a flood of different
+// names replaces others and never grows the table. There is more than one, so
+// that names which are both used do not drive each other out.
 type interned struct {
-	strings [1024]string
-	domains [256]struct {
-		raw, name string
-		ok        bool
-	}
+	strings [256][places]string
+	domains [64][places]domain
+}
+
+const places = 4
+
+type domain struct {
+	raw, name string
+	ok        bool
 }
 
 var seed = maphash.MakeSeed()
@@ -25,11 +30,15 @@ func (t *interned) str(b []byte) string {
 	if len(b) > maxName {
 		return string(b)
 	}
-	e := &t.strings[hashOf(b)%uint64(len(t.strings))]
-	if *e != string(b) {
-		*e = string(b)
+	set := &t.strings[hashOf(b)%uint64(len(t.strings))]
+	for i := range set {
+		if set[i] == string(b) {
+			return set[i]
+		}
 	}
-	return *e
+	copy(set[1:], set[:]) // the oldest one goes
+	set[0] = string(b)
+	return set[0]
 }
 
 // domain returns the text as domainName does.
@@ -40,10 +49,15 @@ func (t *interned) domain(b []byte) (string, bool) {
 	if len(b) > maxName {
 		return domainName(string(b))
 	}
-	e := &t.domains[hashOf(b)%uint64(len(t.domains))]
-	if e.raw != string(b) {
-		e.raw = string(b)
-		e.name, e.ok = domainName(e.raw)
+	set := &t.domains[hashOf(b)%uint64(len(t.domains))]
+	for i := range set {
+		if set[i].raw == string(b) {
+			return set[i].name, set[i].ok
+		}
 	}
+	copy(set[1:], set[:])
+	e := &set[0]
+	e.raw = string(b)
+	e.name, e.ok = domainName(e.raw)
 	return e.name, e.ok
 }
