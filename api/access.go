@@ -26,7 +26,7 @@ func errNoKeeper() error {
 
 // accessRoutes registers the operations about access.
 func (a *API) accessRoutes(h huma.API) {
-	get(h, "/tokens", "list-tokens", "Tokens", "Every token, newest first, those that are no longer good too. Secrets are not kept, so that nothing shows them. For admins of all domains.", a.tokens)
+	list(a, h, itemsAtOnce, "/tokens", "list-tokens", "Tokens", "Every token, newest first, those that are no longer good too. Secrets are not kept, so that nothing shows them. For admins of all domains.", a.tokens)
 	register(h, huma.Operation{
 		OperationID: "create-token", Method: http.MethodPost, Path: "/api/v1/tokens", Summary: "Create a token",
 		Description:   "Makes a token and answers with its secret, this once. For admins of all domains. 409 if another token that is not revoked has the name.",
@@ -38,7 +38,7 @@ func (a *API) accessRoutes(h huma.API) {
 		Description: "Makes a token useless, and answers with it. Other processes on the same database follow within five seconds. For admins of all domains.",
 		Errors:      []int{http.StatusNotFound, http.StatusUnprocessableEntity},
 	}, a.revokeToken)
-	get(h, "/audit", "list-audit", "Audit log", "What was changed, and who read failure reports, newest first. For admins of all domains.", a.audit)
+	list(a, h, itemsAtOnce, "/audit", "list-audit", "Audit log", "What was changed, and who read failure reports, newest first. For admins of all domains.", a.audit)
 }
 
 // TokenItem is a token.

@@ -117,7 +117,7 @@ func New(store Store, intake Intake, opts Options) http.Handler {
 	a := &API{store: store, intake: intake, opts: opts}
 
 	r := chi.NewRouter()
-	r.Use(a.recover, secure, a.measure(), middleware.Compress(5, "application/json", "application/problem+json", "text/html", "text/plain"), middleware.GetHead)
+	r.Use(a.recover, secure, a.measure(), compressed(), middleware.GetHead, conditional)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, http.StatusNotFound, "there is nothing at "+strconv.Quote(r.URL.Path)+"; /api/docs lists what there is")
 	})
@@ -146,37 +146,38 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	config.OpenAPIPath = "/api/v1/openapi"
 	config.DocsPath, config.SchemasPath = "", ""
 	config.CreateHooks, config.Transformers = nil, nil
+	config.RejectUnknownQueryParameters = true
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {
 		Type: "http", Scheme: "bearer", Description: "A token made with dmarcd token create. Where dmarcd asks nobody who they are, none is needed.",
 	}}
 	config.Security = []map[string][]string{{"token": {}}, {}}
 	h := humachi.New(r, config)
 
-	get(h, "/domains", "list-domains", "Domains", "Every domain that reports were stored for, busiest first, with totals of the period and the policy as last reported.", a.domains)
+	list(a, h, sumsAtOnce, "/domains", "list-domains", "Domains", "Every domain that reports were stored for, busiest first, with totals of the period and the policy as last reported.", a.domains)
 	get(h, "/domains/{domain}/summary", "get-summary", "Summary of a domain", "Totals of a period, and a series by day, week (by its Monday) or month (by its first day).", a.summary)
-	get(h, "/domains/{domain}/sources", "list-sources", "Sources of a domain", "The addresses that sent mail as the domain, busiest first. Only the busiest of each day are kept by name; others is the exact sum of the rest.", a.sources)
-	get(h, "/domains/{domain}/reporters", "list-reporters", "Reporters of a domain", "Who sent reports about the domain, busiest first.", a.reporters)
+	list(a, h, sumsAtOnce, "/domains/{domain}/sources", "list-sources", "Sources of a domain", "The addresses that sent mail as the domain, busiest first. Only the busiest of each day are kept by name; others is the exact sum of the rest.", a.sources)
+	list(a, h, sumsAtOnce, "/domains/{domain}/reporters", "list-reporters", "Reporters of a domain", "Who sent reports about the domain, busiest first.", a.reporters)
 	get(h, "/domains/{domain}/checks", "get-checks", "Checks of what a domain publishes", "What the last look at the DNS records of the domain found: the records, what is wrong with them, why it matters and what to publish. Domains are looked at again and again, at least once a day. 404 before the first look.", a.checks)
-	get(h, "/domains/{domain}/checks/history", "list-record-changes", "How the records of a domain changed", "Sets of DNS records that were seen to have changed, latest first.", a.recordChanges)
-	get(h, "/domains/{domain}/selectors", "list-selectors", "DKIM keys of a domain", "The DKIM keys that signed mail of the domain, by their domain and selector, busiest first. Only the busiest of each day are kept by name; others counts the messages with the rest.", a.selectors)
+	list(a, h, itemsAtOnce, "/domains/{domain}/checks/history", "list-record-changes", "How the records of a domain changed", "Sets of DNS records that were seen to have changed, latest first.", a.recordChanges)
+	list(a, h, sumsAtOnce, "/domains/{domain}/selectors", "list-selectors", "DKIM keys of a domain", "The DKIM keys that signed mail of the domain, by their domain and selector, busiest first. Only the busiest of each day are kept by name; others counts the messages with the rest.", a.selectors)
 	get(h, "/domains/{domain}/advice", "get-advice", "Whether a stricter policy is safe", "Judges the next step of the DMARC policy, or the policy that is asked for, by the reports of a period: the verdict with its reasons, what would be lost and whose mail that is, what to mend first, and the record to publish.", a.advice)
 	get(h, "/domains/{domain}/simulation", "simulate-policy", "What a policy would have done", "Replays a policy over the reports of a period: the messages that would have been quarantined or rejected, by class, source, reporter, subdomain and day. Tags that are not given are those in force. Sources can be taken for repaired, so that all of their mail passes.", a.simulation)
-	get(h, "/domains/{domain}/classes", "list-classes", "Whose the sources of a domain are", "Every source of the period with its class, how sure that is, and what speaks for it; busiest first.", a.classes)
-	get(h, "/attention", "list-attention", "What deserves attention today", "Every domain with the verdict about it in short: those whose own mail has begun to fail first, then those whose policy stops own mail, that are ready for the next step, from which reports have stopped, and so on. Verdicts are computed again as reports come, and at least once a day.", a.attention)
+	list(a, h, sumsAtOnce, "/domains/{domain}/classes", "list-classes", "Whose the sources of a domain are", "Every source of the period with its class, how sure that is, and what speaks for it; busiest first.", a.classes)
+	list(a, h, itemsAtOnce, "/attention", "list-attention", "What deserves attention today", "Every domain with the verdict about it in short: those whose own mail has begun to fail first, then those whose policy stops own mail, that are ready for the next step, from which reports have stopped, and so on. Verdicts are computed again as reports come, and at least once a day.", a.attention)
 	a.overruleRoutes(h)
-	get(h, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
+	list(a, h, itemsAtOnce, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
 	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
 	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)
-	get(h, "/reports/{id}/alternatives", "list-alternatives", "What else came under the identity of a report", "Reports of the same domain, reporter, report_id and period with other content, newest arrival first. One of all counts: the one with the most messages, unless another was chosen.", a.alternatives)
+	list(a, h, itemsAtOnce, "/reports/{id}/alternatives", "list-alternatives", "What else came under the identity of a report", "Reports of the same domain, reporter, report_id and period with other content, newest arrival first. One of all counts: the one with the most messages, unless another was chosen.", a.alternatives)
 	register(h, huma.Operation{
 		OperationID: "activate-report", Method: http.MethodPost, Path: "/api/v1/reports/{id}/activate", Summary: "Let a report count",
 		Description: "Of several contents under one identity, makes this the one that counts, and answers with it. All totals follow at once, and later arrivals leave it so. 409 if the message that holds its rows is not kept any more.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
 	}, a.activate)
-	get(h, "/failures", "list-failures", "Failure reports", "Failure reports (RFC 9991), newest first by arrival. Keeping them is off unless it is configured. Local parts of addresses are masked.", a.failures)
-	get(h, "/tls", "list-tls", "SMTP TLS reports", "SMTP TLS reports (RFC 8460) whose period begins in the period asked for, newest first. Counts are sessions; do not add up policies.", a.tls)
-	get(h, "/messages", "list-messages", "Messages", "The ledger, newest first: every message that was taken in, its outcome and the reason.", a.messages)
-	get(h, "/notifications", "list-notifications", "Notifications", "What people were told, latest first: what began, what is over and what happened once, with the deliveries to each target. Kept for 400 days.", a.notifications)
+	list(a, h, itemsAtOnce, "/failures", "list-failures", "Failure reports", "Failure reports (RFC 9991), newest first by arrival. Keeping them is off unless it is configured. Local parts of addresses are masked.", a.failures)
+	list(a, h, itemsAtOnce, "/tls", "list-tls", "SMTP TLS reports", "SMTP TLS reports (RFC 8460) whose period begins in the period asked for, newest first. Counts are sessions; do not add up policies.", a.tls)
+	list(a, h, itemsAtOnce, "/messages", "list-messages", "Messages", "The ledger, newest first: every message that was taken in, its outcome and the reason.", a.messages)
+	list(a, h, itemsAtOnce, "/notifications", "list-notifications", "Notifications", "What people were told, latest first: what began, what is over and what happened once, with the deliveries to each target. Kept for 400 days.", a.notifications)
 	register(h, huma.Operation{
 		OperationID: "upload-report", Method: http.MethodPost, Path: "/api/v1/reports", Summary: "Upload a report",
 		Description:      "Takes in what dmarcd import reads, as the body of the request: a message, XML, JSON, gzip or zip. 201 if something was added, 200 if everything was known, 413 over a limit, 422 with the outcome if there was no report that could be read.",

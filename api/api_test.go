@@ -262,7 +262,7 @@ func TestErrorsAreProblems(t *testing.T) {
 
 func TestListsAnswerEveryEndpoint(t *testing.T) {
 	for path, want := range map[string]string{
-		"/api/v1/domains":                          `"next":"more"`,
+		"/api/v1/domains":                          `"next":"more.`,
 		"/api/v1/domains/a.example/sources":        `"source":"2001:db8::1"`,
 		"/api/v1/domains/a.example/reporters":      `{"items":[],"next":null}`,
 		"/api/v1/reports":                          `"id":"1-1"`,

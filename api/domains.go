@@ -26,7 +26,7 @@ func (a *API) domains(ctx context.Context, in *struct {
 }) (*List[DomainItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Domains(ctx, dmarc.DomainQuery{Period: in.period(a.opts.Now()), Search: in.Search, Page: in.page()})
+	list, next, err := a.store.Domains(ctx, dmarc.DomainQuery{Period: in.period(in.at), Search: in.Search, Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing domains")
 	}
@@ -134,7 +134,7 @@ func (a *API) sources(ctx context.Context, in *struct {
 }) (*SourceList, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Sources(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Exact: in.Exact, Period: in.period(a.opts.Now()), Page: in.page()})
+	list, next, err := a.store.Sources(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Exact: in.Exact, Period: in.period(in.at), Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing sources")
 	}
@@ -163,7 +163,7 @@ func (a *API) reporters(ctx context.Context, in *struct {
 }) (*List[ReporterItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Reporters(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(a.opts.Now()), Page: in.page()})
+	list, next, err := a.store.Reporters(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(in.at), Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing reporters")
 	}
@@ -199,7 +199,7 @@ func (a *API) selectors(ctx context.Context, in *struct {
 }) (*SelectorList, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Selectors(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(a.opts.Now()), Page: in.page()})
+	list, next, err := a.store.Selectors(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(in.at), Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing DKIM keys")
 	}

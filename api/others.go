@@ -36,7 +36,7 @@ func (a *API) failures(ctx context.Context, in *struct {
 }) (*List[FailureItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Failures(ctx, dmarc.FailureQuery{Domain: aLabel(in.Domain), Period: in.period(a.opts.Now()), Page: in.page()})
+	list, next, err := a.store.Failures(ctx, dmarc.FailureQuery{Domain: aLabel(in.Domain), Period: in.period(in.at), Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing failure reports")
 	}
@@ -114,7 +114,7 @@ func (a *API) tls(ctx context.Context, in *struct {
 }) (*List[TLSItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.TLS(ctx, dmarc.TLSQuery{Domain: aLabel(in.Domain), Period: in.period(a.opts.Now()), Page: in.page()})
+	list, next, err := a.store.TLS(ctx, dmarc.TLSQuery{Domain: aLabel(in.Domain), Period: in.period(in.at), Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing TLS reports")
 	}

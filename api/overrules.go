@@ -96,8 +96,8 @@ type OverruleList struct {
 // overruleRoutes registers what operators say, for a domain and for all.
 func (a *API) overruleRoutes(h huma.API) {
 	const words = " The smallest network that holds a source decides; of equal ones the configuration, then what is said for the domain, then what is said for all."
-	get(h, "/domains/{domain}/overrules", "list-overrules", "What operators say about sources", "What is said about whose sources are, for the domain and for all domains."+words, a.overrules)
-	get(h, "/overrules", "list-all-overrules", "What operators say for all domains", "What is said about whose sources are, for all domains."+words, a.overrulesOfAll)
+	list(a, h, itemsAtOnce, "/domains/{domain}/overrules", "list-overrules", "What operators say about sources", "What is said about whose sources are, for the domain and for all domains."+words, a.overrules)
+	list(a, h, itemsAtOnce, "/overrules", "list-all-overrules", "What operators say for all domains", "What is said about whose sources are, for all domains."+words, a.overrulesOfAll)
 	put := func(path, id, summary string) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: http.MethodPut, Path: "/api/v1" + path, Summary: summary,
@@ -118,11 +118,14 @@ func (a *API) overruleRoutes(h huma.API) {
 	register(h, drop("/overrules/{network}", "delete-overrule-of-all", "Take back for all domains whose a source is"), a.deleteOverruleOfAll)
 }
 
-func (a *API) overrules(ctx context.Context, in *struct{ Domain }) (*OverruleList, error) {
+func (a *API) overrules(ctx context.Context, in *struct {
+	Domain
+	Shape
+}) (*OverruleList, error) {
 	return a.listOverrules(ctx, aLabel(in.Domain.Domain))
 }
 
-func (a *API) overrulesOfAll(ctx context.Context, _ *struct{}) (*OverruleList, error) {
+func (a *API) overrulesOfAll(ctx context.Context, _ *struct{ Shape }) (*OverruleList, error) {
 	return a.listOverrules(ctx, "")
 }
 

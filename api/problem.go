@@ -25,6 +25,8 @@ func (a *API) problem(err error, doing string) error {
 		return huma.Error404NotFound(doing + ": not found")
 	case errors.Is(err, dmarc.ErrBadCursor):
 		return huma.Error400BadRequest("after: "+dmarc.ErrBadCursor.Error(), &huma.ErrorDetail{Location: "query.after", Message: "begin without it, and pass next as it was given"})
+	case errors.Is(err, errOtherList):
+		return huma.Error400BadRequest("after: "+errOtherList.Error(), &huma.ErrorDetail{Location: "query.after", Message: "goes on with the list it came from alone: keep its filters and sort as they were, or begin without it"})
 	case errors.As(err, &refused) && (refused.Outcome == dmarc.OutcomeTooLarge || refused.Outcome == dmarc.OutcomeBomb):
 		return huma.NewError(http.StatusRequestEntityTooLarge, refused.Error())
 	case errors.As(err, &refused):

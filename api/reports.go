@@ -58,7 +58,7 @@ func (a *API) reports(ctx context.Context, in *struct {
 }) (*List[ReportItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Reports(ctx, dmarc.ReportQuery{Domain: aLabel(in.Domain), Reporter: in.Reporter, Inactive: in.Inactive, Period: in.period(a.opts.Now()), Page: in.page()})
+	list, next, err := a.store.Reports(ctx, dmarc.ReportQuery{Domain: aLabel(in.Domain), Reporter: in.Reporter, Inactive: in.Inactive, Period: in.period(in.at), Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing reports")
 	}

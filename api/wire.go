@@ -89,14 +89,6 @@ func listOf[S, T any](stored []S, next dmarc.Cursor, convert func(*S) T) *List[T
 	return &l
 }
 
-// Page chooses a page of a list.
-type Page struct {
-	After string `query:"after" doc:"next of the page before"`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"items on the page"`
-}
-
-func (p Page) page() dmarc.Page { return dmarc.Page{After: dmarc.Cursor(p.After), Limit: p.Limit} }
-
 // Period chooses a period. It is checked as a whole, so that every mistake is
 // named.
 type Period struct {
