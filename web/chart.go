@@ -96,9 +96,14 @@ func weekend(t time.Time) bool { return t.Weekday() == time.Saturday || t.Weekda
 // runs calls draw for each unbroken run of bins for which is holds: bins from
 // first up to, and without, end.
 func (f *frame) runs(is func(bin) bool, draw func(first, end int)) {
+	f.spans(func(i int) bool { return is(f.bins[i]) }, draw)
+}
+
+// spans does so by the places of bins.
+func (f *frame) spans(is func(i int) bool, draw func(first, end int)) {
 	first := -1
 	for i := 0; i <= len(f.bins); i++ {
-		switch in := i < len(f.bins) && is(f.bins[i]); {
+		switch in := i < len(f.bins) && is(i); {
 		case in && first < 0:
 			first = i
 		case !in && first >= 0:
@@ -154,11 +159,11 @@ func (f *frame) soFar(today time.Time) {
 
 // days draws what the pointer meets: a strip for each bin that tells its
 // numbers, and its period for the script that lets one choose days.
-func (f *frame) days(title func(bin) string) {
+func (f *frame) days(title func(i int) string) {
 	w := f.width()
 	for i, b := range f.bins {
 		fmt.Fprintf(f, `<rect class="day" x="%s" width="%s" height="%s" data-from="%s" data-to="%s"><title>%s</title></rect>`+"\n",
-			num(float64(i)*w), num(w), num(f.height), isoDay(b.From), isoDay(b.To), text(title(b)))
+			num(float64(i)*w), num(w), num(f.height), isoDay(b.From), isoDay(b.To), text(title(i)))
 	}
 }
 
@@ -187,17 +192,58 @@ func (f *frame) shut(labels func()) template.HTML {
 	return template.HTML(f.String())
 }
 
-// volumeChart draws messages a day as stacked areas by class, over bins that
-// cover a period. It returns nothing if no bin was reported.
-func volumeChart(bins []bin, u unit, today time.Time, height float64) template.HTML {
+// A bandName is one band of a chart of stacked areas. Class is the word in the
+// style sheet.
+type bandName struct {
+	Class, Label string
+	Edged        bool // drawn with an edge, where tints of one colour meet
+}
+
+// A stack is what a chart of stacked areas shows: for each bin the messages of
+// each band, from the bottom to the top.
+type stack struct {
+	about string
+	names []bandName
+	of    func(bin int) []int64
+	lines []policyLine
+}
+
+// A policyLine is a change of the policy on a day.
+type policyLine struct {
+	Day  time.Time
+	Text string
+}
+
+// volumeChart draws messages a day as stacked areas by what DMARC made of
+// them. What fails has the colour of the classes that failing names.
+func volumeChart(bins []bin, u unit, today time.Time, height float64, failing ...bandName) template.HTML {
+	names := make([]bandName, len(classNames))
+	for k, name := range classNames {
+		names[k] = bandName{name.Class, name.Label, name.Passed}
+	}
+	copy(names[len(names)-2:], failing)
+	return stackChart(bins, u, today, height, stack{
+		about: "Messages a day by how they passed.", names: names,
+		of: func(i int) []int64 {
+			c := classify(bins[i].Tally)
+			return c[:]
+		},
+	})
+}
+
+// stackChart draws messages a day as stacked areas, over bins that cover a
+// period. It returns nothing if no bin was reported.
+func stackChart(bins []bin, u unit, today time.Time, height float64, s stack) template.HTML {
 	f := &frame{bins: bins, unit: u, height: height, across: plotWidth}
-	// tops[k][i] is the upper edge of class k at bin i.
-	var tops [len(classNames)][]float64
-	var present [len(classNames)]bool
+	// tops[k][i] is the upper edge of band k at bin i.
+	tops := make([][]float64, len(s.names))
+	present := make([]bool, len(s.names))
+	values := make([][]int64, len(bins))
 	last, peak := -1, 0.0
 	for i, b := range bins {
 		sum := 0.0
-		for k, n := range classify(b.Tally) {
+		values[i] = s.of(i)
+		for k, n := range values[i] {
 			sum += b.perDay(n)
 			tops[k] = append(tops[k], sum)
 			present[k] = present[k] || n > 0
@@ -212,7 +258,7 @@ func volumeChart(bins []bin, u unit, today time.Time, height float64) template.H
 	}
 	ticks := ticksTo(peak)
 	f.hi = ticks[len(ticks)-1]
-	f.open("volume", "Messages a day by how they passed. The same numbers are in the table below.", ticks, tick)
+	f.open("volume", s.about+" The same numbers are in the table below.", ticks, tick)
 	bottom := func(k int) func(int) float64 {
 		if k == 0 {
 			return func(int) float64 { return 0 }
@@ -220,14 +266,14 @@ func volumeChart(bins []bin, u unit, today time.Time, height float64) template.H
 		return func(i int) float64 { return tops[k-1][i] }
 	}
 	top := func(k int) func(int) float64 { return func(i int) float64 { return tops[k][i] } }
-	for k, name := range classNames {
+	for k, name := range s.names {
 		if !present[k] {
 			continue
 		}
 		f.runs(reported, func(first, end int) {
 			line := f.line(first, end, top(k))
 			fmt.Fprintf(f, `<path class="area %s"%s d="M%sL%sZ"/>`, name.Class, fill(name.Class), line, f.back(first, end, bottom(k)))
-			if name.Passed {
+			if name.Edged {
 				fmt.Fprintf(f, `<path class="edge" d="M%s"/>`, line)
 			}
 			f.WriteByte('\n')
@@ -241,16 +287,19 @@ func volumeChart(bins []bin, u unit, today time.Time, height float64) template.H
 	})
 	f.soFar(today)
 	f.gaps()
-	f.days(volumeTitle)
-	return f.shut(func() { f.names(last, bottom, top, present) })
+	f.days(func(i int) string { return stackTitle(bins[i], s.names, values[i]) })
+	return f.shut(func() {
+		f.names(s.names, last, bottom, top, present)
+		f.policies(s.lines)
+	})
 }
 
-// names writes the names of the classes beside the last bin, none over another.
-func (f *frame) names(last int, bottom, top func(int) func(int) float64, present [len(classNames)]bool) {
+// names writes the names of the bands beside the last bin, none over another.
+func (f *frame) names(names []bandName, last int, bottom, top func(int) func(int) float64, present []bool) {
 	const line = 18
-	var at [len(classNames)]float64
+	at := make([]float64, len(names))
 	y := f.height + line/2
-	for k := range classNames {
+	for k := range names {
 		if present[k] {
 			y = min(f.y((bottom(k)(last)+top(k)(last))/2), y-line)
 			at[k] = y
@@ -261,13 +310,52 @@ func (f *frame) names(last int, bottom, top func(int) func(int) float64, present
 			at[k] += over
 		}
 	}
-	for k, name := range classNames {
+	for k, name := range names {
 		if !present[k] {
 			continue
 		}
 		fmt.Fprintf(f, `<svg class="name" x="100%%" y="%s" height="%d" width="160"><rect class="swatch %s"%s x="8" y="4" width="10" height="10"/>`+
 			`<text x="24" y="9" dy=".35em">%s</text></svg>`+"\n", num(at[k]-line/2), line, name.Class, fill(name.Class), text(name.Label))
 	}
+}
+
+// policies draws changes of the policy as upright lines, each with what it
+// became. Names that would cover each other stand below each other.
+func (f *frame) policies(lines []policyLine) {
+	const line, most = 18, 4
+	var ends [most]float64 // of the names in each row, in percent
+	for _, l := range lines {
+		i := f.binOf(l.Day)
+		if i < 0 {
+			continue
+		}
+		x := f.percentAt(i) - 50/float64(len(f.bins)) // the day begins there
+		row := 0
+		for row < most-1 && x < ends[row] {
+			row++
+		}
+		anchor, dx := "start", 6
+		// On a telephone a letter is some two percent of the width.
+		wide := 2.2 * float64(len(l.Text))
+		if x+wide > 100 {
+			anchor, dx = "end", -6
+			ends[row] = 100
+		} else {
+			ends[row] = x + wide
+		}
+		fmt.Fprintf(f, `<line class="policy" x1="%s%%" x2="%s%%" y1="0" y2="%s"/><svg class="policy-name" x="%s%%" y="%d"><text class="note" x="%d" y="12" text-anchor="%s">%s</text></svg>`+"\n",
+			num(x), num(x), num(f.height), num(x), row*line, dx, anchor, text(l.Text))
+	}
+}
+
+// binOf returns the bin of a day, or -1.
+func (f *frame) binOf(day time.Time) int {
+	for i, b := range f.bins {
+		if !day.Before(b.From) && day.Before(b.To) {
+			return i
+		}
+	}
+	return -1
 }
 
 // binName names a bin for people.
@@ -278,8 +366,9 @@ func binName(b bin) string {
 	return day(b.From) + " to " + day(b.Last()) + " (UTC)"
 }
 
-// volumeTitle tells the numbers of a bin.
-func volumeTitle(b bin) string {
+// stackTitle tells the numbers of a bin: all messages, how many passed, and
+// those of each band.
+func stackTitle(b bin, names []bandName, values []int64) string {
 	if b.Reported == 0 {
 		return binName(b) + ": no reports"
 	}
@@ -289,9 +378,9 @@ func volumeTitle(b bin) string {
 	}
 	s += ", " + percent(b.Tally.DMARCPass, b.Tally.Messages) + " passed"
 	sep := ". "
-	for k, n := range classify(b.Tally) {
+	for k, n := range values {
 		if n > 0 {
-			s += sep + classNames[k].Label + " " + count(n)
+			s += sep + names[k].Label + " " + count(n)
 			sep = "; "
 		}
 	}
@@ -302,16 +391,18 @@ func volumeTitle(b bin) string {
 }
 
 // rateChart draws the share of messages that passed, over bins that cover a
-// period. The scale begins where the lowest share needs it to; floor tells
+// period; of tells for a bin how many did, and of how many. The scale begins where the lowest share needs it to; floor tells
 // where, in percent. It returns nothing if there is no share to draw.
-func rateChart(bins []bin, u unit, height float64) (chart template.HTML, floor int) {
+func rateChart(bins []bin, u unit, height float64, about string, of func(i int) (passed, all int64)) (chart template.HTML, floor int) {
 	rate := func(i int) float64 {
-		r, _ := bins[i].Tally.PassRate()
-		return r * 100
+		passed, all := of(i)
+		return float64(passed) / float64(max(1, all)) * 100
 	}
 	last, lowest := -1, 100.0
-	for i, b := range bins {
-		if b.Tally.Messages > 0 {
+	is := make([]bool, len(bins)) // there is a share
+	for i := range bins {
+		if _, all := of(i); all > 0 {
+			is[i] = true
 			last, lowest = i, min(lowest, rate(i))
 		}
 	}
@@ -325,23 +416,27 @@ func rateChart(bins []bin, u unit, height float64) (chart template.HTML, floor i
 		}
 	}
 	f := &frame{bins: bins, unit: u, height: height, lo: ticks[0], hi: 100, across: plotWidth}
-	f.open("rate", "Share of messages that passed DMARC. The same numbers are in the table below.", ticks,
+	f.open("rate", about+" The same numbers are in the table below.", ticks,
 		func(v float64) string { return num(v) + nbsp + "%" })
-	f.runs(func(b bin) bool { return b.Tally.Messages > 0 }, func(first, end int) {
+	f.spans(func(i int) bool { return is[i] }, func(first, end int) {
 		fmt.Fprintf(f, `<path class="line" d="M%s"/>`+"\n", f.line(first, end, rate))
 	})
 	f.gaps()
-	f.days(func(b bin) string {
-		if b.Tally.Messages == 0 {
-			return binName(b) + ": no mail seen"
+	f.days(func(i int) string {
+		passed, all := of(i)
+		switch {
+		case bins[i].Reported == 0:
+			return binName(bins[i]) + ": no reports"
+		case all == 0:
+			return binName(bins[i]) + ": no mail seen"
 		}
-		return binName(b) + ": " + percent(b.Tally.DMARCPass, b.Tally.Messages) + " of " + plural(b.Tally.Messages, "message", "messages") + " passed."
+		return binName(bins[i]) + ": " + percent(passed, all) + " of " + plural(all, "message", "messages") + " passed."
 	})
 	chart = f.shut(func() {
-		t := bins[last].Tally
+		passed, all := of(last)
 		y := min(max(f.y(rate(last)), 8), height-8)
 		fmt.Fprintf(f, `<svg class="name" x="100%%" y="%s" height="18" width="160"><text x="8" y="9" dy=".35em">%s</text></svg>`+"\n",
-			num(y-9), text(percent(t.DMARCPass, t.Messages)))
+			num(y-9), text(percent(passed, all)))
 	})
 	return chart, int(ticks[0])
 }

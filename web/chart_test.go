@@ -83,9 +83,14 @@ func TestVolumeOfAYearIsDrawnByWeek(t *testing.T) {
 	golden(t, "volume-year.svg", volumeChart(binned(days, p, byWeek), byWeek, today(), 200))
 }
 
+// passRate draws the share of all messages.
+func passRate(bins []bin, u unit) (template.HTML, int) {
+	return rateChart(bins, u, 100, "Share of messages that passed DMARC.", func(i int) (int64, int64) { return bins[i].Tally.DMARCPass, bins[i].Tally.Messages })
+}
+
 func TestThePassRateIsALineOnAScaleThatFits(t *testing.T) {
 	days, p := aWeek()
-	chart, floor := rateChart(binned(days, p, byDay), byDay, 100)
+	chart, floor := passRate(binned(days, p, byDay), byDay)
 	if floor != 50 {
 		t.Errorf("the scale begins at %d, want 50", floor)
 	}
@@ -105,7 +110,7 @@ func TestABarShowsWhatIsLittleAndWhatIsNotAll(t *testing.T) {
 func TestWithoutReportsThereIsNoChart(t *testing.T) {
 	p := lastDays(30, now).Period
 	bins := binned(nil, p, byDay)
-	rate, _ := rateChart(bins, byDay, 100)
+	rate, _ := passRate(bins, byDay)
 	if got := volumeChart(bins, byDay, today(), 100) + rate + sparkline(nil, p); got != "" {
 		t.Errorf("drawn: %s", got)
 	}
@@ -132,7 +137,7 @@ func TestNoTallyBreaksAChart(t *testing.T) {
 		for _, u := range []unit{byDay, byWeek, byMonth} {
 			bins := binned(days, p, u)
 			wellFormed(t, string(volumeChart(bins, u, today(), 200)))
-			rate, _ := rateChart(bins, u, 100)
+			rate, _ := passRate(bins, u)
 			wellFormed(t, string(rate))
 		}
 		wellFormed(t, string(sparkline(days, p)))

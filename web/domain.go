@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"golang.org/x/net/idna"
@@ -21,6 +22,9 @@ const (
 	topSenders   = 10
 	topReporters = 10
 	topReports   = 10
+	topKeys      = 10
+	topNames     = 20  // below the domain
+	mostBelow    = 200 // domains below one that are looked at
 )
 
 // domainPage is the page of one domain.
@@ -41,11 +45,51 @@ type domainPage struct {
 	Results   []share // what receivers did
 	Senders   sendersPage
 	Crew      *crew // nil without an adviser
+	Sorted    *sorted
+	Brush     *brush
+	Keys      keysPage
+	Names     []subdomain // busiest first
+	MoreNames int
 	Reporters reportersPage
 	Reports   reportsPage
 	LastSeen  *dmarc.ReportSummary // if the period is empty: the newest report of all
 	LastSpan  span                 // a period with that report
 	Odd       bool                 // there are reports, but their dates make no sense
+}
+
+// sorted is the mail of a domain by whose it is.
+type sorted struct {
+	Mix      mix
+	Bins     []mix // of the chart, as domainPage.Bins
+	Unsorted int64 // counted, and not sorted yet
+	Flow     template.HTML
+	Flows    []flow // all of them, busiest first
+	Quiet    []quiet
+	days     map[time.Time]*mix
+	lines    []policyLine
+}
+
+// Total returns all messages.
+func (s *sorted) Total() int64 { return s.Mix.total() }
+
+// Names are those of the bands.
+func (s *sorted) Names() []bandName { return bandNames }
+
+// Bands returns the numbers of a bin.
+func (s *sorted) Bands(bin int) []int64 { return s.Bins[bin].bands() }
+
+// Rate tells how much of the owner's mail of a bin passed.
+func (s *sorted) Rate(bin int) string {
+	passed, all := s.Bins[bin].yours()
+	return percent(passed, all)
+}
+
+// Gathered tells how many ways the picture shows as one.
+func (s *sorted) Gathered() int {
+	if len(s.Flows) <= mostBands {
+		return 0
+	}
+	return len(s.Flows) - mostBands + 1
 }
 
 // Comparable tells whether there was enough mail before to compare with: not
@@ -99,7 +143,10 @@ func (s *site) domain(r *http.Request) (*view, error) {
 		Senders:   sendersPage{Domain: name, Span: sp},
 		Reporters: reportersPage{Domain: name, Span: sp},
 		Reports:   reportsPage{Domain: name, Span: sp},
+		Keys:      keysPage{Domain: name, Span: sp},
 	}
+	var evidence *advice.Evidence
+	var below []dmarc.DomainTraffic
 	g, ctx := errgroup.WithContext(r.Context())
 	traffic := func(sp span, limit int) dmarc.TrafficQuery {
 		return dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{Limit: limit}}
@@ -133,13 +180,40 @@ func (s *site) domain(r *http.Request) (*view, error) {
 		g.Go(func() error {
 			e, err := s.evidenceFor(ctx, name, sp.Period)
 			if err == nil {
-				p.Crew = crewOf(e, advice.Classify(e), sp)
+				evidence = e
+				classified := advice.Classify(e)
+				p.Crew = crewOf(e, classified, sp)
+				p.Sorted = &sorted{days: mixDays(classified, sp.Period), Quiet: quietReporters(e, minTime(sp.End, sp.Today.Add(aDay)))}
+				p.Sorted.lines = policyLines(e.Changes, sp.Period)
 			}
 			return err
 		})
 	}
+	g.Go(func() (err error) {
+		var next dmarc.Cursor
+		p.Keys.List, next, err = s.store.Selectors(ctx, traffic(sp, topKeys))
+		p.Keys.HasMore = next != ""
+		return err
+	})
+	g.Go(func() (err error) {
+		below, _, err = s.store.Domains(ctx, dmarc.DomainQuery{Period: sp.Period, Search: "." + name, Page: dmarc.Page{Limit: mostBelow}})
+		below = slices.DeleteFunc(below, func(d dmarc.DomainTraffic) bool { return !strings.HasSuffix(d.Domain, "."+name) })
+		return err
+	})
+	long := longAround(sp)
+	g.Go(func() error {
+		around, err := s.store.Summary(ctx, dmarc.TrafficQuery{Domain: name, Period: long, Page: dmarc.Page{Limit: 1}})
+		if err == nil && len(around.Days) > 0 {
+			p.Brush = s.brushOf(domainPath(name, ""), sp, long, around.Days)
+		}
+		return err
+	})
 	if err := g.Wait(); err != nil {
 		return s.unknownDomain(name, err)
+	}
+	p.Names = subdomains(evidence, sp.Period, below)
+	if n := len(p.Names); n > topNames {
+		p.Names, p.MoreNames = p.Names[:topNames], n-topNames
 	}
 	p.Senders.Tally, p.Reporters.Tally = p.Summary.Tally, p.Summary.Tally
 	p.draw(sp)
@@ -158,8 +232,19 @@ func (p *domainPage) draw(sp span) {
 	p.Bins = binned(p.Summary.Days, sp.Period, u)
 	p.ToToday = sp.Last().Equal(sp.Today)
 	p.Estimated = slices.ContainsFunc(p.Bins, func(b bin) bool { return b.Estimated })
-	p.Volume = volumeChart(p.Bins, u, sp.Today, 240)
-	p.Rate, p.RateFloor = rateChart(p.Bins, u, 120)
+	about := "Share of messages that passed DMARC."
+	rate := func(i int) (int64, int64) { return p.Bins[i].Tally.DMARCPass, p.Bins[i].Tally.Messages }
+	if o := p.Sorted; o != nil {
+		o.Bins, o.Mix, o.Unsorted = mixBins(p.Bins, p.Summary.Days, o.days)
+		o.Flows = flowsOf(&o.Mix)
+		o.Flow = flowChart(&o.Mix, o.Flows)
+		about = "Share of your own mail that passed DMARC."
+		rate = func(i int) (int64, int64) { return o.Bins[i].yours() }
+		p.Volume = stackChart(p.Bins, u, sp.Today, 240, stack{"Messages a day by whose they are, and whether yours pass.", bandNames, o.Bands, o.lines})
+	} else {
+		p.Volume = volumeChart(p.Bins, u, sp.Today, 240)
+	}
+	p.Rate, p.RateFloor = rateChart(p.Bins, u, 120, about, rate)
 	p.Chips = chipsOf(p.Summary.Published)
 	t := p.Summary.Tally
 	texts := [...]string{
@@ -180,6 +265,24 @@ func (p *domainPage) draw(sp span) {
 	if t.Unstated > 0 {
 		p.Results = append(p.Results, share{"unknown", "not said", t.Unstated, "The report gives no disposition that can be read."})
 	}
+}
+
+// policyLines are the changes of the policy in a period.
+func policyLines(changes []advice.Change, p dmarc.Period) []policyLine {
+	var out []policyLine
+	for _, c := range changes {
+		if p.Contains(c.Day) {
+			out = append(out, policyLine{c.Day, "p=" + c.To.String()})
+		}
+	}
+	return out
+}
+
+func minTime(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // lastReport finds the newest report about a domain whose period is empty.

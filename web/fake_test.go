@@ -96,6 +96,8 @@ type fakeDomain struct {
 	unknown   dmarc.Tally
 	reporters []dmarc.ReporterTraffic
 	reports   []dmarc.ReportSummary
+	keys      []dmarc.SelectorTraffic
+	otherKeys int64
 	pending   bool
 }
 
@@ -212,6 +214,17 @@ func (f *fake) Reporters(_ context.Context, q dmarc.TrafficQuery) ([]dmarc.Repor
 		return nil, "", err
 	}
 	return pageOf(d.reporters, q.Page)
+}
+
+func (f *fake) Selectors(_ context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error) {
+	d, err := f.find(q.Domain)
+	if err != nil {
+		return dmarc.SelectorList{}, "", err
+	}
+	l := dmarc.SelectorList{Others: d.otherKeys}
+	var next dmarc.Cursor
+	l.Items, next, err = pageOf(d.keys, q.Page)
+	return l, next, err
 }
 
 func (f *fake) Look(_ context.Context, domain string) (*records.Result, error) {
@@ -433,6 +446,14 @@ func realistic() *fake {
 				d.undated = dmarc.Tally{Rows: 1, Messages: 312, DMARCPass: 300, DKIMAligned: 300, None: 312}
 				d.unknown = dmarc.Tally{Rows: 1, Messages: 41, DMARCPass: 3, None: 41}
 				d.pending = true
+				d.otherKeys = 17
+				for i, name := range []string{"k1", "s1", hostile, "old"} {
+					k := dmarc.SelectorTraffic{Domain: d.name, Selector: name, Passed: 90_000 >> i, Tally: dmarc.Tally{Messages: 91_000 >> i, DMARCPass: 90_000 >> i, DKIMAligned: 90_000 >> i}, LastDay: today(), LastPassed: today()}
+					if name == "old" {
+						k.Passed, k.LastPassed = 0, time.Time{}
+					}
+					d.keys = append(d.keys, k)
+				}
 			},
 		}),
 		live(life{name: "north.example", policy: dmarc.PolicyReject, busy: 3_100, born: 300, sources: 14, fails: func(int) float64 { return 0.0003 }, spoofed: func(ago int) float64 { return 310 }}),

@@ -178,3 +178,34 @@ func (s *site) reports(r *http.Request) (*view, error) {
 	p.pager = s.pagerOf(path, v, after, next)
 	return &view{Page: "reports", Title: "Reports about " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
 }
+
+// keysPage is a list of the DKIM keys that sign mail of a domain.
+type keysPage struct {
+	Domain  string
+	Span    span
+	List    dmarc.SelectorList
+	HasMore bool
+	pager
+}
+
+// selectors serves /domains/{domain}/selectors.
+func (s *site) selectors(r *http.Request) (*view, error) {
+	name, err := s.domainOf(r, "selectors")
+	if err != nil {
+		return nil, err
+	}
+	path := domainPath(name, "selectors")
+	sp, choose, err := s.readPeriod(r, path)
+	if err != nil {
+		return nil, err
+	}
+	after := dmarc.Cursor(r.URL.Query().Get("after"))
+	p := &keysPage{Domain: name, Span: sp}
+	var next dmarc.Cursor
+	p.List, next, err = s.store.Selectors(r.Context(), dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage}})
+	if err != nil {
+		return s.unknownDomain(name, err)
+	}
+	p.pager = s.pagerOf(path, sp.query(nil), after, next)
+	return &view{Page: "selectors", Title: "DKIM keys of " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
+}

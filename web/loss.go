@@ -239,7 +239,8 @@ func lostChart(bins []bin, u unit, class, label string, height float64) template
 		}
 	}
 	f.gaps()
-	f.days(func(b bin) string {
+	f.days(func(i int) string {
+		b := bins[i]
 		if b.Reported == 0 {
 			return binName(b) + ": no reports"
 		}

@@ -45,7 +45,7 @@ func (s *site) parsePages() pages {
 		"count": count, "short": numeral, "shortText": short, "percent": percent, "plural": plural,
 		"day": day, "isoDay": isoDay, "clock": clock, "moment": moment,
 		"plain": plain, "stranger": stranger, "mono": mono,
-		"passBar": passBar, "shareBar": shareBar, "sparkline": sparkline,
+		"passBar": passBar, "senderBar": senderBar, "shareBar": shareBar, "sparkline": sparkline,
 		"link": s.link, "domainLink": s.domainLink, "domainsLink": s.domainsLink, "reporterLink": s.reporterLink,
 		"reportLink": s.reportLink, "outcomeLink": s.outcomeLink, "mailboxLink": s.mailboxLink, "asset": s.asset,
 		"swatch": swatch, "stopped": stopped, "reportPeriod": reportPeriod, "binName": binName, "classify": classify,
@@ -70,6 +70,7 @@ func (s *site) parsePages() pages {
 		},
 		"pair":       func(n, of int64, class string) barOf { return barOf{n, of, class} },
 		"senderLink": s.senderLink, "kindLink": s.kindLink, "sentence": sentence,
+		"sentenceCase": func(label string) string { return strings.ToUpper(label[:1]) + label[1:] },
 		"ownBar": func(v *dmarc.DomainVerdict) template.HTML {
 			return bar(v.Own, piece{"own", v.Passing}, piece{"lost", v.Own - v.Passing})
 		},
@@ -84,7 +85,8 @@ func (s *site) parsePages() pages {
 		"says":        func() bool { return s.overruler != nil }, "overrulesLink": func(domain string) string { return s.link(domainPath(domain, "overrules")) },
 		"answers": func() any { return answers }, "networkText": sourceName,
 		"crewTable": func(domain string, sp span, items []sender) *crewPage {
-			return &crewPage{crew: &crew{Domain: domain, Span: sp}, Items: items}
+			heads := s.headsOf(domainPath(domain, "sources"), sp.query(nil), bySender)
+			return &crewPage{crew: &crew{Domain: domain, Span: sp}, Items: items, Heads: heads, Sort: bySender}
 		},
 		"kindFill": func(c dmarc.Class) string { return kinds[kindOf(c)].Fill },
 		"csrf":     s.csrfField,

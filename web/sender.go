@@ -186,8 +186,17 @@ func (p *senderPage) draw(days map[time.Time]*dmarc.Tally) {
 	slices.SortFunc(all, func(a, b dmarc.DayTraffic) int { return a.Day.Compare(b.Day) })
 	p.Bins = binned(all, p.Span.Period, p.Unit)
 	if p.Sender.Tally.Messages > 0 {
-		p.Volume = volumeChart(p.Bins, p.Unit, p.Span.Today, 200)
+		p.Volume = volumeChart(p.Bins, p.Unit, p.Span.Today, 200, failingOf(p.Sender.Class)...)
 	}
+}
+
+// failingOf are the bands of what fails: of mail that is the owner's, what is to
+// be mended.
+func failingOf(c dmarc.Class) []bandName {
+	if !isYours(c) {
+		return nil
+	}
+	return []bandName{{bandNames[bandFix].Class, "failed, not stopped", false}, {bandNames[bandLost].Class, "failed, lost", false}}
 }
 
 // list sorts what is shown in tables, busiest first.

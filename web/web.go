@@ -29,6 +29,7 @@ type Store interface {
 	Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error)
 	Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error)
 	Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error)
+	Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error)
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
 	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
 	looker
@@ -90,6 +91,7 @@ func New(store Store, opts Options) http.Handler {
 		r.Get("/", s.page(s.domain))
 		r.Get("/senders", s.page(s.senders))
 		r.Get("/reporters", s.page(s.reporters))
+		r.Get("/selectors", s.page(s.selectors))
 		r.Get("/reports", s.page(s.reports))
 		r.Get("/dns", s.page(s.dns))
 		if s.adviser != nil {

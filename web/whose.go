@@ -13,8 +13,10 @@ import (
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
-// askedFirst is how many senders a page asks about.
-const askedFirst = 5
+const (
+	askedFirst    = 5 // senders that a page asks about
+	addressesSeen = 8 // of a sender in a list
+)
 
 // A sender is all addresses that one person mends, with its mail in a period.
 type sender struct {
@@ -26,8 +28,43 @@ type sender struct {
 	Addresses  int
 	Tally      dmarc.Tally
 	Last       time.Time
-	Sources    []string // its first addresses
+	Sources    []string  // its first addresses
+	Place      string    // organization and country of the busiest address that is known
+	Lines      []address // its busiest addresses
 	group      string
+	placed     int64 // messages of that address
+}
+
+// An address is one of a sender, or a network that stands for many.
+type address struct {
+	Source string
+	Place  string
+	Tally  dmarc.Tally
+}
+
+// keep adds an address to the busiest of a sender.
+func (s *sender) keep(a address) {
+	i, _ := slices.BinarySearchFunc(s.Lines, a, func(x, y address) int {
+		return cmp.Or(cmp.Compare(y.Tally.Messages, x.Tally.Messages), cmp.Compare(x.Source, y.Source))
+	})
+	if i < addressesSeen {
+		s.Lines = slices.Insert(s.Lines, i, a)
+		s.Lines = s.Lines[:min(len(s.Lines), addressesSeen)]
+	}
+	if a.Place != "" && a.Tally.Messages > s.placed {
+		s.Place, s.placed = a.Place, a.Tally.Messages
+	}
+}
+
+// MoreLines returns how many addresses are not in Lines.
+func (s *sender) MoreLines() int { return s.Addresses - len(s.Lines) }
+
+// Trouble returns the class of the colour that its failing mail has.
+func (s *sender) Trouble() string {
+	if isYours(s.Class) {
+		return bandNames[bandFix].Class
+	}
+	return bandNames[bandLet].Class
 }
 
 // A crew is everybody who sends as a domain, by class.
@@ -95,6 +132,7 @@ func crewOf(e *advice.Evidence, all []advice.Classified, sp span) *crew {
 		if len(s.Sources) < mostAddresses {
 			s.Sources = append(s.Sources, sourceName(all[i].Source.Source))
 		}
+		s.keep(address{sourceName(all[i].Source.Source), placeOf(&all[i].Identity), t})
 		s.Tally.Merge(t)
 		if last.After(s.Last) {
 			s.Last = last
@@ -168,6 +206,9 @@ func addCell(t *dmarc.Tally, c *dmarc.Cell) {
 	if c.Pattern.SPF != dmarc.NotAligned {
 		v |= dmarc.VerdictSPF
 	}
+	if !c.Pattern.Passes() { // aligned, and too loosely for the domain's mode
+		v = 0
+	}
 	t.AddVerdict(v|dmarc.Verdict(c.Pattern.Disposition)<<4, 1, c.Messages)
 }
 
@@ -177,7 +218,71 @@ type crewPage struct {
 	Items []sender
 	Class string // the class that is listed; "" for all
 	All   string // address of the list of all classes
+	Sort  string // the column that the list is sorted by
+	Heads []head
+	Whole string // address of the list on one page; "" if this is it
+	Total int    // how many the list has
 	pager
+}
+
+// A head is that of a column, and leads to the list sorted by it.
+type head struct {
+	Name    string
+	Class   string
+	URL     string // "" for a column that nothing is sorted by
+	Current bool
+	Up      bool // the least first
+}
+
+// A sorting is a way to sort senders.
+type sorting struct {
+	Key, Name, Class string
+	Up               bool // the least first
+	compare          func(a, b *sender) int
+}
+
+var sorts = []sorting{
+	{"name", "Sender", "", true, func(a, b *sender) int { return cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) }},
+	{"class", "Class", "", true, func(a, b *sender) int { return cmp.Compare(kindOf(a.Class), kindOf(b.Class)) }},
+	{"messages", "Messages", "n", false, func(a, b *sender) int { return cmp.Compare(b.Tally.Messages, a.Tally.Messages) }},
+	{"dkim", "DKIM aligned", "", true, func(a, b *sender) int {
+		return lessShare(a.Tally.DKIMAligned, a.Tally.Messages, b.Tally.DKIMAligned, b.Tally.Messages)
+	}},
+	{"spf", "SPF aligned", "", true, func(a, b *sender) int {
+		return lessShare(a.Tally.SPFAligned, a.Tally.Messages, b.Tally.SPFAligned, b.Tally.Messages)
+	}},
+	{"failed", "Passed", "n", false, func(a, b *sender) int { return cmp.Compare(failed(b.Tally), failed(a.Tally)) }},
+	{"stopped", "Stopped", "n", false, func(a, b *sender) int { return cmp.Compare(stopped(b.Tally), stopped(a.Tally)) }},
+	{"last", "Last seen", "n", false, func(a, b *sender) int { return b.Last.Compare(a.Last) }},
+}
+
+const bySender = "messages" // how senders are sorted unless the address says otherwise
+
+// lessShare compares shares, the least first.
+func lessShare(a, ofA, b, ofB int64) int {
+	return cmp.Compare(float64(a)/float64(max(1, ofA)), float64(b)/float64(max(1, ofB)))
+}
+
+// headsOf returns the heads of a list of senders that is sorted by a column.
+func (s *site) headsOf(path string, v url.Values, by string) []head {
+	var out []head
+	for _, c := range sorts {
+		v.Del("sort")
+		if c.Key != bySender {
+			v.Set("sort", c.Key)
+		}
+		out = append(out, head{c.Name, c.Class, s.link(path, v), c.Key == by, c.Up})
+	}
+	v.Del("sort")
+	return out
+}
+
+// SortedBy says how the list is sorted.
+func (p *crewPage) SortedBy() string {
+	return map[string]string{
+		"name": "By name", "class": "By class", bySender: "Busiest first", "dkim": "Least aligned by DKIM first", "spf": "Least aligned by SPF first",
+		"failed": "Those first that most fails of", "stopped": "Those first that most is stopped of", "last": "Last seen first",
+	}[p.Sort]
 }
 
 // whose serves /domains/{domain}/sources: who sends, by name and class.
@@ -187,16 +292,22 @@ func (s *site) whose(r *http.Request) (*view, error) {
 		return nil, err
 	}
 	path := domainPath(name, "sources")
-	sp, choose, err := s.readPeriod(r, path, "class")
+	sp, choose, err := s.readPeriod(r, path, "class", "sort", "all")
 	if err != nil {
 		return nil, err
+	}
+	q := r.URL.Query()
+	by := cmp.Or(strings.ToLower(strings.TrimSpace(q.Get("sort"))), bySender)
+	column := slices.IndexFunc(sorts, func(c sorting) bool { return c.Key == by })
+	if column < 0 {
+		return nil, badRequest{"sort is no column: it must be name, class, messages, dkim, spf, failed, stopped or last"}
 	}
 	e, err := s.evidenceFor(r.Context(), name, sp.Period)
 	if err != nil {
 		return s.unknownDomain(name, err)
 	}
-	p := &crewPage{crew: crewOf(e, advice.Classify(e), sp), All: s.link(path, sp.query(nil))}
-	p.Class = strings.ToLower(strings.TrimSpace(r.URL.Query().Get("class")))
+	p := &crewPage{crew: crewOf(e, advice.Classify(e), sp), All: s.link(path, sp.query(nil)), Sort: by}
+	p.Class = strings.ToLower(strings.TrimSpace(q.Get("class")))
 	v := sp.query(nil)
 	list := p.Senders
 	if p.Class != "" {
@@ -207,20 +318,39 @@ func (s *site) whose(r *http.Request) (*view, error) {
 		v.Set("class", p.Class)
 		list = slices.DeleteFunc(slices.Clone(list), func(x sender) bool { return x.Class != class })
 	}
-	after := r.URL.Query().Get("after")
+	if by != bySender {
+		list = slices.Clone(list)
+		slices.SortStableFunc(list, func(a, b sender) int { return sorts[column].compare(&a, &b) })
+	}
+	limit := linesPerPage
+	whole := q.Has("all")
+	if whole {
+		limit = mostSenders
+		v.Set("all", "1")
+	}
+	p.Heads = s.headsOf(path, v, by)
+	if by != bySender {
+		v.Set("sort", by)
+	}
+	p.Total = len(list)
+	after := q.Get("after")
 	begin := 0
 	if after != "" {
 		if begin = slices.IndexFunc(list, func(x sender) bool { return x.Key == after }) + 1; begin == 0 {
 			return nil, dmarc.ErrBadCursor
 		}
 	}
-	end := min(len(list), begin+linesPerPage)
+	end := min(len(list), begin+limit)
 	p.Items = list[begin:end]
 	next := dmarc.Cursor("")
 	if end < len(list) {
 		next = dmarc.Cursor(list[end-1].Key)
 	}
 	p.pager = s.pagerOf(path, v, dmarc.Cursor(after), next)
+	if !whole && (next != "" || after != "") {
+		v.Set("all", "1")
+		p.Whole = s.link(path, v)
+	}
 	return &view{Page: "whose", Title: "Who sends as " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
 }
 

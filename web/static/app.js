@@ -24,6 +24,7 @@ for (const time of document.querySelectorAll("time[datetime]")) {
 }
 
 for (const figure of document.querySelectorAll("figure.timeline")) walk(figure);
+for (const figure of document.querySelectorAll("figure.brushing")) brush(figure);
 
 // walk lets pointer and arrow keys move through the days of a chart. Dragging,
 // or Shift with the arrows, chooses days; letting go, or Enter, shows them.
@@ -109,4 +110,92 @@ function lastDay(day) {
   const to = new Date(day.dataset.to + "T00:00:00Z");
   to.setUTCDate(to.getUTCDate() - 1);
   return to.toISOString().slice(0, 10);
+}
+
+// brush lets pointer and arrow keys choose the period of the page in a picture
+// of a longer time: dragging chooses days, or moves those that are chosen; the
+// arrows move them by a week, with Shift their end.
+function brush(figure) {
+  const day = 86400e3;
+  const at = (name) => Date.parse(figure.dataset[name] + "T00:00:00Z") / day;
+  const begin = at("begin"), end = at("end"), was = [at("from"), at("to")];
+  const chart = figure.querySelector(".brush");
+  const frame = chart.querySelector(".window"), pale = chart.querySelectorAll(".outside");
+  const readout = figure.querySelector(".readout");
+  const iso = (n) => new Date(n * day).toISOString().slice(0, 10);
+  let from, to;
+  let drag = null; // where a drag began, and what it moves
+
+  const show = (a, b) => {
+    [from, to] = [Math.max(begin, a), Math.min(end, b)];
+    const x = (n) => (n - begin) / (end - begin) * 100;
+    frame.setAttribute("x", x(from) + "%");
+    frame.setAttribute("width", x(to) - x(from) + "%");
+    pale[0].setAttribute("width", x(from) + "%");
+    pale[1].setAttribute("x", x(to) + "%");
+    pale[1].setAttribute("width", Math.max(0, 100 - x(to)) + "%");
+    readout.hidden = from === was[0] && to === was[1];
+    readout.textContent = `${iso(from)} to ${iso(to - 1)} (UTC), ${to - from} days: ` + (drag ? "let go to show them" : "Enter shows them");
+  };
+  const clear = () => { drag = null; show(...was); readout.hidden = true; };
+  const choose = () => {
+    const url = new URL(figure.dataset.address, location.href);
+    url.searchParams.set("from", iso(from));
+    url.searchParams.set("to", iso(to));
+    location.assign(url);
+  };
+  // move shifts what is chosen by days, as far as there is room.
+  const move = (a, b, by) => {
+    by = Math.max(begin - a, Math.min(end - b, by));
+    show(a + by, b + by);
+  };
+  const under = (event) => {
+    const box = chart.getBoundingClientRect();
+    return begin + Math.max(0, Math.min(1, (event.clientX - box.left) / box.width)) * (end - begin);
+  };
+  const near = () => 8 / chart.getBoundingClientRect().width * (end - begin); // days that are eight pixels wide
+
+  chart.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || event.clientY > chart.getBoundingClientRect().top + 40) return; // the months are links
+    const x = under(event);
+    const kind = Math.abs(x - from) < near() ? "from" : Math.abs(x - to) < near() ? "to" : x > from && x < to ? "all" : "new";
+    drag = { x, kind, from, to };
+    chart.setPointerCapture(event.pointerId);
+    event.preventDefault();
+    figure.focus({ preventScroll: true });
+  });
+  chart.addEventListener("pointermove", (event) => {
+    if (!drag) return;
+    const x = under(event), by = Math.round(x - drag.x);
+    switch (drag.kind) {
+      case "all": return move(drag.from, drag.to, by);
+      case "from": return show(Math.min(drag.to - 1, drag.from + by), drag.to);
+      case "to": return show(drag.from, Math.max(drag.from + 1, drag.to + by));
+      default: return show(Math.floor(Math.min(x, drag.x)), Math.ceil(Math.max(x, drag.x)));
+    }
+  });
+  chart.addEventListener("pointerup", () => {
+    if (!drag) return;
+    const moved = from !== was[0] || to !== was[1];
+    drag = null;
+    if (moved) choose(); else clear();
+  });
+  chart.addEventListener("pointercancel", clear);
+
+  figure.tabIndex = 0;
+  figure.classList.add("live");
+  figure.setAttribute("role", "group");
+  figure.setAttribute("aria-label", "Period. The arrow keys move it by a week, with Shift its end; Enter shows it.");
+  figure.addEventListener("blur", clear);
+  figure.addEventListener("keydown", (event) => {
+    if (event.target !== figure) return; // a link in it
+    if (event.key === "Escape") return clear();
+    if (event.key === "Enter" && (from !== was[0] || to !== was[1])) return choose();
+    const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!way || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    if (event.shiftKey) show(from, Math.max(from + 1, to + 7 * way));
+    else move(from, to, 7 * way);
+  });
+  clear();
 }
