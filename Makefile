@@ -3,6 +3,7 @@
 # make build   builds bin/dmarcd
 # make fuzz    fuzzes every parser, each for FUZZTIME (30s, or 5000x for a number of tries)
 # make bench   runs the benchmarks
+# make load    has clients ask the demo for summaries, and tells how many it answers
 # make screenshot   takes the picture of the README anew
 # make clean   removes what was built
 #
@@ -21,7 +22,7 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 # distrusts the owner of the clone.
 build_flags = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 
-.PHONY: build demo test check fuzz bench screenshot deps-demo deps-test clean
+.PHONY: build demo test check fuzz bench load screenshot deps-demo deps-test clean
 .NOTPARALLEL:
 
 build:
@@ -49,6 +50,9 @@ fuzz:
 
 bench: deps-test
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+
+load: deps-demo
+	$(GO) test -run '^$$' -bench SummaryOfTheDemo -benchtime 30000x -timeout 10m ./cmd/dmarcd
 
 screenshot: deps-test build
 	deploy/screenshot.sh

@@ -46,6 +46,20 @@ func remember[K comparable](m *map[K]int64, k K, id int64) {
 	(*m)[k] = id
 }
 
+// domain returns the number of a domain if it is remembered.
+func (d *dictionary) domain(name string) (int64, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id, ok := d.domains[name]
+	return id, ok
+}
+
+func (d *dictionary) addDomain(name string, id int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	remember(&d.domains, name, id)
+}
+
 // known splits words into those remembered and those that have to be asked for.
 func known[K comparable](d *dictionary, m *map[K]int64, words map[K]int64) (missing []K) {
 	d.mu.Lock()
@@ -82,9 +96,7 @@ func (s *Store) domainIDs(ctx context.Context, words map[string]int64) error {
 			return false, err
 		}
 		words[name] = id
-		s.dict.mu.Lock()
-		remember(&s.dict.domains, name, id)
-		s.dict.mu.Unlock()
+		s.dict.addDomain(name, id)
 		return true, nil
 	})
 }

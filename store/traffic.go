@@ -47,14 +47,19 @@ func scanTally(t *dmarc.Tally) []any {
 
 // domainID returns the number of a domain, or dmarc.ErrNotFound.
 func (s *Store) domainID(ctx context.Context, name string) (int64, error) {
+	name = clean(name)
+	if id, ok := s.dict.domain(name); ok {
+		return id, nil
+	}
 	var id int64
-	err := s.db.QueryRow(ctx, "SELECT id FROM domains WHERE name = $1", clean(name)).Scan(&id)
+	err := s.db.QueryRow(ctx, "SELECT id FROM domains WHERE name = $1", name).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = dmarc.ErrNotFound
 	}
 	if err != nil {
 		return 0, fmt.Errorf("domain %q: %w", name, err)
 	}
+	s.dict.addDomain(name, id)
 	return id, nil
 }
 
@@ -200,13 +205,8 @@ func (s *Store) latest(ctx context.Context, lines []domainLine) error {
 		batch.Queue(last, l.id).QueryRow(func(row pgx.Row) error {
 			return ignoreNone(row.Scan(&l.LastDay))
 		})
-		batch.Queue(lastReported+" AND domain_id = $1 ORDER BY begins_at DESC, id DESC LIMIT 1", l.id).QueryRow(func(row pgx.Row) error {
-			var published []byte
-			if err := ignoreNone(row.Scan(&published)); err != nil {
-				return err
-			}
-			var err error
-			l.Published, err = policyOf(l.Domain, published)
+		batch.Queue(lastReportedOf, l.id).QueryRow(func(row pgx.Row) (err error) {
+			l.Published, err = readPolicy(row, l.Domain)
 			return err
 		})
 		batch.Queue(verdictOf, l.id).QueryRow(func(row pgx.Row) (err error) {
@@ -224,16 +224,20 @@ func ignoreNone(err error) error {
 	return err
 }
 
-// lastReported begins a query for the policy that a domain published, as last
+// lastReportedOf is a question for the policy that a domain published, as last
 // reported.
-const lastReported = `
+const lastReportedOf = `
 	SELECT about
 	FROM reports
-	WHERE active AND dated`
+	WHERE active AND dated AND domain_id = $1
+	ORDER BY begins_at DESC, id DESC
+	LIMIT 1`
 
-func policyOf(domain string, text []byte) (*dmarc.PolicyPublished, error) {
-	if text == nil {
-		return nil, nil
+// readPolicy reads what lastReportedOf answers: nil if nothing was reported.
+func readPolicy(row pgx.Row, domain string) (*dmarc.PolicyPublished, error) {
+	var text []byte
+	if err := row.Scan(&text); err != nil || text == nil {
+		return nil, ignoreNone(err)
 	}
 	var a about
 	if err := json.Unmarshal(text, &a); err != nil {
@@ -263,47 +267,47 @@ func (s *Store) days(ctx context.Context, ids []int64, period dmarc.Period, take
 	return nil
 }
 
-// Summary returns what the reports of a period tell about a domain.
+// Summary returns what the reports of a period tell about a domain. It is what
+// dashboards ask most, so that it is one round trip.
 func (s *Store) Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error) {
 	sum := dmarc.DomainSummary{Domain: q.Domain}
 	id, err := s.domainID(ctx, q.Domain)
 	if err != nil {
 		return sum, err
 	}
-	err = s.days(ctx, []int64{id}, q.Period, func(_ int64, d dmarc.DayTraffic) {
-		sum.Days = append(sum.Days, d)
-		sum.Tally.Merge(d.Tally)
+	const days = `
+		SELECT day, dated, estimated > 0, reports, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated
+		FROM domain_days
+		WHERE domain_id = $1 AND day >= $2 AND day < $3
+		ORDER BY day`
+	batch := &pgx.Batch{}
+	batch.Queue(days, id, q.Period.Begin, q.Period.End).Query(func(rows pgx.Rows) error {
+		var d dmarc.DayTraffic
+		var dated bool
+		var reports int64
+		_, err := pgx.ForEachRow(rows, append([]any{&d.Day, &dated, &d.Estimated, &reports}, scanTally(&d.Tally)...), func() error {
+			sum.Reports += reports
+			sum.Tally.Merge(d.Tally)
+			switch {
+			case !dated:
+				sum.Undated.Merge(d.Tally)
+			case d.Tally.Messages > 0 || reports > 0:
+				sum.Days = append(sum.Days, d)
+			}
+			return nil
+		})
+		return err
 	})
-	if err != nil {
-		return sum, err
-	}
-	const undated = `
-		SELECT coalesce(sum(reports), 0)::bigint,` + tally + `
-		FROM domain_days
-		WHERE domain_id = @id AND day >= @begin AND day < @end AND NOT dated`
-	var undatedReports int64
-	args := pgx.NamedArgs{"id": id, "begin": q.Period.Begin, "end": q.Period.End}
-	if err := s.db.QueryRow(ctx, undated, args).Scan(append([]any{&undatedReports}, scanTally(&sum.Undated)...)...); err != nil {
+	batch.Queue(lastReportedOf, id).QueryRow(func(row pgx.Row) (err error) {
+		sum.Published, err = readPolicy(row, q.Domain)
+		return err
+	})
+	batch.Queue(verdictOf, id).QueryRow(func(row pgx.Row) (err error) {
+		sum.Verdict, err = readVerdict(row, q.Domain)
+		return err
+	})
+	if err := s.db.SendBatch(ctx, batch).Close(); err != nil {
 		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
-	}
-	sum.Tally.Merge(sum.Undated)
-	const reports = `
-		SELECT coalesce(sum(reports), 0)::bigint
-		FROM domain_days
-		WHERE domain_id = @id AND day >= @begin AND day < @end`
-	if err := s.db.QueryRow(ctx, reports, args).Scan(&sum.Reports); err != nil {
-		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
-	}
-	var published []byte
-	err = s.db.QueryRow(ctx, lastReported+" AND domain_id = $1 ORDER BY begins_at DESC, id DESC LIMIT 1", id).Scan(&published)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
-	}
-	if sum.Published, err = policyOf(q.Domain, published); err != nil {
-		return sum, err
-	}
-	if sum.Verdict, err = readVerdict(s.db.QueryRow(ctx, verdictOf, id), q.Domain); err != nil {
-		return sum, fmt.Errorf("verdict about %s: %w", q.Domain, err)
 	}
 	return sum, nil
 }

@@ -38,7 +38,7 @@ type running struct {
 	log  *lockedBuffer
 }
 
-func build(t *testing.T) string {
+func build(t testing.TB) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "dmarcd")
 	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", binary, ".")
