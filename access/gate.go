@@ -21,6 +21,7 @@ type SecretStore interface {
 	TokenOf(ctx context.Context, digest dmarc.Digest, now time.Time) (dmarc.Token, error)
 	TokenByID(ctx context.Context, id int64, now time.Time) (dmarc.Token, error)
 	Key(ctx context.Context, name string) ([]byte, error)
+	GroupDomains(ctx context.Context, names []string) ([]string, error)
 }
 
 // Options say how a Gate tells who somebody is.
@@ -62,7 +63,8 @@ type Gate struct {
 	opts     Options
 	store    SecretStore
 	attempts *attempts
-	tokens   cache
+	tokens   cache[cacheKey, dmarc.Token]
+	members  cache[string, []string] // domains of a group of them
 	sites    *http.CrossOriginProtection
 
 	mu     sync.Mutex
@@ -132,11 +134,14 @@ func NewGate(store SecretStore, opts Options) *Gate {
 	if opts.Trusted == nil {
 		opts.Trusted = func(*http.Request) bool { return false }
 	}
-	return &Gate{opts: opts, store: store, attempts: newAttempts(), sites: http.NewCrossOriginProtection(), tokens: cache{all: map[cacheKey]cached{}}}
+	return &Gate{opts: opts, store: store, attempts: newAttempts(), sites: http.NewCrossOriginProtection(), tokens: newCache[cacheKey, dmarc.Token](), members: newCache[string, []string]()}
 }
 
-// Forget lets a change of a token be seen at once.
-func (g *Gate) Forget(int64) { g.tokens.clear() }
+// Forget lets a change of a token, or of a group of domains, be seen at once.
+func (g *Gate) Forget() {
+	g.tokens.clear()
+	g.members.clear()
+}
 
 // errWait is returned for an address that has tried too many wrong secrets.
 var errWait = errors.New("too many wrong tokens came from your address: wait a minute")
@@ -152,6 +157,34 @@ var errForeign = errors.New("this change was asked for by another site")
 
 // identify returns the principal of a request, nil if it names none.
 func (g *Gate) identify(r *http.Request) (*Principal, error) {
+	p, err := g.named(r)
+	if p != nil && err == nil {
+		err = g.resolve(r.Context(), p)
+	}
+	return p, err
+}
+
+// resolve gives grants for groups the domains that these have now.
+func (g *Gate) resolve(ctx context.Context, p *Principal) error {
+	now := g.opts.Now()
+	for i := range p.Grants {
+		for _, name := range p.Grants[i].Groups {
+			domains, ok := g.members.get(name, now)
+			if !ok {
+				var err error
+				if domains, err = g.store.GroupDomains(ctx, []string{name}); err != nil {
+					return err
+				}
+				g.members.put(name, domains, now)
+			}
+			p.Grants[i].Scope = p.Grants[i].Scope.With(dmarc.ScopeOf(domains...))
+		}
+	}
+	return nil
+}
+
+// named returns the principal that a request names.
+func (g *Gate) named(r *http.Request) (*Principal, error) {
 	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		t, err := g.bearer(r, secret)
@@ -191,7 +224,7 @@ func groupsOf(values []string) (all []string) {
 
 // principal is the bearer of a token.
 func (g *Gate) principal(r *http.Request, t *dmarc.Token, via string) *Principal {
-	return &Principal{Name: t.Name, Via: via, Grants: []Grant{{t.Roles, t.Scope}}, From: g.opts.Client(r)}
+	return &Principal{Name: t.Name, Via: via, Grants: grantsOf(t), From: g.opts.Client(r)}
 }
 
 // bearer returns the token of a secret if it is good.
@@ -336,47 +369,49 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}{http.StatusText(status), status, detail})
 }
 
-// A cache remembers tokens for a moment, so that not every request asks the
-// database. A token that another process revokes is good for that long.
-type cache struct {
-	mu  sync.Mutex
-	all map[cacheKey]cached
-}
-
 // A cacheKey is how a token was named: by its secret or by its number.
 type cacheKey struct {
 	digest dmarc.Digest
 	id     int64
 }
 
-type cached struct {
-	token dmarc.Token
+// A cache remembers tokens, or groups, for a moment, so that not every request asks
+// the database. A token that another process revokes is good for that long.
+type cache[K comparable, V any] struct {
+	mu  sync.Mutex
+	all map[K]cached[V]
+}
+
+type cached[V any] struct {
+	value V
 	until time.Time
 }
 
-// Bounds of the cache.
+func newCache[K comparable, V any]() cache[K, V] { return cache[K, V]{all: make(map[K]cached[V])} }
+
+// Bounds of a cache.
 const (
 	cacheTime = 5 * time.Second
 	cacheSize = 10_000
 )
 
-func (c *cache) get(key cacheKey, now time.Time) (dmarc.Token, bool) {
+func (c *cache[K, V]) get(key K, now time.Time) (V, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.all[key]
-	return e.token, ok && now.Before(e.until)
+	return e.value, ok && now.Before(e.until)
 }
 
-func (c *cache) put(key cacheKey, t dmarc.Token, now time.Time) {
+func (c *cache[K, V]) put(key K, v V, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.all) >= cacheSize {
 		clear(c.all)
 	}
-	c.all[key] = cached{t, now.Add(cacheTime)}
+	c.all[key] = cached[V]{v, now.Add(cacheTime)}
 }
 
-func (c *cache) clear() {
+func (c *cache[K, V]) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.all)

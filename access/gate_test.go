@@ -23,6 +23,7 @@ import (
 type memory struct {
 	mu     sync.Mutex
 	tokens map[dmarc.Digest]dmarc.Token
+	groups map[string][]string // of domains
 	asked  int
 	err    error
 }
@@ -51,6 +52,15 @@ func (m *memory) TokenByID(_ context.Context, id int64, _ time.Time) (dmarc.Toke
 
 func (m *memory) Key(context.Context, string) ([]byte, error) {
 	return []byte("0123456789abcdef0123456789abcdef"), m.err
+}
+
+func (m *memory) GroupDomains(_ context.Context, names []string) (all []string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range names {
+		all = append(all, m.groups[name]...)
+	}
+	return all, m.err
 }
 
 // add makes a token that is good for an hour.
@@ -137,11 +147,14 @@ func TestTheGateTellsWhoAsks(t *testing.T) {
 	m := newMemory()
 	edge := &Edge{Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 	groups := Groups{
-		"it": {{[]dmarc.Role{dmarc.RoleAdmin}, dmarc.ScopeOf("a.example")}}, "ops": {{[]dmarc.Role{dmarc.RoleRead}, dmarc.ScopeOf("b.example")}},
-		"dpo": {{[]dmarc.Role{dmarc.RoleFailures}, dmarc.Everything}},
+		"it": {{Roles: []dmarc.Role{dmarc.RoleAdmin}, Scope: dmarc.ScopeOf("a.example")}}, "ops": {{Roles: []dmarc.Role{dmarc.RoleRead}, Scope: dmarc.ScopeOf("b.example")}},
+		"dpo":    {{Roles: []dmarc.Role{dmarc.RoleFailures}, Scope: dmarc.Everything}},
+		"brands": {{Roles: []dmarc.Role{dmarc.RoleRead}, Scope: dmarc.ScopeOf("c.example"), Groups: []string{"acme", "nobody's"}}},
 	}
+	m.groups = map[string][]string{"acme": {"d.example"}}
 	g := newGate(m, c, Options{Groups: groups, UserHeader: "X-User", GroupsHeader: "X-Groups", Client: edge.Client, Trusted: edge.Trusted})
 	good := m.add(dmarc.Token{Name: "good", Roles: []dmarc.Role{dmarc.RoleRead}, Scope: dmarc.Everything, Expires: c.now.Add(time.Hour)})
+	acme := m.add(dmarc.Token{Name: "acme", Roles: []dmarc.Role{dmarc.RoleRead}, Groups: []string{"acme"}})
 	old := m.add(dmarc.Token{Name: "old", Expires: c.now})
 	gone := m.add(dmarc.Token{Name: "gone", Revoked: c.now})
 	h := g.Let(whoami)
@@ -152,6 +165,7 @@ func TestTheGateTellsWhoAsks(t *testing.T) {
 	}{
 		{[]string{"Authorization", "Bearer " + good}, 200, "good via token; read all"},
 		{[]string{"Authorization", "bearer " + good}, 200, "good via token; read all"},
+		{[]string{"Authorization", "Bearer " + acme}, 200, "acme via token; read d.example"},
 		{[]string{"Authorization", "Bearer " + old}, 401, "expired"},
 		{[]string{"Authorization", "Bearer " + gone}, 401, "revoked"},
 		{[]string{"Authorization", "Bearer "}, 401, "opens nothing"},
@@ -162,6 +176,7 @@ func TestTheGateTellsWhoAsks(t *testing.T) {
 		{[]string{"from", "10.1.2.3:1", "X-User", "jo", "X-Groups", "it, ops"}, 200, "jo via proxy; read a.example,b.example; upload a.example; admin a.example"},
 		{[]string{"from", "10.1.2.3:1", "X-User", "jo", "X-Groups", "ops|dpo"}, 200, "jo via proxy; read b.example; failures all"},
 		{[]string{"from", "10.1.2.3:1", "X-User", "jo", "X-Groups", "*"}, 200, "jo via proxy"},
+		{[]string{"from", "10.1.2.3:1", "X-User", "jo", "X-Groups", "brands"}, 200, "jo via proxy; read c.example,d.example"},
 		{[]string{"from", "10.1.2.3:1"}, 401, "say who you are"},
 	} {
 		w := send(h, "GET", "/api/v1/domains", q.header...)
@@ -174,6 +189,20 @@ func TestTheGateTellsWhoAsks(t *testing.T) {
 	}
 	if w := send(h, "GET", "/domains/a.example?days=90"); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/login?next=%2Fdomains%2Fa.example%3Fdays%3D90" {
 		t.Errorf("a page: %d %q", w.Code, w.Header().Get("Location"))
+	}
+	// Who comes into a group, and who leaves it, counts soon, or at once when that is known.
+	m.groups = map[string][]string{"acme": {"e.example"}}
+	if w := send(h, "GET", "/api/v1/domains", "Authorization", "Bearer "+acme); w.Body.String() != "acme via token; read d.example" {
+		t.Errorf("a group is asked for with each request: %s", w.Body)
+	}
+	c.now = c.now.Add(cacheTime)
+	if w := send(h, "GET", "/api/v1/domains", "Authorization", "Bearer "+acme); w.Body.String() != "acme via token; read e.example" {
+		t.Errorf("after a while: %s", w.Body)
+	}
+	m.groups = nil
+	g.Forget()
+	if w := send(h, "GET", "/api/v1/domains", "Authorization", "Bearer "+acme); w.Body.String() != "acme via token" {
+		t.Errorf("without the group: %s", w.Body)
 	}
 	m.err = errors.New("the database is down")
 	if w := send(h, "GET", "/api/v1/domains", "Authorization", "Bearer "+NewSecret()); w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "is down") {

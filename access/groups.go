@@ -27,9 +27,13 @@ func (g Groups) of(groups []string) []Grant {
 	return all
 }
 
+// OfGroup begins what stands for the domains of a group where domains are named.
+const OfGroup = "group:"
+
 // ParseGroup reads what a group may do: its name, its roles and its domains, as
 // in "acme-it = read+failures @ acme.example+acme.org". The domains may be "*" for
-// all. readDomain brings a domain into the form in which it is stored.
+// all, and "group:" with the name of a group of domains stands for what that has
+// whenever it matters. readDomain brings a domain into the form in which it is stored.
 func ParseGroup(text string, readDomain func(string) (string, error)) (name string, grant Grant, err error) {
 	bad := errors.New(`must be a group, its roles and its domains, such as "acme-it = read+failures @ acme.example+acme.org" or "postmasters = admin @ *"`)
 	i := strings.LastIndexByte(text, '=')
@@ -54,6 +58,14 @@ func ParseGroup(text string, readDomain func(string) (string, error)) (name stri
 	}
 	var names []string
 	for domain := range strings.SplitSeq(domains, "+") {
+		if of, ok := strings.CutPrefix(strings.TrimSpace(domain), OfGroup); ok {
+			of = strings.TrimSpace(of)
+			if err := dmarc.CheckName(of); err != nil {
+				return "", grant, fmt.Errorf("%w; the name of the group of domains %q %w", bad, of, err)
+			}
+			grant.Groups = append(grant.Groups, of)
+			continue
+		}
 		d, err := readDomain(domain)
 		if err != nil {
 			return "", grant, fmt.Errorf("%w; %q is no domain", bad, strings.TrimSpace(domain))

@@ -33,6 +33,9 @@ type Store interface {
 	Look(ctx context.Context, domain string) (*records.Result, error)
 	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
 	Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error)
+	Groups(ctx context.Context, q dmarc.GroupQuery) ([]dmarc.GroupTraffic, dmarc.Cursor, error)
+	// Group returns a group; dmarc.ErrNotFound if there is none of the name.
+	Group(ctx context.Context, name string) (dmarc.Group, error)
 	Ready(ctx context.Context) error
 	// DomainOfReport returns the domain that a report of an id is about,
 	// whether there is such a report or not.
@@ -51,11 +54,12 @@ type Intake interface {
 // method that it does not guard: whoever asks the store something new has to say here
 // who may know the answer.
 type Guard struct {
-	Store   Store
-	Intake  Intake
-	Keeper  *Keeper
-	Adviser Adviser
-	Said    Overrules
+	Store    Store
+	Intake   Intake
+	Keeper   *Keeper
+	Adviser  Adviser
+	Said     Overrules
+	Arranged Arrangements
 }
 
 // Overrules keep what operators say about sources.
@@ -107,6 +111,9 @@ func (g *Guard) Ready(ctx context.Context) error { return g.Store.Ready(ctx) }
 // Domains returns domains.
 func (g *Guard) Domains(ctx context.Context, q dmarc.DomainQuery) (items []dmarc.DomainTraffic, next dmarc.Cursor, err error) {
 	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
+		return nil, "", err
+	}
+	if q.Scope, err = g.inGroup(ctx, q.Scope, q.Group); err != nil {
 		return nil, "", err
 	}
 	return g.Store.Domains(ctx, q)
@@ -358,6 +365,9 @@ func (g *Guard) Advise(ctx context.Context, domain string, policy dmarc.Policy, 
 // Attention returns verdicts about domains, the most urgent first.
 func (g *Guard) Attention(ctx context.Context, q dmarc.AttentionQuery) (items []dmarc.DomainVerdict, next dmarc.Cursor, err error) {
 	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
+		return nil, "", err
+	}
+	if q.Scope, err = g.inGroup(ctx, q.Scope, q.Group); err != nil {
 		return nil, "", err
 	}
 	return g.Store.Attention(ctx, q)

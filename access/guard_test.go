@@ -74,7 +74,7 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 	keeper := &Keeper{Store: v, Log: slog.New(slog.DiscardHandler), Now: time.Now}
 	g := &Guard{Store: v, Keeper: keeper, Adviser: v, Said: v}
 	as := func(scope dmarc.Scope, roles ...dmarc.Role) context.Context {
-		return With(context.Background(), &Principal{Name: "jo", Grants: []Grant{{roles, scope}}})
+		return With(context.Background(), &Principal{Name: "jo", Grants: []Grant{{Roles: roles, Scope: scope}}})
 	}
 	mine, all := as(dmarc.ScopeOf("a.example"), dmarc.RoleRead), as(dmarc.Everything, dmarc.RoleRead)
 	sum := func(ctx context.Context, domain string) error {

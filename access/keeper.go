@@ -27,8 +27,14 @@ type Keeper struct {
 	Store TokenStore
 	Log   *slog.Logger
 	Now   func() time.Time
-	// Changed is called when a token was revoked; nil for nobody.
-	Changed func(id int64)
+	// Changed is called when a token was revoked or a group changed; nil for nobody.
+	Changed func()
+}
+
+func (k *Keeper) changed() {
+	if k.Changed != nil {
+		k.Changed()
+	}
 }
 
 // Record writes what the principal of the context did into the audit log.
@@ -75,8 +81,15 @@ func checkToken(t *dmarc.Token) error {
 		return dmarc.Refusal("a token needs a name of 1 to 100 characters, which says who has it")
 	case len(t.Roles) == 0:
 		return dmarc.Refusal("a token needs a role")
-	case !t.Scope.All() && len(t.Scope.Domains()) == 0:
-		return dmarc.Refusal("a token needs domains, or all of them")
+	case !t.Scope.All() && len(t.Scope.Domains()) == 0 && len(t.Groups) == 0:
+		return dmarc.Refusal("a token needs domains or groups of them, or all domains")
+	case t.Scope.All() && len(t.Groups) > 0:
+		return dmarc.Refusal("a token for all domains needs no groups")
+	}
+	for _, name := range t.Groups {
+		if err := dmarc.CheckName(name); err != nil {
+			return dmarc.Refusal(fmt.Sprintf("the name of the group %q %v", name, err))
+		}
 	}
 	for _, r := range t.Roles {
 		if !slices.Contains(dmarc.Roles, r) {
@@ -95,6 +108,9 @@ func describe(t *dmarc.Token) string {
 	text := "roles " + strings.Join(roles, ", ") + "; all domains"
 	if !t.Scope.All() {
 		text = "roles " + strings.Join(roles, ", ") + "; domains " + strings.Join(t.Scope.Domains(), ", ")
+		if len(t.Groups) > 0 {
+			text += "; groups " + strings.Join(t.Groups, ", ")
+		}
 	}
 	if !t.Expires.IsZero() {
 		text += "; until " + t.Expires.UTC().Format(time.RFC3339)
@@ -127,9 +143,7 @@ func (k *Keeper) RevokeToken(ctx context.Context, id int64) (dmarc.Token, error)
 	if err != nil {
 		return t, err
 	}
-	if k.Changed != nil {
-		k.Changed(id)
-	}
+	k.changed()
 	k.Note(ctx, "token.revoke", t.Name, "")
 	return t, nil
 }

@@ -29,7 +29,13 @@ type Principal struct {
 type Grant struct {
 	Roles []dmarc.Role
 	Scope dmarc.Scope
+	// Groups of domains, whose domains are in the scope as well, as they are when
+	// the request is made.
+	Groups []string
 }
+
+// grantsOf are those of a token.
+func grantsOf(t *dmarc.Token) []Grant { return []Grant{{t.Roles, t.Scope, t.Groups}} }
 
 // Ways to be known.
 const (
@@ -84,4 +90,4 @@ func Everybody() *Principal {
 }
 
 // Anything is to have every role for every domain.
-func Anything() []Grant { return []Grant{{dmarc.Roles, dmarc.Everything}} }
+func Anything() []Grant { return []Grant{{Roles: dmarc.Roles, Scope: dmarc.Everything}} }

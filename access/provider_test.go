@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,7 +87,7 @@ func newIssuer(t *testing.T) *issuer {
 func TestPeopleLogInWithAnOpenIDProvider(t *testing.T) {
 	c := &clock{time.Now()}
 	i := newIssuer(t)
-	groups := Groups{"it": {{[]dmarc.Role{dmarc.RoleRead}, dmarc.ScopeOf("a.example")}}, "dpo": {{[]dmarc.Role{dmarc.RoleFailures}, dmarc.ScopeOf("a.example", "b.example")}}}
+	groups := Groups{"it": {{Roles: []dmarc.Role{dmarc.RoleRead}, Scope: dmarc.ScopeOf("a.example")}}, "dpo": {{Roles: []dmarc.Role{dmarc.RoleFailures}, Scope: dmarc.ScopeOf("a.example", "b.example")}}}
 	fresh := func() (*httptest.Server, *http.Client) {
 		return site(t, newGate(newMemory(), c, Options{Groups: groups, Provider: &Provider{
 			Issuer: i.URL, ClientID: "dmarcd", ClientSecret: "hush", Scopes: []string{"email"}, GroupsClaim: "groups", Label: "Log in", Origin: (&Edge{}).Origin,
@@ -181,6 +182,9 @@ func TestGroupsAreReadAndRefused(t *testing.T) {
 	name, grant, err := ParseGroup(" CN=it = read + failures @ A.example+b.example ", plain)
 	if err != nil || name != "CN=it" || len(grant.Roles) != 2 || !grant.Scope.Covers("x.a.example") || grant.Scope.Covers("c.example") {
 		t.Errorf("%q, %+v, %v", name, grant, err)
+	}
+	if _, grant, err := ParseGroup("x = read @ a.example+group: ACME Ltd.", plain); err != nil || !slices.Equal(grant.Scope.Domains(), []string{"a.example"}) || !slices.Equal(grant.Groups, []string{"ACME Ltd."}) {
+		t.Errorf("%+v, %v", grant, err)
 	}
 	if _, grant, err := ParseGroup("*=admin@*", plain); err != nil || !grant.Scope.All() {
 		t.Errorf("%+v, %v", grant, err)

@@ -145,7 +145,7 @@ func (g *Gate) resume(r *http.Request) (*Principal, error) {
 	if !t.Good(now) {
 		return nil, nil
 	}
-	p.Name, p.Via, p.Grants = t.Name, ViaSession, []Grant{{t.Roles, t.Scope}}
+	p.Name, p.Via, p.Grants = t.Name, ViaSession, grantsOf(&t)
 	return p, nil
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -47,6 +48,7 @@ type TokenItem struct {
 	Name      string     `json:"name" doc:"who has it"`
 	Roles     []string   `json:"roles" nullable:"false"`
 	Domains   []string   `json:"domains" nullable:"true" doc:"with their subdomains; null for all domains"`
+	Groups    []string   `json:"groups" nullable:"false" doc:"whose domains it is for as well, as they are when it is used"`
 	CreatedAt time.Time  `json:"created_at"`
 	ExpiresAt *time.Time `json:"expires_at" doc:"null: never"`
 	RevokedAt *time.Time `json:"revoked_at"`
@@ -54,7 +56,7 @@ type TokenItem struct {
 }
 
 func tokenItem(t *dmarc.Token) TokenItem {
-	item := TokenItem{ID: t.ID, Name: t.Name, Roles: []string{}, CreatedAt: t.Created,
+	item := TokenItem{ID: t.ID, Name: t.Name, Roles: []string{}, Groups: append([]string{}, t.Groups...), CreatedAt: t.Created,
 		ExpiresAt: timeOrNull(t.Expires), RevokedAt: timeOrNull(t.Revoked), LastUsed: timeOrNull(t.Used)}
 	for _, r := range t.Roles {
 		item.Roles = append(item.Roles, string(r))
@@ -97,7 +99,8 @@ func (a *API) createToken(ctx context.Context, in *struct {
 	Body struct {
 		Name    string     `json:"name" minLength:"1" maxLength:"100" doc:"who will have it"`
 		Roles   []string   `json:"roles,omitempty" enum:"read,upload,admin,failures" doc:"what it is for; read if there is none"`
-		Domains []string   `json:"domains,omitempty" maxItems:"10000" doc:"with their subdomains; all domains if there are none"`
+		Domains []string   `json:"domains,omitempty" maxItems:"10000" doc:"with their subdomains; all domains if there are neither domains nor groups"`
+		Groups  []string   `json:"groups,omitempty" maxItems:"1000" doc:"of domains, which it is for as they are when it is used"`
 		Expires *time.Time `json:"expires_at,omitempty" doc:"never if it is not given"`
 	}
 }) (*NewToken, error) {
@@ -119,6 +122,14 @@ func (a *API) createToken(ctx context.Context, in *struct {
 			}
 		}
 		t.Scope = dmarc.ScopeOf(domains...)
+	}
+	if t.Groups = in.Body.Groups; len(t.Groups) > 0 && in.Body.Domains == nil {
+		t.Scope = dmarc.Scope{}
+	}
+	for i, name := range t.Groups {
+		if err := dmarc.CheckName(name); err != nil {
+			return nil, huma.Error422UnprocessableEntity("that is no group", &huma.ErrorDetail{Location: fmt.Sprintf("body.groups[%d]", i), Message: err.Error(), Value: name})
+		}
 	}
 	if in.Body.Expires != nil {
 		if t.Expires = in.Body.Expires.UTC(); !t.Expires.After(a.opts.Now()) {

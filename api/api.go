@@ -88,6 +88,8 @@ type Options struct {
 	// Evidence returns what advice about a domain rests on.
 	Evidence  func(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error)
 	Overrules Overrules // nil if nothing can be overruled
+	// Arrangements are nil if nothing can be arranged.
+	Arrangements Arrangements
 }
 
 // API answers requests.
@@ -165,6 +167,7 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	list(a, h, sumsAtOnce, "/domains/{domain}/classes", "list-classes", "Whose the sources of a domain are", "Every source of the period with its class, how sure that is, and what speaks for it; busiest first.", a.classes)
 	list(a, h, itemsAtOnce, "/attention", "list-attention", "What deserves attention today", "Every domain with the verdict about it in short: those whose own mail has begun to fail first, then those whose policy stops own mail, that are ready for the next step, from which reports have stopped, and so on. Verdicts are computed again as reports come, and at least once a day.", a.attention)
 	a.overruleRoutes(h)
+	a.arrangedRoutes(h)
 	list(a, h, itemsAtOnce, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
 	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
 	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)

@@ -17,21 +17,28 @@ type DomainItem struct {
 	LastDay   *string  `json:"last_day" format:"date" doc:"last day with messages"`
 	Verdict   *string  `json:"verdict" enum:"ready,not_ready,not_enough_evidence,done" doc:"whether the next step of the policy is safe; null before it was judged"`
 	Advice    *Brief   `json:"advice" doc:"the verdict in short; null before it was judged"`
+	Groups    []string `json:"groups" nullable:"false" doc:"that it is in, by itself or by a domain above it"`
+	Labels    []string `json:"labels" nullable:"false"`
+	Ignored   bool     `json:"ignored" doc:"it is left out of lists unless that is asked for"`
 }
 
 func (a *API) domains(ctx context.Context, in *struct {
 	Period
 	Page
-	Search string `query:"search" maxLength:"255" doc:"part of the name"`
+	Group
+	Search  string `query:"search" maxLength:"255" doc:"part of the name"`
+	Label   string `query:"label" maxLength:"255" doc:"only domains with this label"`
+	Ignored bool   `query:"ignored" doc:"list those as well that are ignored"`
 }) (*List[DomainItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Domains(ctx, dmarc.DomainQuery{Period: in.period(in.at), Search: in.Search, Page: in.page()})
+	list, next, err := a.store.Domains(ctx, dmarc.DomainQuery{Period: in.period(in.at), Search: in.Search, Group: in.Group.Group, Label: in.Label, Ignored: in.Ignored, Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing domains")
 	}
 	return listOf(list, next, func(d *dmarc.DomainTraffic) DomainItem {
-		return DomainItem{d.Domain, totals(d.Tally), passRate(d.Tally), d.Reports, policy(d.Published), dayOrNull(d.LastDay), verdict(d.Verdict), brief(d.Verdict)}
+		return DomainItem{d.Domain, totals(d.Tally), passRate(d.Tally), d.Reports, policy(d.Published), dayOrNull(d.LastDay), verdict(d.Verdict), brief(d.Verdict),
+			append([]string{}, d.Groups...), append([]string{}, d.Labels...), d.Ignored}
 	}), nil
 }
 
@@ -112,6 +119,7 @@ type SourceItem struct {
 	PassRate *float64 `json:"pass_rate"`
 	FirstDay *string  `json:"first_day" format:"date"`
 	LastDay  *string  `json:"last_day" format:"date"`
+	Labels   []string `json:"labels" nullable:"false" doc:"of the address, and of networks that hold it"`
 }
 
 // SourceList is a page of sources, and what is not in the list.
@@ -139,8 +147,12 @@ func (a *API) sources(ctx context.Context, in *struct {
 		return nil, a.problem(err, "listing sources")
 	}
 	var out SourceList
+	labels, err := a.labelsOf(ctx, aLabel(in.Domain.Domain))
+	if err != nil {
+		return nil, a.problem(err, "listing sources")
+	}
 	out.Body.Items = listOf(list.Items, "", func(s *dmarc.SourceTraffic) SourceItem {
-		return SourceItem{s.Source.String(), totals(s.Tally), passRate(s.Tally), dayOrNull(s.FirstDay), dayOrNull(s.LastDay)}
+		return SourceItem{s.Source.String(), totals(s.Tally), passRate(s.Tally), dayOrNull(s.FirstDay), dayOrNull(s.LastDay), labels(s.Source)}
 	}).Body.Items
 	out.Body.Next, out.Body.Sources, out.Body.Pending = orNull(string(next)), list.Total, list.Pending
 	out.Body.Others, out.Body.Unknown = totals(list.Others), totals(list.Unknown)

@@ -54,10 +54,13 @@ type AttentionItem struct {
 	Brief
 }
 
-func (a *API) attention(ctx context.Context, in *struct{ Page }) (*List[AttentionItem], error) {
+func (a *API) attention(ctx context.Context, in *struct {
+	Page
+	Group
+}) (*List[AttentionItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Attention(ctx, dmarc.AttentionQuery{Page: in.page()})
+	list, next, err := a.store.Attention(ctx, dmarc.AttentionQuery{Group: in.Group.Group, Page: in.page()})
 	if err != nil {
 		return nil, a.problem(err, "listing what deserves attention")
 	}

@@ -30,7 +30,8 @@ type Token struct {
 	ID      int64
 	Name    string // no two that are good have the same
 	Roles   []Role
-	Scope   Scope
+	Scope   Scope    // without what its groups have
+	Groups  []string // of domains, which it is for as they are when it is used
 	Created time.Time
 	Expires time.Time // zero: never
 	Revoked time.Time // zero: it is not

@@ -32,6 +32,10 @@ type DomainQuery struct {
 	Scope  Scope // only domains in it
 	Period Period
 	Search string // part of the name; "" for all
+	Label  string // that the domains have; "" for all
+	Group  string // only domains of the group; "" for all. A guard narrows the scope to it
+	// Ignored asks for those as well that are left out of lists.
+	Ignored bool
 	// Urgent asks for those first that deserve attention first, by the verdicts
 	// that are kept; those that were never judged come last.
 	Urgent bool
@@ -41,7 +45,8 @@ type DomainQuery struct {
 
 // An AttentionQuery asks for the verdicts about domains, the most urgent first.
 type AttentionQuery struct {
-	Scope Scope // only domains in it
+	Scope Scope  // only domains in it
+	Group string // only domains of the group; "" for all. A guard narrows the scope to it
 	Page
 }
 
@@ -53,7 +58,10 @@ type DomainTraffic struct {
 	Published *PolicyPublished // as last reported; nil if never
 	LastDay   time.Time        // the last day with messages, whenever; zero if none
 	Verdict   *DomainVerdict   // as kept last, whatever the period; nil if there is none yet
-	Days      []DayTraffic     // of the trend asked for; days without reports are absent
+	Groups    []string         // that it is in, by name
+	Labels    []string
+	Ignored   bool
+	Days      []DayTraffic // of the trend asked for; days without reports are absent
 }
 
 // A TrafficQuery asks about one domain in a period of whole days.

@@ -37,6 +37,28 @@ func (s Scope) With(o Scope) Scope {
 	return ScopeOf(append(s.Domains(), o.domains...)...)
 }
 
+// And returns what is in both scopes.
+func (s Scope) And(o Scope) Scope {
+	switch {
+	case s.all:
+		return o
+	case o.all:
+		return s
+	}
+	var both []string
+	for _, d := range s.domains {
+		if o.Covers(d) {
+			both = append(both, d)
+		}
+	}
+	for _, d := range o.domains {
+		if s.Covers(d) {
+			both = append(both, d)
+		}
+	}
+	return ScopeOf(both...)
+}
+
 // Covers tells whether a domain is in the scope.
 func (s Scope) Covers(domain string) bool {
 	if s.all {

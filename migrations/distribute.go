@@ -24,7 +24,8 @@ var shape = struct {
 	},
 	local: []string{
 		"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons", "tokens", "keys", "audit",
-		"episodes", "events", "deliveries", "mailbox_health", "source_identities", "overrules",
+		"episodes", "events", "deliveries", "mailbox_health", "source_identities", "overrules", "domain_groups", "domain_settings",
+		"network_labels",
 	},
 }
 

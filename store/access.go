@@ -15,14 +15,14 @@ import (
 )
 
 const selectToken = `
-	SELECT id, name, roles, everything, domains, created_at, expires_at, revoked_at, used_at
+	SELECT id, name, roles, everything, domains, groups, created_at, expires_at, revoked_at, used_at
 	FROM tokens`
 
 func scanToken(row pgx.CollectableRow) (t dmarc.Token, err error) {
 	var roles, domains []string
 	var everything bool
 	var expires, revoked, used *time.Time
-	if err := row.Scan(&t.ID, &t.Name, &roles, &everything, &domains, &t.Created, &expires, &revoked, &used); err != nil {
+	if err := row.Scan(&t.ID, &t.Name, &roles, &everything, &domains, &t.Groups, &t.Created, &expires, &revoked, &used); err != nil {
 		return t, err
 	}
 	for _, r := range roles {
@@ -30,6 +30,9 @@ func scanToken(row pgx.CollectableRow) (t dmarc.Token, err error) {
 	}
 	if t.Scope = dmarc.ScopeOf(domains...); everything {
 		t.Scope = dmarc.Everything
+	}
+	if len(t.Groups) == 0 {
+		t.Groups = nil
 	}
 	t.Expires, t.Revoked, t.Used = orZero(expires), orZero(revoked), orZero(used)
 	return t, nil
@@ -53,8 +56,8 @@ func timeOrNull(t time.Time) *time.Time {
 // that another good one has its name.
 func (s *Store) AddToken(ctx context.Context, digest dmarc.Digest, t dmarc.Token) (dmarc.Token, error) {
 	const sql = `
-		INSERT INTO tokens (digest, name, roles, everything, domains, created_at, expires_at)
-		VALUES (@digest, @name, @roles, @everything, @domains, @created, @expires)
+		INSERT INTO tokens (digest, name, roles, everything, domains, groups, created_at, expires_at)
+		VALUES (@digest, @name, @roles, @everything, @domains, @groups, @created, @expires)
 		RETURNING id`
 	roles := make([]string, len(t.Roles))
 	for i, r := range t.Roles {
@@ -62,7 +65,7 @@ func (s *Store) AddToken(ctx context.Context, digest dmarc.Digest, t dmarc.Token
 	}
 	domains := append([]string{}, t.Scope.Domains()...)
 	err := s.db.QueryRow(ctx, sql, pgx.NamedArgs{
-		"digest": digest[:], "name": clean(t.Name), "roles": roles, "everything": t.Scope.All(), "domains": domains,
+		"digest": digest[:], "name": clean(t.Name), "roles": roles, "everything": t.Scope.All(), "domains": domains, "groups": append([]string{}, t.Groups...),
 		"created": t.Created, "expires": timeOrNull(t.Expires),
 	}).Scan(&t.ID)
 	var pg *pgconn.PgError
@@ -144,7 +147,7 @@ func (s *Store) RevokeToken(ctx context.Context, id int64, at time.Time) (dmarc.
 		UPDATE tokens
 		SET revoked_at = coalesce(revoked_at, $2)
 		WHERE id = $1
-		RETURNING id, name, roles, everything, domains, created_at, expires_at, revoked_at, used_at`
+		RETURNING id, name, roles, everything, domains, groups, created_at, expires_at, revoked_at, used_at`
 	rows, _ := s.db.Query(ctx, sql, id, at)
 	t, err := pgx.CollectExactlyOneRow(rows, scanToken)
 	if errors.Is(err, pgx.ErrNoRows) {

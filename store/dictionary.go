@@ -82,8 +82,9 @@ func (s *Store) domainIDs(ctx context.Context, words map[string]int64) error {
 	}
 	slices.Sort(missing)
 	const insert = `
-		INSERT INTO domains (name)
-		SELECT unnest($1::text[])
+		INSERT INTO domains (name, ignored)
+		SELECT name, name IN (SELECT name FROM arranged_domains WHERE ignored)
+		FROM unnest($1::text[]) AS new (name)
 		ON CONFLICT DO NOTHING`
 	const find = `
 		SELECT name, id

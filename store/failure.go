@@ -76,6 +76,9 @@ func (s *Store) Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.Sto
 	if err != nil {
 		return nil, "", err
 	}
+	if q.Domain == "" {
+		within += " AND NOT d.ignored"
+	}
 	sql := `
 		SELECT f.domain_id, f.id, f.arrived_at, f.received_at, f.seen, f.flags, f.body
 		FROM failure_reports f

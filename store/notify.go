@@ -26,7 +26,7 @@ func (s *Store) ActiveDomains(ctx context.Context, since time.Time) ([]string, e
 	const sql = `
 		SELECT d.name
 		FROM domains d
-		WHERE d.name <> '' AND d.id IN (SELECT domain_id FROM domain_days WHERE day >= $1)
+		WHERE d.name <> '' AND NOT d.ignored AND d.id IN (SELECT domain_id FROM domain_days WHERE day >= $1)
 		ORDER BY d.name`
 	rows, _ := s.db.Query(ctx, sql, since)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -158,7 +158,7 @@ func (s *Store) LookDevelopments(ctx context.Context) ([]dmarc.LookDevelopment, 
 			WHERE f->>'severity' = 'error')
 		FROM looks l
 		JOIN domains d ON d.id = l.domain_id
-		WHERE l.looked_at > coalesce((SELECT to_timestamp(position / 1e6) FROM progress WHERE name = $1), '-infinity') - interval '10 minutes'
+		WHERE NOT d.ignored AND l.looked_at > coalesce((SELECT to_timestamp(position / 1e6) FROM progress WHERE name = $1), '-infinity') - interval '10 minutes'
 		ORDER BY l.looked_at`
 	rows, _ := s.db.Query(ctx, sql, looksProgress)
 	looks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l dmarc.LookDevelopment, err error) {
@@ -181,7 +181,7 @@ func (s *Store) ChangedRecords(ctx context.Context, limit int) ([]dmarc.ChangedR
 		SELECT d.name, c.id, c.seen_at, c.name, c.type, c.before, c.after
 		FROM published_changes c
 		JOIN domains d ON d.id = c.domain_id
-		WHERE NOT c.told
+		WHERE NOT c.told AND NOT d.ignored
 		ORDER BY c.seen_at, c.domain_id, c.id
 		LIMIT $1`
 	rows, _ := s.db.Query(ctx, sql, limit)
@@ -297,6 +297,7 @@ func (s *Store) Notifications(ctx context.Context, q dmarc.NotificationQuery) ([
 		FROM events
 		WHERE id < $1 AND ($2 = '' OR domain = $2)
 			AND ($4::bigint[] IS NULL OR domain IN (SELECT name FROM domains WHERE id = ANY ($4)))
+			AND ($2 <> '' OR domain NOT IN (SELECT name FROM domains WHERE ignored))
 		ORDER BY id DESC
 		LIMIT $3`
 	rows, _ := s.db.Query(ctx, sql, after, clean(q.Domain), q.Limit+1, within)
@@ -366,6 +367,7 @@ func (s *Store) EventsIn(ctx context.Context, begin, end time.Time, scope dmarc.
 		SELECT id, at, rule, domain, subject, phase, problem, title, body
 		FROM events
 		WHERE at >= $1 AND at < $2 AND ($3::bigint[] IS NULL OR domain IN (SELECT name FROM domains WHERE id = ANY ($3)))
+			AND domain NOT IN (SELECT name FROM domains WHERE ignored)
 		ORDER BY id
 		LIMIT $4`
 	rows, _ := s.db.Query(ctx, sql, begin, end, within, eventsAtMost)

@@ -22,7 +22,7 @@ func (s *Store) DueDomains(ctx context.Context, now time.Time, limit int) ([]str
 		SELECT d.name
 		FROM domains d
 		LEFT JOIN looks l ON l.domain_id = d.id
-		WHERE d.name <> '' AND (l.next_at IS NULL OR l.next_at <= $1)
+		WHERE d.name <> '' AND NOT d.ignored AND (l.next_at IS NULL OR l.next_at <= $1)
 		ORDER BY l.next_at NULLS FIRST, d.id
 		LIMIT $2`
 	rows, _ := s.db.Query(ctx, sql, now, limit)

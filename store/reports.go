@@ -73,6 +73,9 @@ func (s *Store) Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.Repor
 		return nil, "", err
 	}
 	where += within
+	if q.Domain == "" {
+		where += " AND NOT d.ignored"
+	}
 	if q.Reporter != "" {
 		where += " AND r.about->>'org_name' = @reporter"
 		args["reporter"] = clean(q.Reporter)

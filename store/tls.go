@@ -133,6 +133,9 @@ func (s *Store) TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, d
 	if err != nil {
 		return nil, "", err
 	}
+	if q.Domain == "" {
+		within += " AND NOT d.ignored"
+	}
 	sql := `
 		SELECT t.domain_id, t.id, t.begins_at, t.ends_at, t.received_at, t.seen, t.flags, t.report_id, t.contact, t.hash,
 			t.policies, d.name, r.org_name

@@ -89,18 +89,28 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 	if err != nil {
 		return nil, "", err
 	}
+	which := strings.Replace(within, "domain_id", "d.id", 1)
+	if !q.Ignored {
+		which += " AND NOT d.ignored"
+	}
+	if q.Label != "" {
+		if args["labelled"], err = s.labelled(ctx, q.Label); err != nil {
+			return nil, "", err
+		}
+		which += " AND d.name = ANY (@labelled::text[])"
+	}
 	sql := `
 		WITH sums AS (
 			SELECT domain_id, ` + summed(totalColumns) + `
 			FROM (` + trafficOf(q.Period, within, args) + `) AS parts
 			GROUP BY domain_id
 		), ` + order.with + ` page AS (
-			SELECT d.id, d.name, ` + coalesced("t", tallyNames) + `,
+			SELECT d.id, d.name, d.ignored, ` + coalesced("t", tallyNames) + `,
 				coalesce(t.reports, 0) AS reports,
 				coalesce(t.messages, 0) AS busy, ` + order.columns + `
 			FROM domains d
 			LEFT JOIN sums t ON t.domain_id = d.id` + order.join + `
-			WHERE d.name <> ''` + strings.Replace(within, "domain_id", "d.id", 1) + ` AND (@search = '' OR strpos(d.name, @search) > 0)
+			WHERE d.name <> ''` + which + ` AND (@search = '' OR strpos(d.name, @search) > 0)
 				AND ` + order.behind + `
 			ORDER BY ` + order.by + `
 			LIMIT @limit
@@ -111,12 +121,15 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l domainLine, err error) {
 		var busy int64
-		into := append([]any{&l.id, &l.Domain}, scanTally(&l.Tally)...)
+		into := append([]any{&l.id, &l.Domain, &l.Ignored}, scanTally(&l.Tally)...)
 		err = row.Scan(append(into, &l.Reports, &busy, &l.attention, &l.loss)...)
 		return l, err
 	})
 	if err == nil {
 		err = s.latest(ctx, lines)
+	}
+	if err == nil {
+		err = s.arranged(ctx, lines)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("listing domains: %w", err)

@@ -33,7 +33,7 @@ func (s *Store) DueVerdicts(ctx context.Context, now time.Time, after int64, lim
 		SELECT d.id, d.name, coalesce(v.changes, 0)
 		FROM domains d
 		LEFT JOIN verdicts v ON v.domain_id = d.id
-		WHERE d.name <> '' AND d.id > $2 AND (v.due_at IS NULL OR v.due_at <= $1)
+		WHERE d.name <> '' AND NOT d.ignored AND d.id > $2 AND (v.due_at IS NULL OR v.due_at <= $1)
 		ORDER BY d.id
 		LIMIT $3`
 	rows, _ := s.db.Query(ctx, sql, now, after, limit)
@@ -278,7 +278,7 @@ func (s *Store) Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.
 		SELECT d.id, d.name, ` + verdictColumns + `
 		FROM verdicts v
 		JOIN domains d ON d.id = v.domain_id
-		WHERE v.computed_at IS NOT NULL AND (v.attention, -v.loss_a_day, v.domain_id) > (@attention, -@loss::double precision, @after)` + within + `
+		WHERE v.computed_at IS NOT NULL AND NOT d.ignored AND (v.attention, -v.loss_a_day, v.domain_id) > (@attention, -@loss::double precision, @after)` + within + `
 		ORDER BY v.attention, v.loss_a_day DESC, v.domain_id
 		LIMIT @limit`
 	type line struct {

@@ -93,7 +93,7 @@ func TestTokensAreMadeShownOnceAndRevoked(t *testing.T) {
 	if got := w.run(t, "token", "revoke", "acme"); got.status != exitDone {
 		t.Fatalf("%+v", got)
 	}
-	s.gate.Forget(0) // what is remembered is forgotten within seconds
+	s.gate.Forget() // what is remembered is forgotten within seconds
 	if code, body := as(h, "GET", "/api/v1/domains", secret, ""); code != http.StatusUnauthorized || !strings.Contains(body, "revoked") {
 		t.Errorf("with the revoked token: %d %s", code, body)
 	}
@@ -248,6 +248,16 @@ func newScene(t *testing.T) *scene {
 		t.Fatal(err)
 	}
 	sc.everything = sc.token(t, "everything", dmarc.Everything, dmarc.Roles...)
+	for path, body := range map[string]string{
+		"groups/alpha-clients": `{"domains":["alpha.example"]}`, "groups/bravo-clients": `{"domains":["bravo.example"]}`,
+		"groups/both":                    `{"domains":["alpha.example","bravo.example"],"note":"bravo too"}`,
+		"domains/alpha.example/settings": `{"labels":["alpha-label","both"]}`, "domains/bravo.example/settings": `{"labels":["bravo-label","both"],"retention_failures_days":77}`,
+		"domains/bravo.example/networks/198.51.100.0%2F24": `{"labels":["bravo-network"]}`, "networks/198.51.100.77": `{"labels":["bravo-relay"]}`,
+	} {
+		if code, answer := as(sc, http.MethodPut, "/api/v1/"+path, sc.everything, body); code != http.StatusOK && code != http.StatusCreated {
+			t.Fatalf("%s: %d\n%s", path, code, answer)
+		}
+	}
 	for _, x := range []*customer{&sc.alpha, &sc.bravo} {
 		for _, d := range []string{x.domain(), "www." + x.domain()} {
 			var list struct{ Items []struct{ ID string } }
@@ -345,7 +355,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 				case p.Name == "after":
 					values[key] = sc.cursors
 				default:
-					values[key] = []string{"alpha", "www.alpha.example", "alpha.example", "alpha-reporter.test", sc.alpha.address,
+					values[key] = []string{"alpha", "alpha-clients", "BRAVO-clients", "both", "BRAVO-label", "www.alpha.example", "alpha.example", "alpha-reporter.test", sc.alpha.address,
 						"BRAVO", "BRAVO.example", "www.BRAVO.example", "BRAVO-reporter.test"}
 				}
 			}
@@ -358,7 +368,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 	err = chi.Walk(pages, func(method, pattern string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		targets = append(targets, target{method, pattern})
 		for name, list := range map[string][]string{"days": {"90", "3650"}, "all": {"1"}, "after": sc.cursors, "q": {"alpha", "BRAVO"}, "reporter": {"alpha-reporter.test", "BRAVO-reporter.test"},
-			"mailbox": {"import"}, "outcome": {"ok", "bad_xml"}, "of": {sc.alpha.address, sc.bravo.address, "as BRAVO-service.test"}, "p": {"reject"}, "by": {"volume"}, "class": {"own"}, "sort": {"failed"}, "mend": {"as BRAVO.example"}, "domain": {"alpha.example", "BRAVO.example"}} {
+			"mailbox": {"import"}, "outcome": {"ok", "bad_xml"}, "group": {"alpha-clients", "BRAVO-clients", "both"}, "of": {sc.alpha.address, sc.bravo.address, "as BRAVO-service.test"}, "p": {"reject"}, "by": {"volume"}, "class": {"own"}, "sort": {"failed"}, "mend": {"as BRAVO.example"}, "domain": {"alpha.example", "BRAVO.example"}} {
 			values[pattern+"?"+name] = list
 		}
 		return nil
@@ -382,6 +392,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 		}{
 			{"{domain}", []string{"alpha.example", "www.alpha.example", "BRAVO.example", "www.BRAVO.example"}},
 			{"{network}", []string{"192.0.2.77"}},
+			{"{group}", []string{"alpha-clients", "BRAVO-clients", "both"}},
 			{"{id}", append([]string{"1", "2", "BRAVOID"}, sc.alpha.ids...)},
 		} {
 			var filled []string
@@ -402,6 +413,12 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 				body = `{"domain":"BRAVO.example","name":"x"}`
 				if x.method == http.MethodPut {
 					body = `{"class":"own","x":"BRAVO.example"}` // one mistake: of several, any may be told first
+					switch {
+					case strings.Contains(path, "/groups/"):
+						body = `{"domains":["BRAVO.example"]}`
+					case strings.Contains(path, "/networks/"), strings.HasSuffix(path, "/settings"):
+						body = `{"labels":["x"]}`
+					}
 				}
 				if !strings.HasPrefix(path, "/api") {
 					body = "domain=BRAVO.example&name=x&network=192.0.2.77&class=own&of=192.0.2.77"

@@ -59,7 +59,7 @@ func TestTheExamplesOfAccessWork(t *testing.T) {
 			}
 		}
 	}
-	if configurations != 4 || commands != 5 {
+	if configurations != 4 || commands != 6 {
 		t.Errorf("%d configurations and %d commands in %q", configurations, commands, blocks)
 	}
 }

@@ -35,6 +35,7 @@ func (l *loader) check() {
 	l.checkTLSRPT()
 	l.checkDirectory()
 	l.checkTargets()
+	l.checkArranged()
 	l.checkDigest()
 	if c.DatabaseURL.empty() && c.databaseURLFile == "" && !findSetting(c.settings, "database_url").refused {
 		l.checkDataDir()

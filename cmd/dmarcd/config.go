@@ -28,6 +28,9 @@ type config struct {
 	Domains     []string // lower-case A-labels; empty: all are accepted
 	Mailboxes   []*mailbox
 	Targets     []*target // that are told of what happens
+	Groups      []*groupConfig
+	ByDomain    []*domainConfig
+	Networks    []*networkConfig
 
 	ReportAddresses []string // that domains name in rua, to reach us
 

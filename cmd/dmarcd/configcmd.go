@@ -59,16 +59,12 @@ func (c *config) print(w io.Writer) error {
 		}
 		line(s, key)
 	}
-	for _, m := range c.Mailboxes {
-		b.WriteString("\n[[mailbox]]\n")
-		for _, s := range m.settings {
-			line(s, s.key)
-		}
-	}
-	for _, t := range c.Targets {
-		b.WriteString("\n[[target]]\n")
-		for _, s := range t.settings {
-			line(s, s.key)
+	for _, list := range tableLists {
+		for _, entry := range list.entries(c) {
+			b.WriteString("\n[[" + list.name + "]]\n")
+			for _, s := range entry {
+				line(s, s.key)
+			}
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -126,13 +122,11 @@ func exampleConfig() string {
 		}
 		exampleSetting(&b, s, key)
 	}
-	b.WriteString("\n# A mailbox that is polled. There can be several; the variables are for a single one.\n#[[mailbox]]\n")
-	for _, s := range newMailbox().settings {
-		exampleSetting(&b, s, s.key)
-	}
-	b.WriteString("\n# Somebody who is told of what happens, see docs/notify.md. There can be several, in the file alone.\n#[[target]]\n")
-	for _, s := range newTarget().settings {
-		exampleSetting(&b, s, s.key)
+	for _, list := range tableLists {
+		fmt.Fprintf(&b, "\n# %s\n#[[%s]]\n", list.doc, list.name)
+		for _, s := range list.settings() {
+			exampleSetting(&b, s, s.key)
+		}
 	}
 	return b.String()
 }

@@ -191,7 +191,11 @@ func TestThePageOfSettingsIsCurrent(t *testing.T) {
 			def = "`" + def + "`"
 		}
 		doc := strings.NewReplacer("|", `\|`, "*", `\*`, "<", "&lt;").Replace(s.doc)
-		fmt.Fprintf(&b, "| `%s` | %s%s | %s | `%s` |\n", key, strings.ToUpper(doc[:1]), doc[1:], def, s.env)
+		fmt.Fprintf(&b, "| `%s` | %s%s | %s |", key, strings.ToUpper(doc[:1]), doc[1:], def)
+		if s.env != "" {
+			fmt.Fprintf(&b, " `%s` |", s.env)
+		}
+		b.WriteString("\n")
 	}
 	head := "\n| setting | does | default | variable |\n|---|---|---|---|\n"
 	table := ""
@@ -213,9 +217,17 @@ func TestThePageOfSettingsIsCurrent(t *testing.T) {
 		}
 		write(s, key)
 	}
-	b.WriteString("\n## `[[mailbox]]`\n\nA mailbox that is polled. There can be several; the variables are for a single one.\n" + head)
-	for _, s := range newMailbox().settings {
-		write(s, s.key)
+	for _, list := range tableLists {
+		doc := regexp.MustCompile(`docs/(\w+\.md)`).ReplaceAllString(list.doc, "[$1]($1)")
+		fmt.Fprintf(&b, "\n## `[[%s]]`\n\n%s\n", list.name, doc)
+		if list.name == "mailbox" {
+			b.WriteString(head)
+		} else {
+			b.WriteString("\n| setting | does | default |\n|---|---|---|\n")
+		}
+		for _, s := range list.settings() {
+			write(s, s.key)
+		}
 	}
 	current(t, filepath.Join("..", "..", "docs", "settings.md"), b.String())
 }

@@ -329,7 +329,7 @@ func TestTwoHundredClientsAtOnce(t *testing.T) {
 					t.Errorf("%s asks for %s: %d, %v, %q", mine.name, path, resp.StatusCode, err, other.finds(string(body)))
 				}
 				if i%20 == 0 && j == 3 {
-					sc.gate.Forget(0)
+					sc.gate.Forget()
 				}
 			}
 		})

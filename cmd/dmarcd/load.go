@@ -136,7 +136,7 @@ func (l *loader) readTable(path, prefix string, got map[string]any, settings []*
 		note := func(where, what string) {
 			l.mistakes = append(l.mistakes, mistake{file: l.cfg.File, line: cmp.Or(line, l.lines[strings.TrimSuffix(path, ".")]), where: where, what: what})
 		}
-		if path == "" && (name == "mailbox" || name == "target") {
+		if path == "" && findList(name) != nil {
 			l.readList(name, x, note)
 			continue
 		}
@@ -170,12 +170,14 @@ func (l *loader) readTable(path, prefix string, got map[string]any, settings []*
 func (l *loader) meant(path, key string, settings []*setting) string {
 	names := append(keys(settings), tableNames()...)
 	if path == "" {
-		names = append(names, "mailbox", "target")
+		for _, list := range tableLists {
+			names = append(names, list.name)
+		}
 	}
 	if near := nearest(key, names); near != "" {
 		return "; did you mean " + near + "?"
 	}
-	if findSetting(newMailbox().settings, lastKey(key)) != nil {
+	if findSetting(newMailbox().settings, lastKey(key)) != nil && !strings.Contains(path, "[") {
 		return "; it belongs below [[mailbox]]"
 	}
 	// The right name in another table.
@@ -184,40 +186,32 @@ func (l *loader) meant(path, key string, settings []*setting) string {
 			return "; did you mean " + s.key + "?"
 		}
 	}
-	if findSetting(newTarget().settings, lastKey(key)) != nil {
-		return "; it belongs below [[target]]"
+	for _, list := range tableLists {
+		if findSetting(list.settings(), lastKey(key)) != nil {
+			return "; it belongs below [[" + list.name + "]]"
+		}
 	}
 	return "; remove it, or see dmarcd config --help"
 }
 
-// readList takes over mailboxes or targets.
+// readList takes over the entries of a list, such as mailboxes.
 func (l *loader) readList(name string, x any, note func(where, what string)) {
-	list, ok := x.([]map[string]any)
+	tables, ok := x.([]map[string]any)
 	if items, isList := x.([]any); isList {
 		ok = true
 		for _, item := range items {
 			table, isTable := item.(map[string]any)
-			list, ok = append(list, table), ok && isTable
+			tables, ok = append(tables, table), ok && isTable
 		}
 	}
 	if !ok {
 		note(name, "must be a table in two brackets, [["+name+"]], as there can be several")
 		return
 	}
-	for i, table := range list {
+	for i, table := range tables {
 		path := fmt.Sprintf("%s[%d]", name, i)
 		line := cmp.Or(l.lines[path], l.lines[name])
-		var settings []*setting
-		if name == "mailbox" {
-			m := newMailbox()
-			m.line, settings = line, m.settings
-			l.cfg.Mailboxes = append(l.cfg.Mailboxes, m)
-		} else {
-			t := newTarget()
-			t.line, settings = line, t.settings
-			l.cfg.Targets = append(l.cfg.Targets, t)
-		}
-		l.readTable(path+".", "", table, settings)
+		l.readTable(path+".", "", table, findList(name).add(l.cfg, line))
 	}
 }
 

@@ -43,6 +43,9 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.store.Arrange(ctx, cfg.arrangements()); err != nil {
+		return errors.Join(err, s.close())
+	}
 	for _, open := range []func(*service) (*door, error){cfg.openSMTP, cfg.openTLSRPT} {
 		d, err := open(s)
 		if err != nil {
@@ -203,8 +206,9 @@ func (s *service) handler() http.Handler {
 	if s.replica != nil {
 		reads, opts.Ready = s.replica, func() string { return replicaLine(s.replica.State()) }
 	}
-	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser, Said: s.overrules}
+	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser, Said: s.overrules, Arranged: s.arranged}
 	opts.Advise, opts.Evidence, opts.Keeper, opts.Overrules = guard.Advise, guard.Evidence, s.keeper, guard
+	opts.Arrangements = guard
 	pages := web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard, Gate: s.gate, Base: s.edge.Base})
 	r.Mount("/", s.gate.Let(pages))
 	r.Handle("/login", s.gate.Login(pages))

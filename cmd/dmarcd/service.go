@@ -36,6 +36,7 @@ type service struct {
 	verifier     *transport.Verifier // of the mails that carry reports; nil for none
 	adviser      *adviser
 	overrules    *overruler
+	arranged     *arranger
 	identifier   *sources.Identifier // of the addresses that send; nil for none
 	gate         *access.Gate        // tells who makes a request
 	keeper       *access.Keeper
@@ -124,6 +125,7 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 		return nil, errors.Join(fmt.Errorf("sources.catalogue: %w", err), s.close())
 	}
 	s.overrules = &overruler{s.store, cfg.ownNetworks()}
+	s.arranged = &arranger{s.store, cfg.Retention}
 	s.adviser = &adviser{store: s.store, senders: senders, overrules: s.overrules, log: log}
 	if len(cfg.ReportAddresses) > 0 {
 		s.adviser.rua = cfg.ReportAddresses[0]

@@ -29,6 +29,7 @@ Without DMARCD_DATABASE_URL the private PostgreSQL in the data directory is used
 	tokenExamples = `Examples:
   dmarcd token create --name grafana
   dmarcd token create --name acme --domain acme.example --role read --role failures --expires 90d
+  dmarcd token create --name client --group acme
   dmarcd token create --name mailflow --role upload --expires never
   dmarcd token list
   dmarcd token revoke acme`
@@ -40,8 +41,9 @@ const tokenTime = "365d"
 func runToken(ctx context.Context, env *environ, args []string) error {
 	fs := env.flags("token", "create|list|revoke [TOKEN...]", tokenUsage, tokenExamples)
 	name := fs.String("name", "", "for create: `NAME` of who will have it")
-	var domains, roles listFlag
+	var domains, groups, roles listFlag
 	fs.Var(&domains, "domain", "for create: `DOMAIN` that it is for, with its subdomains; may be given more than once (default: all domains)")
+	fs.Var(&groups, "group", "for create: `GROUP` of domains that it is for, with those that come into it later; may be given more than once")
 	fs.Var(&roles, "role", "for create: `ROLE` it has, read, upload, admin or failures; may be given more than once (default read)")
 	expires := fs.String("expires", tokenTime, "for create: `TIME` that it is good for, such as 90d, or never")
 	format := fs.choice("format", "how to print", "text", "json")
@@ -55,7 +57,7 @@ func runToken(ctx context.Context, env *environ, args []string) error {
 	case what == "create" && len(rest) > 0:
 		return usageError(fmt.Sprintf("create takes no arguments, but got %q; name the token with --name", rest[0]))
 	case what == "create":
-		if t, err = newToken(*name, domains, roles, *expires, time.Now()); err != nil {
+		if t, err = newToken(*name, domains, groups, roles, *expires, time.Now()); err != nil {
 			return err
 		}
 	case what == "list" && len(rest) > 0:
@@ -92,7 +94,7 @@ func operator() *access.Principal {
 }
 
 // newToken reads what a token is to be.
-func newToken(name string, domains, roles []string, expires string, now time.Time) (dmarc.Token, error) {
+func newToken(name string, domains, groups, roles []string, expires string, now time.Time) (dmarc.Token, error) {
 	t := dmarc.Token{Name: strings.TrimSpace(name), Scope: dmarc.Everything}
 	if t.Name == "" {
 		return t, usageError("create needs --name NAME: who will have the token")
@@ -107,6 +109,12 @@ func newToken(name string, domains, roles []string, expires string, now time.Tim
 			read = append(read, domain)
 		}
 		t.Scope = dmarc.ScopeOf(read...)
+	}
+	for _, g := range groups {
+		if err := dmarc.CheckName(g); err != nil {
+			return t, usageError(fmt.Sprintf("--group %q %v", g, err))
+		}
+		t.Scope, t.Groups = dmarc.ScopeOf(t.Scope.Domains()...), append(t.Groups, g)
 	}
 	if len(roles) == 0 {
 		roles = []string{string(dmarc.RoleRead)}
@@ -197,10 +205,10 @@ func (s *service) revokeTokens(ctx context.Context, env *environ, names []string
 
 // tokenLine is a token as JSON, as the API shows it.
 func tokenLine(t *dmarc.Token) map[string]any {
-	line := map[string]any{"id": t.ID, "name": t.Name, "roles": t.Roles, "domains": nil, "created_at": t.Created,
+	line := map[string]any{"id": t.ID, "name": t.Name, "roles": t.Roles, "domains": nil, "groups": append([]string{}, t.Groups...), "created_at": t.Created,
 		"expires_at": nil, "revoked_at": nil, "last_used": nil}
 	if !t.Scope.All() {
-		line["domains"] = t.Scope.Domains()
+		line["domains"] = append([]string{}, t.Scope.Domains()...)
 	}
 	for key, at := range map[string]time.Time{"expires_at": t.Expires, "revoked_at": t.Revoked, "last_used": t.Used} {
 		if !at.IsZero() {
@@ -214,7 +222,11 @@ func domainsOf(t *dmarc.Token) string {
 	if t.Scope.All() {
 		return "all domains"
 	}
-	return strings.Join(t.Scope.Domains(), ", ")
+	all := t.Scope.Domains()
+	for _, g := range t.Groups {
+		all = append(all, access.OfGroup+g)
+	}
+	return strings.Join(all, ", ")
 }
 
 func rolesOf(t *dmarc.Token) string {
