@@ -10,13 +10,13 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-const docsStyle = `body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
+const docsStyle = `:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2rem auto;padding:0 1rem;background:Canvas;color:CanvasText}
 code,pre{font:13px ui-monospace,monospace}pre{overflow-x:auto;padding:.5rem;border:1px solid #8a8f98}
 table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.25rem 1rem .25rem 0}h2{margin-top:2.5rem}`
 
 var docsTemplate = template.Must(template.New("docs").Parse(`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>dmarcd API</title><link rel="stylesheet" href="docs.css"></head><body>
+<title>dmarcd API</title><link rel="stylesheet" href="docs.css"></head><body><main>
 <h1>dmarcd API</h1>
 <p>{{.Info.Description}}</p>
 <p>For machines: <a href="v1/openapi.json">OpenAPI 3.1</a>. Errors are <code>application/problem+json</code> (RFC 9457) and name every bad parameter.</p>
@@ -24,8 +24,8 @@ var docsTemplate = template.Must(template.New("docs").Parse(`<!doctype html>
 <p><strong>{{.Summary}}.</strong> {{.Description}}</p>
 {{if .Parameters}}<table><tr><th>Parameter</th><th>In</th><th>Meaning</th></tr>
 {{range .Parameters}}<tr><td><code>{{.Name}}</code></td><td>{{.In}}</td><td>{{.Description}}</td></tr>{{end}}</table>{{end}}
-<pre>{{.Curl}}</pre>
-{{end}}</body></html>
+<pre tabindex="0">{{.Curl}}</pre>
+{{end}}</main></body></html>
 `))
 
 // serveDocsStyle answers with the style of the documentation.

@@ -145,7 +145,7 @@ func monthNames(long dmarc.Period, x func(time.Time) float64, link func(dmarc.Pe
 	for n := 0; t.Before(long.End); n++ {
 		next := t.AddDate(0, months, 0)
 		p := dmarc.Period{Begin: t, End: next}
-		label, name := t.Format("Jan"), t.Format("January 2006")
+		label, name := t.Format("Jan"), t.Format("Jan 2006")
 		if months == 12 || t.Month() == time.January {
 			label = t.Format("2006")
 		}

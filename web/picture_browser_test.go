@@ -92,7 +92,7 @@ func TestThePeriodIsMovedInTheBrush(t *testing.T) {
 	}
 	click(`.zoom a[rel="prev"]`)
 	leadsTo("/domains/acme.example?from=2026-02-16&to=2026-03-28")
-	click(`.brush a[aria-label="September 2026"]`)
+	click(`.brush a[aria-label="Sep 2026"]`)
 	leadsTo("/domains/acme.example?from=2026-09-01&to=2026-10-01")
 
 	do(chromedp.Navigate(site.URL + "/domains/acme.example/sources?days=90"))

@@ -88,7 +88,6 @@ function walk(figure) {
   plot.addEventListener("pointercancel", clear);
 
   figure.tabIndex = 0;
-  figure.setAttribute("role", "group");
   figure.setAttribute("aria-label", "Chart. The arrow keys walk through the days; with Shift they choose some, and Enter shows those.");
   figure.addEventListener("blur", clear);
   figure.addEventListener("keydown", (event) => {
@@ -184,7 +183,6 @@ function brush(figure) {
 
   figure.tabIndex = 0;
   figure.classList.add("live");
-  figure.setAttribute("role", "group");
   figure.setAttribute("aria-label", "Period. The arrow keys move it by a week, with Shift its end; Enter shows it.");
   figure.addEventListener("blur", clear);
   figure.addEventListener("keydown", (event) => {

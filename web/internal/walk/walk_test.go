@@ -1,0 +1,306 @@
+// Package walk goes through every page of a dashboard that is served by the
+// real program, by its links, so that new pages are met by themselves.
+package walk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"golang.org/x/net/html"
+
+	"github.com/dmarcd/dmarcd/postgres/pgtest"
+	"github.com/dmarcd/dmarcd/web/internal/browser"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// serve takes in reports as an operator would, serves them, and waits until
+// every summary of them is made. It returns the address of the dashboard.
+func serve(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "dmarcd")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "../../../cmd/dmarcd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	environ := []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DMARCD_CONFIG=" + os.DevNull, "DMARCD_DATA_DIR=" + filepath.Join(dir, "data"), "DMARCD_DATABASE_URL=" + pgtest.URL(t),
+		"DMARCD_LISTEN=" + address, "DMARCD_LOG_FORMAT=text", "DMARCD_RECORDS_WATCH=false", "DMARCD_SOURCES_LOOKUP=false",
+		"DMARCD_FAILURE_STORE=true", "DMARCD_FAILURE_SUBJECTS=true",
+	}
+	mail := filepath.Join(dir, "mail")
+	if err := os.Mkdir(mail, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	reports(t, mail, time.Now())
+	take := exec.Command(binary, "import", "--format", "json", mail)
+	take.Env = environ
+	if out, err := take.CombinedOutput(); take.ProcessState == nil || take.ProcessState.ExitCode() > 1 { // one file cannot be read, and is not meant to be
+		t.Fatalf("importing: %v\n%s", err, out)
+	} else if !bytes.Contains(out, []byte(`"added":1`)) {
+		t.Fatalf("importing: %s", out)
+	}
+	var log bytes.Buffer
+	run := exec.Command(binary, "serve")
+	run.Env, run.Stdout, run.Stderr = environ, &log, &log
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		run.Process.Signal(syscall.SIGTERM)
+		run.Wait()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	base := "http://" + address
+	ready := func() bool {
+		var list struct {
+			Items []struct {
+				Domain  string
+				Verdict *string
+			}
+		}
+		body, _, err := fetch(base + "/api/v1/domains")
+		if err != nil || json.Unmarshal(body, &list) != nil || len(list.Items) != 2 {
+			return false
+		}
+		for _, d := range list.Items {
+			if d.Verdict == nil {
+				return false
+			}
+		}
+		body, _, err = fetch(base + "/api/v1/domains/" + owner + "/sources")
+		return err == nil && bytes.Contains(body, []byte("198.51.100.107"))
+	}
+	for range 600 {
+		if ready() {
+			return base
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatal("the reports are not summarised")
+	return ""
+}
+
+// fetch returns an answer and its kind.
+func fetch(address string) (body []byte, kind string, err error) {
+	r, err := http.Get(address)
+	if err != nil {
+		return nil, "", err
+	}
+	defer r.Body.Close()
+	body, err = io.ReadAll(r.Body)
+	if err == nil && r.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s", address, r.Status)
+	}
+	return body, r.Header.Get("Content-Type"), err
+}
+
+var number = regexp.MustCompile(`^[0-9]+([-.][0-9]+)?$`)
+
+// shape is what pages of one kind have in common: their path without
+// numbers, and what their addresses tell beside a period, a filter and a place in a list.
+// Each of the two domains has pages of its own.
+func shape(u *url.URL) string {
+	path := u.Path
+	parts := strings.Split(path, "/")
+	for i := range parts {
+		if number.MatchString(parts[i]) {
+			parts[i] = "#"
+		}
+	}
+	var told []string
+	for name := range u.Query() {
+		if !slices.Contains([]string{"days", "from", "to", "after", "sort", "outcome", "class", "reporter", "by"}, name) {
+			told = append(told, name)
+		}
+	}
+	slices.Sort(told)
+	return strings.Join(parts, "/") + "?" + strings.Join(told, "&")
+}
+
+// pages finds a page of each shape by following links, and holds each answer
+// against what strangers planted.
+func pages(t *testing.T, base string) []string {
+	t.Helper()
+	var found []string
+	seen := map[string]bool{"/?": true}
+	queue := []string{"/"}
+	for len(queue) > 0 {
+		path := queue[0]
+		queue = queue[1:]
+		body, kind, err := fetch(base + path)
+		if err != nil {
+			t.Errorf("a link leads nowhere: %v", err)
+			continue
+		}
+		if !strings.HasPrefix(kind, "text/html") {
+			continue
+		}
+		found = append(found, path)
+		if bytes.Contains(body, []byte("<b id=p>")) {
+			t.Errorf("%s has markup that a stranger planted", path)
+		}
+		root, err := html.Parse(bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		here, _ := url.Parse(base + path)
+		for n := range root.Descendants() {
+			if n.Type != html.ElementNode || n.Data != "a" {
+				continue
+			}
+			for _, a := range n.Attr {
+				if a.Key != "href" {
+					continue
+				}
+				to, err := here.Parse(a.Val)
+				if err != nil {
+					t.Errorf("%s has a link that is none: %q", path, a.Val)
+					continue
+				}
+				if to.Scheme != "http" && to.Scheme != "mailto" && to.Scheme != "https" {
+					t.Errorf("%s leads to %q", path, a.Val)
+				}
+				if to.Host != here.Host || strings.HasPrefix(to.Path, "/api/v1/") || strings.HasPrefix(to.Path, "/static/") {
+					continue
+				}
+				to.Fragment = ""
+				if s := shape(to); !seen[s] {
+					seen[s] = true
+					queue = append(queue, to.RequestURI())
+				}
+			}
+		}
+	}
+	return found
+}
+
+// inspect looks for what must not be in the DOM, and returns all text.
+const inspect = `(() => {
+	document.querySelectorAll("details").forEach((d) => { d.open = true; });
+	const out = { Text: document.body.innerText, Bad: [], Width: document.documentElement.scrollWidth };
+	for (const el of document.querySelectorAll("#p, b[id], [onerror], [onclick], [onload], img[src=x], script:not([src])"))
+		out.Bad.push("element " + el.outerHTML.slice(0, 120));
+	const hidden = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
+	const all = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
+	for (let n = all.nextNode(); n; n = all.nextNode()) {
+		if (n.nodeType === 3 && hidden.test(n.data)) out.Bad.push("text " + JSON.stringify(n.data.slice(0, 120)));
+		if (n.nodeType !== 1) continue;
+		for (const a of n.attributes)
+			if (["title", "alt", "aria-label", "placeholder", "data-copy"].includes(a.name) && hidden.test(a.value))
+				out.Bad.push(n.tagName + " " + a.name + "=" + JSON.stringify(a.value.slice(0, 120)));
+	}
+	out.Bad = out.Bad.slice(0, 5);
+	return out;
+})()`
+
+// look has axe look at a page: at everything, or at what a small window and
+// dark colours may change.
+const (
+	look     = `axe.run(document, { resultTypes: ["violations"] })` + found
+	lookDark = `axe.run(document, { resultTypes: ["violations"], runOnly: ["color-contrast", "link-in-text-block", "scrollable-region-focusable", "target-size"] })` + found
+
+	found = `.then((r) => r.violations.map((v) =>
+	v.id + " (" + v.impact + "): " + v.help + ": " + v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " " + (n.any[0] ?? n.all[0] ?? n.none[0])?.message).join(" | ")))`
+)
+
+// shown are fields that pages are known to show: what a stranger wrote there is
+// seen as what it is.
+var shown = []string{"<b id=p>org", "<b id=p>email", "b id=p>id", "<b id=p>key"} // the brackets around an id are its reporter's
+
+// Every page can be used by everybody: axe finds nothing, in light and dark
+// colours, nothing is wider than a telephone, and what strangers wrote is text.
+func TestEveryPageIsForEverybody(t *testing.T) {
+	axe, err := os.ReadFile("../../testdata/axe/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	ctx, closeBrowser, err := browser.Open(ctx)
+	if errors.Is(err, browser.ErrNone) && os.Getenv("DMARCD_TEST_REQUIRE") == "" {
+		t.Skipf("SKIPPED, so the pages are not tried: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeBrowser()
+	base := serve(t)
+	all := pages(t, base)
+	if len(all) < 18 {
+		t.Errorf("only %d pages are found: %q", len(all), all)
+	}
+	var text strings.Builder
+	for _, path := range all {
+		for _, w := range []struct {
+			width int64
+			dark  bool
+		}{{1280, false}, {390, true}} {
+			name := fmt.Sprintf("%s, %d wide, dark %v", path, w.width, w.dark)
+			if err := chromedp.Do(ctx, browser.Window(w.width, 900, 1, w.dark), chromedp.Navigate(base+path)); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			got, err := chromedp.Run(ctx, chromedp.Evaluate[struct {
+				Text  string
+				Bad   []string
+				Width int64
+			}](inspect))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			text.WriteString(got.Text)
+			for _, bad := range got.Bad {
+				t.Errorf("%s: a stranger planted %s", name, bad)
+			}
+			if got.Width > w.width {
+				t.Errorf("%s: it is %d wide", name, got.Width)
+			}
+			if _, err := chromedp.Run(ctx, chromedp.Evaluate[any](string(axe)+";0")); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			ask := look
+			if w.dark {
+				ask = lookDark
+			}
+			violations, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](ask, chromedp.EvalAwaitPromise))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			for _, v := range violations {
+				t.Errorf("%s: %s", name, v)
+			}
+		}
+	}
+	for _, planted := range shown {
+		if !strings.Contains(text.String(), planted) {
+			t.Errorf("no page shows what a stranger wrote: %s", planted)
+		}
+	}
+}
