@@ -289,7 +289,7 @@ func (v *verifier) compareReports(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	begin := v.period.Begin
-	if kept := h[horizonRows]; begin.Before(kept) {
+	if kept := h.of(horizonRows, v.domain); begin.Before(kept) {
 		begin = kept
 	}
 	args := pgx.NamedArgs{"domain": v.domain, "begin": begin, "end": v.period.End, "mask": verdictMask}

@@ -86,7 +86,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, domain, number int64, r
 		return err
 	}
 	if active != target {
-		if b.horizons.noRows(target.day) || active != nil && b.horizons.noRows(active.day) {
+		if b.horizons.noRows(domain, target.day) || active != nil && b.horizons.noRows(domain, active.day) {
 			return dmarc.Refusal("the rows of its month are no longer kept, so that totals could not follow")
 		}
 		if !bytes.Equal(target.hash, rep.Hash[:]) {

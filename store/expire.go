@@ -29,17 +29,22 @@ const (
 	horizonTotals = "totals"
 )
 
-// horizons are the first days that are kept, by name. What has none is kept
-// from the beginning.
-type horizons map[string]time.Time
+// A horizon is of all domains, which is domain 0, or of one.
+type horizon struct {
+	name   string
+	domain int64
+}
+
+// horizons are the first days that are kept. What has none is kept from the beginning.
+type horizons map[horizon]time.Time
 
 func readHorizons(ctx context.Context, db querier) (horizons, error) {
 	h := horizons{}
-	rows, _ := db.Query(ctx, "SELECT name, day FROM horizons")
-	var name string
+	rows, _ := db.Query(ctx, "SELECT name, domain_id, day FROM horizons")
+	var of horizon
 	var day time.Time
-	_, err := pgx.ForEachRow(rows, []any{&name, &day}, func() error {
-		h[name] = day
+	_, err := pgx.ForEachRow(rows, []any{&of.name, &of.domain, &day}, func() error {
+		h[of] = day
 		return nil
 	})
 	if err != nil {
@@ -48,18 +53,28 @@ func readHorizons(ctx context.Context, db querier) (horizons, error) {
 	return h, nil
 }
 
-// noRows tells whether the rows of a day are no longer kept.
-func (h horizons) noRows(day time.Time) bool { return day.Before(h[horizonRows]) }
+// of returns the horizon of a domain: its own, or that of all.
+func (h horizons) of(name string, domain int64) time.Time {
+	if day, ok := h[horizon{name, domain}]; ok {
+		return day
+	}
+	return h[horizon{name, 0}]
+}
+
+// noRows tells whether the rows of a domain about a day are no longer kept.
+func (h horizons) noRows(domain int64, day time.Time) bool {
+	return day.Before(h.of(horizonRows, domain))
+}
 
 // tooOld says why a report is refused for its age, or "".
-func (b *batch) tooOld(days dmarc.Attribution) string {
+func (b *batch) tooOld(domain int64, days dmarc.Attribution) string {
 	const text = "a report about %s: %s before %s are no longer kept (%s)"
 	day := days.Main.Format(time.DateOnly)
-	if h := b.horizons[horizonTotals]; days.Days[0].Before(h) {
+	if h := b.horizons.of(horizonTotals, 0); days.Days[0].Before(h) {
 		return fmt.Sprintf(text, day, "totals", h.Format(time.DateOnly), "retention.totals")
 	}
-	if b.s.RefuseLate && b.horizons.noRows(days.Main) {
-		return fmt.Sprintf(text, day, "rows", b.horizons[horizonRows].Format(time.DateOnly), "retention.rows, retention.late")
+	if b.s.RefuseLate && b.horizons.noRows(domain, days.Main) {
+		return fmt.Sprintf(text, day, "rows", b.horizons.of(horizonRows, domain).Format(time.DateOnly), "retention.rows, retention.late")
 	}
 	return ""
 }
@@ -72,7 +87,7 @@ func settledDays(ctx context.Context, tx pgx.Tx, domain int64, period dmarc.Peri
 	if err != nil {
 		return nil, err
 	}
-	horizon := h[horizonRows]
+	horizon := h.of(horizonRows, domain)
 	shared := map[time.Time]bool{}
 	if period.Begin.Before(horizon.AddDate(0, 0, 32)) && period.End.After(horizon) {
 		long, err := longReports(ctx, tx, domain, period)
@@ -111,47 +126,47 @@ func firstOfMonth(t time.Time) time.Time {
 	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
 }
 
-// Expire removes what is not to be kept any longer. Others can go on reading
-// and writing meanwhile; it may be cut short and run again.
+// Expire removes what is not to be kept any longer, of domains with a retention of
+// their own by that. Others can go on reading and writing meanwhile; it may be cut short
+// and run again.
 func (s *Store) Expire(ctx context.Context, r Retention, now time.Time) error {
-	if r.Rows > 0 {
-		// What sources are known of the days that go is kept: it has to be
-		// complete.
-		if err := s.SummariseSources(ctx); err != nil {
-			return err
-		}
-		if err := s.SummariseFacts(ctx); err != nil {
-			return err
-		}
-		if err := s.dropMonths(ctx, horizonRows, "row_groups", firstOfMonth(now.Add(-r.Rows))); err != nil {
-			return err
-		}
+	if err := s.noteIgnored(ctx); err != nil {
+		return err
 	}
-	if r.Raw > 0 {
-		if err := s.dropMonths(ctx, horizonRaw, "raw_messages", firstOfMonth(now.Add(-r.Raw))); err != nil {
-			return err
-		}
+	own, err := s.ownRetention(ctx)
+	if err != nil {
+		return err
 	}
-	if r.Failures > 0 {
-		if err := s.expireFailures(ctx, now.Add(-r.Failures)); err != nil {
-			return err
-		}
+	if err := s.expireRows(ctx, r, own, now); err != nil {
+		return err
+	}
+	if err := s.expireRaw(ctx, r, own, now); err != nil {
+		return err
+	}
+	if err := s.expireAllFailures(ctx, r, own, now); err != nil {
+		return err
 	}
 	if r.Totals > 0 && r.Rows > 0 {
-		return s.expireTotals(ctx, firstOfMonth(now.Add(-max(r.Totals, r.Rows))))
+		return s.expireTotals(ctx, totalsFrom(r, now))
 	}
 	return nil
 }
 
-// moveHorizon says from which day on something is kept. It never moves back.
-func (s *Store) moveHorizon(ctx context.Context, name string, day time.Time) error {
+// totalsFrom is the first month whose totals are kept, if not all are.
+func totalsFrom(r Retention, now time.Time) time.Time {
+	return firstOfMonth(now.Add(-max(r.Totals, r.Rows)))
+}
+
+// moveHorizon says from which day on something is kept, of a domain or, for 0, of
+// all. It never moves back.
+func moveHorizon(ctx context.Context, db execer, of horizon, day time.Time) error {
 	const sql = `
-		INSERT INTO horizons AS h (name, day)
-		VALUES ($1, $2)
-		ON CONFLICT (name) DO UPDATE
+		INSERT INTO horizons AS h (name, domain_id, day)
+		VALUES ($1, $2, $3)
+		ON CONFLICT (name, domain_id) DO UPDATE
 		SET day = greatest(h.day, excluded.day)`
-	if _, err := s.db.Exec(ctx, sql, name, day); err != nil {
-		return fmt.Errorf("moving the horizon of %s: %w", name, err)
+	if _, err := db.Exec(ctx, sql, of.name, of.domain, day); err != nil {
+		return fmt.Errorf("moving the horizon of %s: %w", of.name, err)
 	}
 	return nil
 }
@@ -162,12 +177,13 @@ type partition struct {
 	Pending bool // its detaching was begun
 }
 
-// dropMonths drops the partitions of a table that lie before a month.
-func (s *Store) dropMonths(ctx context.Context, horizon, table string, from time.Time) error {
-	// First of all, so that writers know: they make no month anew.
-	if err := s.moveHorizon(ctx, horizon, from); err != nil {
-		return err
-	}
+// before2012 is the partition for reports without a sensible date.
+const before2012 = "row_groups_before_2012"
+
+// dropMonths drops the partitions of a table that lie before a month, whose horizon
+// was moved already: writers know, and make no month anew. A month that keep cares
+// for stays.
+func (s *Store) dropMonths(ctx context.Context, table string, from time.Time, keep func(ctx context.Context, p partition, begin, end time.Time) (bool, error)) error {
 	const list = `
 		SELECT c.relname::text, i.inhdetachpending
 		FROM pg_inherits i
@@ -180,9 +196,25 @@ func (s *Store) dropMonths(ctx context.Context, horizon, table string, from time
 		return fmt.Errorf("listing the months of %s: %w", table, err)
 	}
 	for _, p := range all {
-		if p.Name == "row_groups_before_2012" {
-			// For reports without a sensible date: it stays, empty. It is locked
-			// only if there is something to remove.
+		var begin time.Time
+		end := dmarc.Earliest
+		if p.Name != before2012 {
+			if begin, err = monthOf(p.Name, table); err != nil {
+				return err
+			}
+			if end = begin.AddDate(0, 1, 0); !begin.Before(from) {
+				continue
+			}
+		}
+		if !p.Pending {
+			if kept, err := keep(ctx, p, begin, end); err != nil {
+				return fmt.Errorf("clearing %s: %w", p.Name, err)
+			} else if kept {
+				continue
+			}
+		}
+		if p.Name == before2012 {
+			// It stays, empty. It is locked only if there is something to remove.
 			var filled bool
 			err := s.db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+p.Name+")").Scan(&filled)
 			if err == nil && filled {
@@ -193,11 +225,6 @@ func (s *Store) dropMonths(ctx context.Context, horizon, table string, from time
 			}
 			continue
 		}
-		if old, err := partitionBefore(p.Name, table, from); err != nil {
-			return err
-		} else if !old {
-			continue
-		}
 		if err := s.dropMonth(ctx, table, p); err != nil {
 			return fmt.Errorf("dropping %s: %w", p.Name, err)
 		}
@@ -206,13 +233,13 @@ func (s *Store) dropMonths(ctx context.Context, horizon, table string, from time
 	return nil
 }
 
-// partitionBefore tells whether all of a partition lies before a month.
-func partitionBefore(name, table string, from time.Time) (bool, error) {
+// monthOf returns the month of a partition.
+func monthOf(name, table string) (time.Time, error) {
 	month, err := time.Parse("2006_01", strings.TrimPrefix(name, table+"_"))
 	if err != nil {
-		return false, fmt.Errorf("the partition %s of %s has a name that no version of dmarcd gives", name, table)
+		return month, fmt.Errorf("the partition %s of %s has a name that no version of dmarcd gives", name, table)
 	}
-	return month.Before(from), nil
+	return month, nil
 }
 
 // dropMonth detaches a partition without stopping others, and drops it.
@@ -259,42 +286,11 @@ func (s *Store) shortly(ctx context.Context, sql string) error {
 // deletedAtOnce is how many lines are deleted in one transaction.
 const deletedAtOnce = 2000
 
-func (s *Store) expireFailures(ctx context.Context, before time.Time) error {
-	const find = `
-		SELECT domain_id, id
-		FROM failure_reports
-		WHERE received_at < $1
-		ORDER BY received_at
-		LIMIT $2`
-	const remove = `
-		DELETE FROM failure_reports f
-		USING unnest($1::bigint[], $2::bigint[]) AS old (domain_id, id)
-		WHERE f.domain_id = old.domain_id AND f.id = old.id`
-	for {
-		rows, _ := s.db.Query(ctx, find, before, deletedAtOnce)
-		var domains, ids []int64
-		var domain, id int64
-		_, err := pgx.ForEachRow(rows, []any{&domain, &id}, func() error {
-			domains, ids = append(domains, domain), append(ids, id)
-			return nil
-		})
-		if err == nil && len(ids) > 0 {
-			_, err = s.db.Exec(ctx, remove, domains, ids)
-		}
-		if err != nil {
-			return fmt.Errorf("removing old failure reports: %w", err)
-		}
-		if len(ids) < deletedAtOnce {
-			return nil
-		}
-	}
-}
-
 // totalsTables are what goes with the totals of a day.
 var totalsTables = []string{"reporter_days", "source_days", "source_facts", "selector_days", "reports", "domain_days"}
 
 func (s *Store) expireTotals(ctx context.Context, before time.Time) error {
-	if err := s.moveHorizon(ctx, horizonTotals, before); err != nil {
+	if err := moveHorizon(ctx, s.db, horizon{horizonTotals, 0}, before); err != nil {
 		return err
 	}
 	const find = `

@@ -146,6 +146,13 @@ func TestSummariesNeverReadRows(t *testing.T) {
 		_, _, err := s.Domains(context.Background(), dmarc.DomainQuery{Scope: dmarc.Everything, Period: year, Trend: february, Page: dmarc.Page{Limit: 10}})
 		return err
 	}
+	if _, err := s.PutGroup(t.Context(), &dmarc.Group{Name: "both", Domains: []string{"d1.example", "d2.example"}}); err != nil {
+		t.Fatal(err)
+	}
+	ask["groups"] = func(s *store.Store) error {
+		_, _, err := s.Groups(context.Background(), dmarc.GroupQuery{Scope: dmarc.Everything, Period: year, Page: dmarc.Page{Limit: 10}})
+		return err
+	}
 	ask["attention"] = func(s *store.Store) error {
 		_, _, err := s.Attention(context.Background(), dmarc.AttentionQuery{Scope: dmarc.Everything, Page: dmarc.Page{Limit: 10}})
 		return err
@@ -164,7 +171,8 @@ func TestSummariesNeverReadRows(t *testing.T) {
 	}
 	// What is last published stands in a report: one of them is read.
 	rollups := map[string][]string{
-		"domains":   {"domain_days", "domain_months", "domains", "reports", "verdicts"},
+		"domains":   {"domain_days", "domain_groups", "domain_months", "domain_settings", "domains", "reports", "verdicts"},
+		"groups":    {"domain_days", "domain_groups", "domain_months", "domains", "verdicts"},
 		"summary":   {"domain_days", "domains", "reports", "verdicts"},
 		"attention": {"domains", "verdicts"},
 		"evidence":  {"domain_sources", "domains", "looks", "overrules", "published_changes", "reporters", "source_facts", "source_identities"},

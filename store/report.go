@@ -93,11 +93,11 @@ func (b *batch) addReports(ctx context.Context, tx pgx.Tx) error {
 			}
 			domain := b.domains[clean(p.Aggregate.Policy.Domain)]
 			days, _ := p.Aggregate.Period.Attribute(b.ds[i].ReceivedAt.Truncate(time.Microsecond))
-			if reason := b.tooOld(days); reason != "" {
+			if reason := b.tooOld(domain, days); reason != "" {
 				b.parts[i][j].Kind, b.parts[i][j].Outcome, b.parts[i][j].Reason = "none", dmarc.OutcomeTooOld, reason
 				continue
 			}
-			if b.horizons.noRows(days.Main) {
+			if b.horizons.noRows(domain, days.Main) {
 				p.Aggregate.Flags |= dmarc.FlagRowsNotKept
 			}
 			b.reports = append(b.reports, &aggregate{
@@ -360,7 +360,7 @@ func (b *batch) settle(ctx context.Context, tx pgx.Tx, a *aggregate, w *rowWrite
 
 	a.outcome = dmarc.OutcomeConflict
 	switch {
-	case b.horizons.noRows(active.day) && active.tally.Rows > 0:
+	case b.horizons.noRows(a.domain, active.day) && active.tally.Rows > 0:
 		a.reason = fmt.Sprintf("another report of the same identity counts (%d messages, this one %d) and cannot be replaced: its rows are no longer kept", active.tally.Messages, a.rep.Tally.Messages)
 		return b.insertReports(ctx, tx, []*aggregate{a}, false)
 	case active.chosen:

@@ -255,13 +255,13 @@ func (r *reread) aggregate(ctx context.Context, tx pgx.Tx, i, j int, old *ledger
 	a.days, _ = rep.Period.Attribute(r.ds[i].ReceivedAt.Truncate(time.Microsecond))
 	c := dmarc.Change{Name: rep.ID, After: rep.Tally}
 
-	if reason := r.tooOld(a.days); reason != "" {
+	if reason := r.tooOld(domain, a.days); reason != "" {
 		if old != nil && old.Report != "" {
 			return *old, dmarc.Change{Name: rep.ID, Kind: dmarc.ChangeRefused, Report: old.Report, Reason: reason}, nil
 		}
 		return ledgerPart{Kind: "none", Outcome: dmarc.OutcomeTooOld, Reason: reason}, dmarc.Change{Name: rep.ID, Kind: dmarc.ChangeNone}, nil
 	}
-	if r.horizons.noRows(a.days.Main) {
+	if r.horizons.noRows(domain, a.days.Main) {
 		rep.Flags |= dmarc.FlagRowsNotKept
 	}
 	prevDomain, prev, err := r.previous(ctx, tx, old)
@@ -282,7 +282,7 @@ func (r *reread) aggregate(ctx context.Context, tx pgx.Tx, i, j int, old *ledger
 		c.Before = prev.tally
 	}
 	isSame := prev != nil && same != nil && prevDomain == domain && prev.id == same.id
-	gone := prev != nil && prev.active && r.horizons.noRows(prev.day) && prev.tally.Rows > 0
+	gone := prev != nil && prev.active && r.horizons.noRows(prevDomain, prev.day) && prev.tally.Rows > 0
 	switch {
 	case gone && isSame:
 		return *old, dmarc.Change{Name: rep.ID, Kind: dmarc.ChangeNone, Report: old.Report}, nil

@@ -111,7 +111,7 @@ func (w *rowWriter) addReport(ctx context.Context, a *aggregate) (err error) {
 			w.idle()
 		}
 	}()
-	late := w.b.horizons.noRows(a.days.Main)
+	late := w.b.horizons.noRows(a.domain, a.days.Main)
 	if !late {
 		if err := w.b.s.ensureMonth(ctx, "row_groups", a.days.Main); err != nil {
 			return err

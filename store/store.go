@@ -36,6 +36,7 @@ type Store struct {
 
 	dict       dictionary
 	partitions partitions
+	cleared    cleared
 
 	// writers bounds how many transactions add at once. Each holds a
 	// connection and now and then asks for a second one: were all connections
@@ -205,6 +206,11 @@ func isRace(err error) bool {
 		return pg.ConstraintName == "" && (pg.TableName == "row_groups" || pg.TableName == "raw_messages")
 	}
 	return false
+}
+
+// execer is a pool or a transaction that is written to.
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
 // querier is a pool or a transaction.
