@@ -172,7 +172,7 @@ func TestSummariesNeverReadRows(t *testing.T) {
 	// What is last published stands in a report: one of them is read.
 	rollups := map[string][]string{
 		"domains":   {"domain_days", "domain_groups", "domain_months", "domain_settings", "domains", "reports", "verdicts"},
-		"groups":    {"domain_days", "domain_groups", "domain_months", "domains", "verdicts"},
+		"groups":    {"domain_groups", "domain_months", "domains", "verdicts"},
 		"summary":   {"domain_days", "domains", "reports", "verdicts"},
 		"attention": {"domains", "verdicts"},
 		"evidence":  {"domain_sources", "domains", "looks", "overrules", "published_changes", "reporters", "source_facts", "source_identities"},
