@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -12,6 +13,7 @@ import (
 const (
 	linesPerPage = 100
 	mostSenders  = 5_000 // on one page
+	linesAtOnce  = 100   // are laid out together
 )
 
 // A pager leads through the pages of a list.
@@ -44,6 +46,12 @@ type sendersPage struct {
 	Partial bool        // the list begins after the busiest
 	All     string      // address of the list in one piece; "" if this is it
 	pager
+}
+
+// Chunks returns the list in pieces that a browser lays out only as they are
+// scrolled to.
+func (p *sendersPage) Chunks() [][]dmarc.SourceTraffic {
+	return slices.Collect(slices.Chunk(p.List.Items, linesAtOnce))
 }
 
 // Rest returns how many senders are listed by name beyond these, and how many

@@ -110,7 +110,7 @@ func bar(total int64, pieces ...piece) template.HTML {
 	widths[widest] -= max(0, sum-100)
 
 	var b strings.Builder
-	b.WriteString(`<svg class="bar" width="100%" height="8" aria-hidden="true"><rect class="track" width="100%" height="8"/>`)
+	b.WriteString(`<svg class="bar" width="100%" height="8" aria-hidden="true">`)
 	x := 0.0
 	for i, p := range pieces {
 		if widths[i] > 0 {

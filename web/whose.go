@@ -277,6 +277,17 @@ func (s *site) headsOf(path string, v url.Values, by string) []head {
 	return out
 }
 
+// Chunks returns the list in pieces that a browser lays out only as they are
+// scrolled to.
+func (p *crewPage) Chunks() (all []*crewPage) {
+	for items := range slices.Chunk(p.Items, linesAtOnce) {
+		c := *p
+		c.Items = items
+		all = append(all, &c)
+	}
+	return all
+}
+
 // SortedBy says how the list is sorted.
 func (p *crewPage) SortedBy() string {
 	return map[string]string{
