@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -169,8 +170,10 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	a.overruleRoutes(h)
 	a.arrangedRoutes(h)
 	list(a, h, itemsAtOnce, "/reports", "list-reports", "Aggregate reports", "Aggregate reports whose period begins in the period asked for, newest first.", a.reports)
-	get(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.", a.report)
-	get(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.", a.raw)
+	streamed(h, "/reports/{id}", "get-report", "One aggregate report", "A report with all of its rows. The rows are streamed, however many there are.",
+		map[string]*huma.MediaType{mediaJSON: {Schema: huma.SchemaFromType(h.OpenAPI().Components.Schemas, reflect.TypeFor[WholeReport]())}}, a.report)
+	streamed(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.",
+		map[string]*huma.MediaType{"message/rfc822": binary(), "application/octet-stream": binary()}, a.raw)
 	list(a, h, itemsAtOnce, "/reports/{id}/alternatives", "list-alternatives", "What else came under the identity of a report", "Reports of the same domain, reporter, report_id and period with other content, newest arrival first. One of all counts: the one with the most messages, unless another was chosen.", a.alternatives)
 	register(h, huma.Operation{
 		OperationID: "activate-report", Method: http.MethodPost, Path: "/api/v1/reports/{id}/activate", Summary: "Let a report count",
@@ -188,26 +191,56 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 		MaxBodyBytes:     -1,
 		BodyReadTimeout:  -1,
 		SkipValidateBody: true,
-		RequestBody:      &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}},
+		RequestBody:      &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": binary()}},
 		Errors:           []int{http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
 	}, a.upload)
 	a.accessRoutes(h)
+	orNullEverywhere(h.OpenAPI().Components.Schemas)
 	return h.OpenAPI()
 }
 
 // get registers a question.
 func get[I, O any](h huma.API, path, id, summary, description string, handler func(context.Context, *I) (*O, error)) {
-	register(h, huma.Operation{
+	streamed(h, path, id, summary, description, nil, handler)
+}
+
+// streamed registers a question whose answer huma does not know the type of.
+func streamed[I, O any](h huma.API, path, id, summary, description string, content map[string]*huma.MediaType, handler func(context.Context, *I) (*O, error)) {
+	op := huma.Operation{
 		OperationID: id, Method: http.MethodGet, Path: "/api/v1" + path, Summary: summary, Description: description,
 		Errors: []int{http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity},
-	}, handler)
+	}
+	if content != nil {
+		op.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: content}}
+	}
+	register(h, op, handler)
+}
+
+// binary is what is handed out, or taken, byte for byte.
+func binary() *huma.MediaType {
+	return &huma.MediaType{Schema: &huma.Schema{Type: "string", Format: "binary"}}
 }
 
 // register registers an operation. Any may be refused to those who are not known,
-// or may not.
+// may not, or come too often, and may find the database away; what has a body may find it
+// unreadable. What says its status itself answers 201 for what is new, else 200.
 func register[I, O any](h huma.API, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
-	op.Errors = append([]int{http.StatusUnauthorized, http.StatusForbidden}, op.Errors...)
+	op.Errors = append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable}, op.Errors...)
+	if _, ok := reflect.TypeFor[I]().FieldByName("Body"); ok {
+		op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	if op.Responses == nil {
+		op.Responses = map[string]*huma.Response{}
+	}
 	huma.Register(h, op, handler)
+	if _, ok := reflect.TypeFor[O]().FieldByName("Status"); ok {
+		known, made := op.Responses["200"], op.Responses["201"]
+		if made == nil {
+			op.Responses["201"] = &huma.Response{Description: http.StatusText(http.StatusCreated), Content: known.Content}
+		} else {
+			op.Responses["200"] = &huma.Response{Description: http.StatusText(http.StatusOK), Content: made.Content}
+		}
+	}
 }
 
 func (a *API) ready(w http.ResponseWriter, r *http.Request) {

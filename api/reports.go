@@ -73,20 +73,20 @@ type RowItem struct {
 	Disposition  *string      `json:"disposition"`
 	DKIM         *string      `json:"dkim" doc:"aligned result"`
 	SPF          *string      `json:"spf" doc:"aligned result"`
-	Reasons      []ReasonItem `json:"reasons"`
+	Reasons      []ReasonItem `json:"reasons" nullable:"false"`
 	HeaderFrom   *string      `json:"header_from"`
 	EnvelopeFrom *string      `json:"envelope_from" doc:"empty for the null sender"`
 	EnvelopeTo   *string      `json:"envelope_to"`
 	AuthResults  struct {
-		DKIM []AuthItem `json:"dkim"`
-		SPF  []AuthItem `json:"spf"`
+		DKIM []AuthItem `json:"dkim" nullable:"false"`
+		SPF  []AuthItem `json:"spf" nullable:"false"`
 	} `json:"auth_results"`
 	Ours struct {
 		DKIM         bool    `json:"dkim"`
 		SPF          bool    `json:"spf"`
 		Disagreement *string `json:"disagreement"`
 	} `json:"ours" doc:"alignment as recomputed from auth_results"`
-	Flags []string `json:"flags"`
+	Flags []string `json:"flags" nullable:"false"`
 }
 
 // ReasonItem says why a disposition differs from the policy.
@@ -135,6 +135,18 @@ type ID struct {
 	ID string `path:"id" maxLength:"64" doc:"of the stored report"`
 }
 
+// ReportHead is what stands before the rows of a report.
+type ReportHead struct {
+	ReportItem
+	Alternatives []ReportItem `json:"alternatives" nullable:"false" doc:"what else came under its identity; the first 100"`
+}
+
+// WholeReport is a report as it is streamed.
+type WholeReport struct {
+	ReportHead
+	Rows []RowItem `json:"rows" nullable:"false"`
+}
+
 // report streams a report: its fields, and then "rows".
 func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamResponse, error) {
 	rep, err := a.store.Report(ctx, in.ID.ID)
@@ -145,10 +157,7 @@ func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamRespons
 	if err != nil {
 		return nil, a.problem(err, "reading the alternatives of a report")
 	}
-	head, err := json.Marshal(struct {
-		ReportItem
-		Alternatives []ReportItem `json:"alternatives"`
-	}{reportItem(&rep), listOf(others, "", reportItem).Body.Items})
+	head, err := json.Marshal(ReportHead{reportItem(&rep), listOf(others, "", reportItem).Body.Items})
 	if err != nil {
 		return nil, a.problem(err, "writing a report")
 	}
