@@ -157,3 +157,42 @@ func TestDaysThatNameMoreSourcesThanTodayAreSummarisedAnew(t *testing.T) {
 		t.Errorf("summarised anew: %s", pending)
 	}
 }
+
+// Messages of one part take a shorter way to the same domain, which index and queries share.
+func TestTheDomainOfAMessageIsThatOfAllItsParts(t *testing.T) {
+	db := pgtest.DB(t)
+	if _, err := Apply(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	null := int64(-1)
+	for parts, want := range map[string]int64{
+		`[]`:                                          null,
+		`[{"kind": "none"}]`:                          null,
+		`[{"kind": "none", "report": ""}]`:            null,
+		`[{"report": "7-1"}]`:                         7,
+		`[{"report": "7-1"}, {"report": "7-2"}]`:      7,
+		`[{"report": "7-1"}, {"report": "8-1"}]`:      0,
+		`[{"report": "7-1"}, {"kind": "none"}]`:       null,
+		`[{"report": "7-1"}, {"report": ""}]`:         null,
+		`[{"report": "70-1", "path": "a.xml"}, null]`: null,
+	} {
+		var short, long int64
+		const sql = "SELECT coalesce(message_domain($1::jsonb), -1), coalesce(message_domain_of_many($1::jsonb), -1)"
+		if err := db.QueryRow(t.Context(), sql, parts).Scan(&short, &long); err != nil || short != want || long != want {
+			t.Errorf("%s: %d and %d, %v; want %d", parts, short, long, err, want)
+		}
+	}
+	const sql = "SET LOCAL enable_seqscan = off; EXPLAIN (FORMAT json) SELECT FROM messages m WHERE message_domain(m.parts) = 7 AND m.id < 9 ORDER BY m.id DESC LIMIT 1"
+	conn, err := db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	all, err := conn.Conn().PgConn().Exec(t.Context(), sql).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan := string(all[len(all)-1].Rows[0][0]); !strings.Contains(plan, `"messages_domain"`) {
+		t.Errorf("the ledger of a domain is not read by its index: %s", plan)
+	}
+}
