@@ -213,6 +213,9 @@ func (f *Files) file(ctx context.Context, name string, origin any, handle func(c
 		defer file.Close()
 		return f.stream(ctx, name, file, handle)
 	}
+	if info.Size() <= smallFile {
+		return f.small(ctx, name, file, info.Size(), handle)
+	}
 	head := make([]byte, 5)
 	n, _ := file.ReadAt(head, 0)
 	if string(head[:n]) == "From " {
@@ -233,6 +236,33 @@ func (f *Files) file(ctx context.Context, name string, origin any, handle func(c
 		return handle(ctx, Message{Name: name, Err: tooLarge(info.Size(), f.Limit, "limits.message")})
 	}
 	return handle(ctx, Message{Name: name, Raw: &openFile{file, info.Size()}})
+}
+
+// smallFile is what is read at once: most reports are smaller, and looked at several
+// times.
+const smallFile = 32 << 10
+
+// small hands over what a small file holds, and closes it.
+func (f *Files) small(ctx context.Context, name string, file *os.File, size int64, handle func(context.Context, Message) error) error {
+	text := make([]byte, size)
+	n, err := file.ReadAt(text, 0)
+	file.Close()
+	if err != nil && err != io.EOF {
+		return handle(ctx, unreadable(name, err))
+	}
+	text = text[:n]
+	if bytes.HasPrefix(text, []byte("From ")) {
+		return f.mbox(ctx, name, counting{bytes.NewReader(text), &f.read}, handle)
+	}
+	if parse.IsReportList(text[:min(n, reportHead)]) {
+		_, err := f.reports(ctx, name, counting{bytes.NewReader(text), &f.read}, handle)
+		return err
+	}
+	f.read.Add(int64(n))
+	if int64(n) > f.Limit {
+		return handle(ctx, Message{Name: name, Err: tooLarge(int64(n), f.Limit, "limits.message")})
+	}
+	return handle(ctx, Message{Name: name, Raw: parse.Held(text)})
 }
 
 func tooLarge(size, limit int64, setting string) *dmarc.Error {

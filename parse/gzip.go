@@ -70,8 +70,10 @@ func setFlags(parts []dmarc.Part, flags dmarc.Flags) {
 // member returns the payload of one gzip member, or of all from it on.
 func (w *walker) member(p *payload, n int, all bool) *payload {
 	return w.inner(p, func(s *stream, q *payload) (io.Reader, error) {
-		br := bufio.NewReaderSize(s, sniffLength)
+		br := peekers.Get().(*bufio.Reader)
+		br.Reset(s)
 		if err := discardBlank(br); err != nil {
+			letGo(br)
 			return nil, corrupt("the gzip data", err)
 		}
 		g := &gzipReader{w: w, br: br, zr: gzipReaders.Get().(*gzip.Reader), all: all}
@@ -150,11 +152,12 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 	}
 }
 
-// Close gives the decompressor back.
+// Close gives the decompressor and its buffer back.
 func (g *gzipReader) Close() error {
 	if g.zr != nil {
 		gzipReaders.Put(g.zr)
-		g.zr = nil
+		letGo(g.br)
+		g.zr, g.br = nil, nil
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package parse
 import (
 	"iter"
 	"net/netip"
+	"sync"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -29,6 +30,9 @@ type kept struct {
 	spf     []dmarc.SPFResult
 }
 
+// indexes are empty maps to be used again.
+var indexes = sync.Pool{New: func() any { return make(map[dmarc.RestHash]int32, usualRows) }}
+
 type keptRow struct {
 	source netip.Addr
 	count  int64
@@ -48,8 +52,9 @@ func (k *kept) add(row *dmarc.Row, hash dmarc.RestHash) {
 	}
 	if !ok {
 		if k.index == nil {
-			k.index = make(map[dmarc.RestHash]int32)
+			k.index = indexes.Get().(map[dmarc.RestHash]int32)
 			k.rows, k.rests = make([]keptRow, 0, usualRows), make([]dmarc.Row, 0, usualRows)
+			k.dkim, k.spf = make([]dmarc.DKIMResult, 0, usualRows), make([]dmarc.SPFResult, 0, usualRows)
 		}
 		i = int32(len(k.rests))
 		k.index[hash] = i
@@ -74,6 +79,8 @@ func moved[T any](s, all []T) (part, longer []T) {
 
 // judged returns the rows with our own verdict.
 func (k *kept) judged(policy dmarc.PolicyPublished) iter.Seq2[*dmarc.Row, error] {
+	clear(k.index)
+	indexes.Put(k.index)
 	k.index = nil
 	var aligner dmarc.Aligner
 	for i := range k.rests {

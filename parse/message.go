@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -100,10 +101,12 @@ type walker struct {
 // file reads a message or a bare report.
 func (w *walker) file(blob dmarc.Blob, name string) error {
 	all := section{&source{w, blob}, 0, blob.Size()}
-	head, err := peek(all.reader())
+	buf := heads.Get().(*[sniffLength]byte)
+	defer heads.Put(buf)
+	head, err := peekInto(all.reader(), buf)
 	for err == nil && len(skipBlank(head)) == 0 && int64(len(head)) < all.size() {
 		all.start += int64(len(head))
-		head, err = peek(all.reader())
+		head, err = peekInto(all.reader(), buf)
 	}
 	if err != nil {
 		return w.failed("", err)
@@ -269,10 +272,14 @@ type readError struct{ err error }
 func (e *readError) Error() string { return "reading the message: " + e.err.Error() }
 func (e *readError) Unwrap() error { return e.err }
 
+// heads are beginnings of messages, to be used again.
+var heads = sync.Pool{New: func() any { return new([sniffLength]byte) }}
+
 // peek returns the beginning of what a reader gives.
-func peek(r io.Reader) ([]byte, error) {
-	head := make([]byte, sniffLength)
-	n, err := io.ReadFull(r, head)
+func peek(r io.Reader) ([]byte, error) { return peekInto(r, new([sniffLength]byte)) }
+
+func peekInto(r io.Reader, head *[sniffLength]byte) ([]byte, error) {
+	n, err := io.ReadFull(r, head[:])
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = nil
 	}

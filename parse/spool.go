@@ -34,6 +34,9 @@ func NewSpool(r io.Reader, limit int64) (*Spool, error) {
 	return s, nil
 }
 
+// Held returns a spool of bytes that are in memory already. They belong to it.
+func Held(b []byte) *Spool { return &Spool{head: b, size: int64(len(b))} }
+
 // add appends what r gives up to its end.
 func (s *Spool) add(r io.Reader) error {
 	if s.rest == nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -157,15 +158,27 @@ func (m *meter) Read(p []byte) (int, error) {
 // corrupt makes an outcome of an error of a decompressor, unless the error
 // came from below it.
 func corrupt(what string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var refused *dmarc.Error
 	var read *readError
 	switch {
-	case err == nil, errors.As(err, &refused), errors.As(err, &read):
+	case errors.As(err, &refused), errors.As(err, &read):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return refusal(dmarc.OutcomeCorruptArchive, "%s breaks off", what)
 	}
 	return refusal(dmarc.OutcomeCorruptArchive, "%s cannot be unpacked: %v", what, err)
+}
+
+// peekers are buffers to be used again.
+var peekers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, sniffLength) }}
+
+// letGo gives a buffer back that nobody reads from any more.
+func letGo(br *bufio.Reader) {
+	br.Reset(nil)
+	peekers.Put(br)
 }
 
 // read finds out what a payload is and reads it.
@@ -181,7 +194,8 @@ func (w *walker) read(p *payload) error {
 		return w.failed(p.path, err)
 	}
 	defer s.Close()
-	br := bufio.NewReaderSize(s, sniffLength)
+	br := peekers.Get().(*bufio.Reader)
+	br.Reset(s)
 	head, err := br.Peek(sniffLength)
 	if blank := len(head) - len(skipBlank(head)); blank > 0 {
 		// White space may be of any length.
@@ -207,6 +221,7 @@ func (w *walker) read(p *payload) error {
 	}
 	switch found.kind {
 	case kindGzip:
+		letGo(br)
 		return w.gzip(p)
 	case kindZlib:
 		return w.zlib(p)
@@ -217,7 +232,9 @@ func (w *walker) read(p *payload) error {
 	case kindBase64:
 		return w.base64(p)
 	case kindXML, kindJSON:
-		return w.report(p, found.kind, first)
+		err := w.report(p, found.kind, first)
+		letGo(br)
+		return err
 	case kindParsedmarc, kindReportList:
 		return w.reportList(p, first)
 	case kindOtherXML:
