@@ -104,7 +104,7 @@ func (d *diary) Add(ctx context.Context, ds []dmarc.Delivery) ([]dmarc.Fate, err
 
 // Time stands still here while anything is done, and passes only where all wait:
 // what is compared is how long dmarcd chooses to wait.
-func TestBatchesGrowToFiveThousandRowsOrASecond(t *testing.T) {
+func TestBatchesGrowToFiveThousandRowsOrASecondAndFurtherUnderLoad(t *testing.T) {
 	const ms = time.Millisecond
 	every := func(n int, after time.Duration, rows int) (list []letter) {
 		for i := range n {
@@ -124,9 +124,11 @@ func TestBatchesGrowToFiveThousandRowsOrASecond(t *testing.T) {
 	}{
 		"a lone report goes at once":                      {every(1, 0, 1), 0, 0, []entry{{0, 1, 1}}},
 		"a lone report goes though the mailbox stalls":    {every(1, 0, 1), time.Hour, 0, []entry{{1000 * ms, 1, 1}}},
-		"five thousand rows go together":                  {every(12, 0, 1000), 0, 0, []entry{{0, 5, 5000}, {0, 5, 5000}, {0, 2, 2000}}},
-		"and not more":                                    {every(3, 0, 3000), 0, 0, []entry{{0, 1, 3000}, {0, 1, 3000}, {0, 1, 3000}}},
-		"a larger report goes alone":                      {[]letter{{0, 10}, {0, 7000}, {0, 10}}, 0, 0, []entry{{0, 1, 10}, {0, 1, 7000}, {0, 1, 10}}},
+		"five thousand rows go together":                  {every(12, ms, 1000), 0, 0, []entry{{4 * ms, 5, 5000}, {9 * ms, 5, 5000}, {11 * ms, 2, 2000}}},
+		"and not more":                                    {every(3, ms, 3000), 0, 0, []entry{{1 * ms, 1, 3000}, {2 * ms, 1, 3000}, {2 * ms, 1, 3000}}},
+		"a larger report goes alone":                      {[]letter{{0, 10}, {ms, 7000}, {ms, 10}}, 0, 0, []entry{{1 * ms, 1, 10}, {1 * ms, 1, 7000}, {2 * ms, 1, 10}}},
+		"more go together while the store is busy":        {every(20, ms, 1000), 0, 10500 * time.Microsecond, []entry{{4 * ms, 5, 5000}, {14500 * time.Microsecond, 10, 10000}, {25 * ms, 5, 5000}}},
+		"twenty thousand rows at most":                    {every(50, ms, 1000), 0, 100 * ms, []entry{{4 * ms, 5, 5000}, {104 * ms, 20, 20000}, {204 * ms, 20, 20000}, {304 * ms, 5, 5000}}},
 		"none is held for longer than a second":           {every(7, 300*ms, 1), 0, 0, []entry{{1000 * ms, 4, 4}, {1800 * ms, 3, 3}}},
 		"while one is committed the next grows and grows": {every(30, 300*ms, 1), 0, 5050 * ms, []entry{{1000 * ms, 4, 4}, {6050 * ms, 17, 17}, {11100 * ms, 9, 9}}},
 	} {

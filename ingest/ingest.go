@@ -86,7 +86,9 @@ type Ingester struct {
 	KeepFailures     bool // store failure reports
 	FailureSubjects  bool // with the subjects of the samples
 	Workers          int  // messages that are parsed side by side; 0: one for each processor
-	BatchRows        int  // rows after which a batch is committed; 0: 5,000
+	// BatchRows is after how many rows a batch is committed, 0 for 5,000. While the
+	// one before is on its way it grows further, up to four times as many.
+	BatchRows int
 	// Leases lets Run share mailboxes with other processes; nil if there are
 	// none.
 	Leases Leases
@@ -106,6 +108,7 @@ const (
 	batchAge      = time.Second
 	batchBytes    = 8 << 20
 	batchMessages = 1000
+	batchGrowth   = 4               // times BatchRows, while there is another one on its way
 	graceTime     = 5 * time.Second // to commit what is in hand once the context has ended
 )
 
@@ -303,6 +306,14 @@ func (in *Ingester) gather(ctx context.Context, ordered <-chan *read, commits ch
 		case <-failed:
 		}
 	}
+	offer := func() { // it may go, but need not wait
+		select {
+		case commits <- batch:
+			sent()
+		default:
+			ripe = commits
+		}
+	}
 	for {
 		next, read := ordered, (<-chan struct{})(nil)
 		if reading != nil {
@@ -339,15 +350,22 @@ func (in *Ingester) gather(ctx context.Context, ordered <-chan *read, commits ch
 			return r.err
 		}
 		n := rowsOf(&r.d)
-		if len(batch) > 0 && rows+n > limit {
+		switch {
+		case len(batch) == 0:
+		case rows+n > batchGrowth*limit:
 			flush()
+		case rows+n > limit:
+			offer()
 		}
 		if len(batch) == 0 {
 			due = time.After(batchAge)
 		}
 		batch, rows, bytes = append(batch, r), rows+n, bytes+r.d.Size
-		if rows >= limit || bytes >= batchBytes || len(batch) >= batchMessages {
+		switch {
+		case rows >= batchGrowth*limit || bytes >= batchBytes || len(batch) >= batchMessages:
 			flush()
+		case rows >= limit:
+			offer()
 		}
 	}
 }

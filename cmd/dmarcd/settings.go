@@ -117,7 +117,7 @@ func (c *config) table() []*setting {
 		{key: "retention.late", doc: "reports about a month whose rows are no longer kept: count them in totals, or refuse them", value: choiceValue(&c.Late, "count", "refuse")},
 
 		{key: "ingest.workers", doc: "messages that are parsed side by side; 0: one for each processor", value: intValue(&c.Ingest.Workers, 0)},
-		{key: "ingest.batch_rows", doc: "rows of reports that are stored in one transaction", value: intValue(&c.Ingest.BatchRows, 1)},
+		{key: "ingest.batch_rows", doc: "rows of reports that are stored in one transaction; up to four times as many while the one before is on its way", value: intValue(&c.Ingest.BatchRows, 1)},
 	}
 	table = append(table, &setting{key: "parsedmarc.zone", doc: "time zone that parsedmarc ran in, by its name: before version 9 it wrote dates of reports in the local time of its machine",
 		example: `"Europe/Berlin"`, value: textValue(&c.Limits.Zone, zone)})
