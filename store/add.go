@@ -112,6 +112,7 @@ type batch struct {
 	parts     [][]ledgerPart     // of each delivery, as written to the ledger
 	horizons  horizons
 	rollup    rollup
+	months    map[tableMonth]bool // of which the partitions are there
 }
 
 // An aggregate is an aggregate report on its way.
@@ -121,6 +122,7 @@ type aggregate struct {
 	domain         int64
 	reporter       int64
 	days           dmarc.Attribution
+	is             identity // once it was asked for
 	id             int64
 	outcome        dmarc.Outcome
 	reason         string
@@ -135,6 +137,7 @@ func newBatch(s *Store, ds []dmarc.Delivery) *batch {
 		domains:   make(map[string]int64),
 		reporters: make(map[inDomain]int64),
 		parts:     make([][]ledgerPart, len(ds)),
+		months:    make(map[tableMonth]bool),
 	}
 }
 

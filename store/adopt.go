@@ -14,9 +14,11 @@ import (
 // reducedID is a report_id as parsedmarc keeps it: without <> and without what
 // follows an @.
 func reducedID(id string) string {
-	id, _, _ = strings.Cut(strings.NewReplacer("<", "", ">", "").Replace(id), "@")
+	id, _, _ = strings.Cut(withoutBrackets.Replace(id), "@")
 	return id
 }
+
+var withoutBrackets = strings.NewReplacer("<", "", ">", "")
 
 // adopt gives the reports of a batch that are known in another form the
 // identity of that form, so that they are counted once: what parsedmarc kept of a
@@ -48,7 +50,9 @@ func (b *batch) adopt(ctx context.Context) error {
 	if err := b.adoptFrom(ctx, reduced, ofWhole); err != nil {
 		return err
 	}
-	b.adoptWithin()
+	if len(reduced) > 0 {
+		b.adoptWithin()
+	}
 	return nil
 }
 
@@ -61,15 +65,12 @@ func (b *batch) adoptWithin() {
 	formOf := func(rep *dmarc.AggregateReport) form {
 		return form{rep.Policy.Domain, dmarc.AddressDomain(rep.Reporter.Email), reducedID(rep.ID), rep.Period.Begin.Unix(), rep.Period.End.Unix()}
 	}
-	var reduced, whole map[form]*dmarc.AggregateReport
+	reduced, whole := map[form]*dmarc.AggregateReport{}, map[form]*dmarc.AggregateReport{}
 	for i := range b.ds {
 		for j := range b.ds[i].Parts {
 			rep := b.ds[i].Parts[j].Aggregate
 			if rep == nil || b.fates[i].Known {
 				continue
-			}
-			if reduced == nil {
-				reduced, whole = map[form]*dmarc.AggregateReport{}, map[form]*dmarc.AggregateReport{}
 			}
 			k := formOf(rep)
 			switch other := whole[k]; {

@@ -104,6 +104,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, domain, number int64, r
 	if active != target {
 		days, _ := target.period.Attribute(target.received)
 		w := newRowWriter(b, tx)
+		defer w.release()
 		if err := w.addReport(ctx, &aggregate{rep: rep, domain: domain, reporter: target.reporter, days: days, id: number}); err != nil {
 			return err
 		}

@@ -60,6 +60,13 @@ func (d *dictionary) addDomain(name string, id int64) {
 	remember(&d.domains, name, id)
 }
 
+// recall returns the number of a word if it is remembered, and else 0.
+func recall[K comparable](d *dictionary, m *map[K]int64, k K) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return (*m)[k]
+}
+
 // known splits words into those remembered and those that have to be asked for.
 func known[K comparable](d *dictionary, m *map[K]int64, words map[K]int64) (missing []K) {
 	d.mu.Lock()

@@ -29,37 +29,67 @@ type ledgerPart struct {
 // adds meanwhile: the transaction fails and is tried again.
 func (b *batch) skipKnown(ctx context.Context, db querier) error {
 	n := len(b.ds)
-	numbers, validities, uids, digests := make([]int32, n), make([]int64, n), make([]int64, n), make([][]byte, n)
+	// Each is looked for in its index (LIMIT), whatever the planner thinks of the size of the table.
+	const (
+		byPlace = `
+			SELECT w.n, m.id, m.outcome, m.reason
+			FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w (n, mailbox_id, uid_validity, uid)
+			CROSS JOIN LATERAL (
+				SELECT id, outcome, reason
+				FROM messages
+				WHERE mailbox_id = w.mailbox_id AND uid_validity = w.uid_validity AND uid = w.uid AND uid <> 0
+				LIMIT 1
+			) AS m`
+		byDigest = `
+			SELECT w.n, m.id, m.outcome, m.reason
+			FROM unnest($1::int[], $2::bigint[], $3::bytea[]) AS w (n, mailbox_id, digest)
+			CROSS JOIN LATERAL (
+				SELECT id, outcome, reason
+				FROM messages
+				WHERE mailbox_id = w.mailbox_id AND digest = w.digest AND uid = 0
+				LIMIT 1
+			) AS m`
+	)
+	var placed, others struct {
+		numbers   []int32
+		mailboxes []int64
+	}
+	var validities, uids []int64
+	var digests [][]byte
 	for i := range b.ds {
 		d := &b.ds[i]
-		numbers[i] = int32(i)
-		validities[i], uids[i] = int64(d.Place.UIDValidity), int64(d.Place.UID)
-		digests[i] = d.Digest[:]
+		at := &others
+		if d.Place.UID != 0 {
+			at = &placed
+			validities, uids = append(validities, int64(d.Place.UIDValidity)), append(uids, int64(d.Place.UID))
+		} else {
+			digests = append(digests, d.Digest[:])
+		}
+		at.numbers, at.mailboxes = append(at.numbers, int32(i)), append(at.mailboxes, b.mailboxes[i])
 	}
-	const sql = `
-		SELECT w.n, m.id, m.outcome, m.reason
-		FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS w (n, mailbox_id, uid_validity, uid, digest)
-		CROSS JOIN LATERAL (
-			(SELECT id, outcome, reason
-			FROM messages
-			WHERE w.uid <> 0 AND mailbox_id = w.mailbox_id AND uid_validity = w.uid_validity AND uid = w.uid AND uid <> 0
-			LIMIT 1) -- so that each is looked for in its index, whatever the planner thinks of the size of the table
-			UNION ALL
-			(SELECT id, outcome, reason
-			FROM messages
-			WHERE w.uid = 0 AND mailbox_id = w.mailbox_id AND digest = w.digest AND uid = 0
-			LIMIT 1)
-		) AS m`
-	rows, _ := db.Query(ctx, sql, numbers, b.mailboxes, validities, uids, digests)
-	var i int32
-	var id int64
-	var outcome, reason string
-	_, err := pgx.ForEachRow(rows, []any{&i, &id, &outcome, &reason}, func() error {
-		b.fates[i] = dmarc.Fate{MessageID: id, Known: true, Outcome: dmarc.Outcome(outcome), Reason: reason}
+	ask := func(sql string, args ...any) error {
+		rows, _ := db.Query(ctx, sql, args...)
+		var i int32
+		var id int64
+		var outcome, reason string
+		_, err := pgx.ForEachRow(rows, []any{&i, &id, &outcome, &reason}, func() error {
+			b.fates[i] = dmarc.Fate{MessageID: id, Known: true, Outcome: dmarc.Outcome(outcome), Reason: reason}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("looking up messages in the ledger: %w", err)
+		}
 		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("looking up messages in the ledger: %w", err)
+	}
+	if len(uids) > 0 {
+		if err := ask(byPlace, placed.numbers, placed.mailboxes, validities, uids); err != nil {
+			return err
+		}
+	}
+	if len(digests) > 0 {
+		if err := ask(byDigest, others.numbers, others.mailboxes, digests); err != nil {
+			return err
+		}
 	}
 	type key struct {
 		mailbox int64
@@ -83,8 +113,11 @@ func (b *batch) skipKnown(ctx context.Context, db querier) error {
 // messageIDs draws a number in the ledger for each delivery.
 func (b *batch) messageIDs(ctx context.Context, tx pgx.Tx) ([]int64, error) {
 	const sql = `
-		SELECT nextval(pg_get_serial_sequence('messages', 'id'))
-		FROM generate_series(1, $1)`
+		WITH s AS MATERIALIZED (
+			SELECT pg_get_serial_sequence('messages', 'id')::regclass AS ids
+		)
+		SELECT nextval(ids)
+		FROM s, generate_series(1, $1)`
 	rows, _ := tx.Query(ctx, sql, len(b.ds))
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {

@@ -57,3 +57,23 @@ func (s *Store) ensureMonth(ctx context.Context, table string, day time.Time) er
 	s.partitions.known[name] = true
 	return nil
 }
+
+// A tableMonth is a partition.
+type tableMonth struct {
+	table string
+	year  int
+	month time.Month
+}
+
+// ensureMonth is that of the store, once for each partition.
+func (b *batch) ensureMonth(ctx context.Context, table string, day time.Time) error {
+	k := tableMonth{table, day.Year(), day.Month()}
+	if b.months[k] {
+		return nil
+	}
+	if err := b.s.ensureMonth(ctx, table, day); err != nil {
+		return err
+	}
+	b.months[k] = true
+	return nil
+}

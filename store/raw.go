@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,6 +22,18 @@ const (
 	piecesAtOnce = 2 << 20
 	smallMessage = 64 << 10
 )
+
+// encoderOptions bound what compressing takes.
+var encoderOptions = []zstd.EOption{zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(1 << 20)}
+
+// encoders are those of small messages, to be used again. They have no stream.
+var encoders = sync.Pool{New: func() any {
+	e, err := zstd.NewWriter(nil, encoderOptions...)
+	if err != nil {
+		panic(err) // only options can be wrong
+	}
+	return e
+}}
 
 // addRaw archives the bytes of the messages of a batch. A message that stands
 // in the archive already, from another mailbox, is not kept twice.
@@ -50,10 +63,8 @@ func (b *batch) addRaw(ctx context.Context, tx pgx.Tx) error {
 	}
 
 	w := &pieceWriter{ctx: ctx, tx: tx}
-	encoder, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(1<<20))
-	if err != nil {
-		return fmt.Errorf("archiving: %w", err)
-	}
+	encoder := encoders.Get().(*zstd.Encoder)
+	defer encoders.Put(encoder)
 	var plain, packed []byte
 	for i := range b.ds {
 		d := &b.ds[i]
@@ -61,7 +72,7 @@ func (b *batch) addRaw(ctx context.Context, tx pgx.Tx) error {
 			continue
 		}
 		w.begin(d)
-		if err := b.s.ensureMonth(ctx, "raw_messages", w.day); err != nil {
+		if err := b.ensureMonth(ctx, "raw_messages", w.day); err != nil {
 			return err
 		}
 		if d.Raw.Size() <= smallMessage { // most are, and need no stream
@@ -78,11 +89,14 @@ func (b *batch) addRaw(ctx context.Context, tx pgx.Tx) error {
 			}
 			continue
 		}
-		encoder.Reset(w)
-		if _, err := io.Copy(encoder, io.NewSectionReader(d.Raw, 0, d.Raw.Size())); err != nil {
+		stream, err := zstd.NewWriter(w, encoderOptions...)
+		if err != nil {
 			return fmt.Errorf("archiving a message: %w", err)
 		}
-		if err := encoder.Close(); err != nil {
+		if _, err := io.Copy(stream, io.NewSectionReader(d.Raw, 0, d.Raw.Size())); err != nil {
+			return fmt.Errorf("archiving a message: %w", err)
+		}
+		if err := stream.Close(); err != nil {
 			return fmt.Errorf("archiving a message: %w", err)
 		}
 		if err := w.endPiece(); err != nil {

@@ -68,7 +68,10 @@ type identity struct {
 }
 
 func (a *aggregate) identity() identity {
-	return identity{a.domain, a.reporter, clean(a.rep.ID), a.rep.Period.Begin.Unix(), a.rep.Period.End.Unix()}
+	if a.is == (identity{}) {
+		a.is = identity{a.domain, a.reporter, clean(a.rep.ID), a.rep.Period.Begin.Unix(), a.rep.Period.End.Unix()}
+	}
+	return a.is
 }
 
 func compareIdentities(a, b identity) int {
@@ -108,11 +111,7 @@ func (b *batch) addReports(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	w := newRowWriter(b, tx)
-	var rows int64
-	for _, a := range b.reports {
-		rows += min(a.rep.Tally.Rows, rowsAtOnce)
-	}
-	w.rows = make([]waitingRow, 0, min(rows, rowsAtOnce))
+	defer w.release()
 	for waiting := b.reports; len(waiting) > 0; {
 		wave, later := firstOfEach(waiting)
 		if err := b.insertWave(ctx, tx, wave, w); err != nil {
@@ -260,7 +259,12 @@ func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate,
 		args = append(args, c)
 	}
 	args = append(args, rowHashes)
-	const sql = `
+	// One index tells whether it is taken; the other unique ones need not be asked.
+	arbiter := "(domain_id, reporter_id, begins_at, ends_at, report_id) WHERE active"
+	if !active {
+		arbiter = "(domain_id, reporter_id, begins_at, ends_at, report_id, hash) WHERE NOT active"
+	}
+	sql := `
 		INSERT INTO reports (active, domain_id, reporter_id, report_id, begins_at, ends_at, hash, day, dated, received_at,
 			message, part, flags, about, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass,
 			unstated, rows_dropped, messages_dropped, rows_hash)
@@ -270,7 +274,7 @@ func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate,
 			$18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
 			$26::bigint[], $27::bytea[])
 			AS new (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z)
-		ON CONFLICT DO NOTHING
+		ON CONFLICT ` + arbiter + ` DO NOTHING
 		RETURNING id, domain_id, reporter_id, report_id, begins_at, ends_at`
 	rows, _ := tx.Query(ctx, sql, args...)
 	var id int64

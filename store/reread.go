@@ -133,6 +133,7 @@ func (r *reread) run(ctx context.Context, o dmarc.RereadOptions) error {
 			return err
 		}
 		r.w = newRowWriter(r.batch, tx)
+		defer r.w.release()
 		for i := range r.ds {
 			if err := r.message(ctx, tx, i); err != nil {
 				return fmt.Errorf("message %d: %w", r.fates[i].MessageID, err)

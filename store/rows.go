@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,21 +20,29 @@ const rowsAtOnce = 5000
 
 // A rowWriter streams rows into the database. It holds no more than twice
 // rowsAtOnce of them, whatever the size of the reports: while some are copied, the
-// next ones are read.
+// next ones are read. It is let go of in the end.
 type rowWriter struct {
 	b  *batch
 	tx pgx.Tx
-
-	rows   []waitingRow
-	names  words[inDomain]
-	auths  words[authKey]
-	bodies map[authKey][]byte
-	keys   map[string]int32 // numbers in auths, by what digests are made from
-	buf    []byte
-
-	groups  [2]groupEncoder
+	*rowMemory
 	copying chan error // of the COPY that runs; nil if none does
 }
+
+// A rowMemory is what rowWriters hand on to each other.
+type rowMemory struct {
+	rows   []waitingRow
+	names  words[inDomain]
+	index  map[inDomain]int32 // of names, as they stand in the rows
+	auths  words[authKey]
+	bodies map[authKey][]byte // of those that are not remembered
+	keys   map[string]int32   // numbers in auths, by what digests are made from
+	buf    []byte
+	groups [2]groupEncoder
+}
+
+var rowMemories = sync.Pool{New: func() any {
+	return &rowMemory{index: make(map[inDomain]int32), bodies: make(map[authKey][]byte), keys: make(map[string]int32)}
+}}
 
 // A waitingRow is a row whose names stand in the lists of its writer.
 type waitingRow struct {
@@ -46,61 +55,67 @@ type waitingRow struct {
 	source                               netip.Addr
 }
 
-// words are those that waiting rows use, each once.
+// words are those that waiting rows use, each once, and their numbers.
 type words[K comparable] struct {
-	index map[K]int32
-	list  []K
-	ids   []int64
+	list []K
+	ids  []int64 // 0 if it is not known yet
 }
 
 const noWord = -1
 
-func (w *words[K]) add(k K) int32 {
-	i, ok := w.index[k]
-	if !ok {
-		i = int32(len(w.list))
-		w.list = append(w.list, k)
-		w.index[k] = i
-	}
-	return i
+// add appends a word, and returns its place.
+func (w *words[K]) add(k K, id int64) int32 {
+	w.list, w.ids = append(w.list, k), append(w.ids, id)
+	return int32(len(w.list) - 1)
 }
 
 func (w *words[K]) clear() {
-	if w.index == nil {
-		w.index = make(map[K]int32)
-	}
-	clear(w.index)
-	w.list = w.list[:0]
+	clear(w.list)
+	w.list, w.ids = w.list[:0], w.ids[:0]
 }
 
-// number sets ids to what a dictionary has for the words.
+// number asks a dictionary for the numbers that are not known yet.
 func (w *words[K]) number(ask func(map[K]int64) error) error {
-	known := make(map[K]int64, len(w.list))
-	for _, k := range w.list {
-		known[k] = 0
+	asked := make(map[K]int64)
+	for i, k := range w.list {
+		if w.ids[i] == 0 {
+			asked[k] = 0
+		}
 	}
-	if err := ask(known); err != nil {
+	if len(asked) == 0 {
+		return nil
+	}
+	if err := ask(asked); err != nil {
 		return err
 	}
-	w.ids = w.ids[:0]
-	for _, k := range w.list {
-		w.ids = append(w.ids, known[k])
+	for i, k := range w.list {
+		if w.ids[i] == 0 {
+			w.ids[i] = asked[k]
+		}
 	}
 	return nil
 }
 
 func newRowWriter(b *batch, tx pgx.Tx) *rowWriter {
-	w := &rowWriter{b: b, tx: tx}
+	return &rowWriter{b: b, tx: tx, rowMemory: rowMemories.Get().(*rowMemory)}
+}
+
+// release waits until nothing is copied any more, and gives back what is held. The
+// writer cannot be used afterwards.
+func (w *rowWriter) release() {
+	w.idle() // whoever needs to know has asked
 	w.clear()
-	return w
+	rowMemories.Put(w.rowMemory)
+	w.rowMemory = nil
 }
 
 func (w *rowWriter) clear() {
 	w.rows = w.rows[:0]
 	w.names.clear()
 	w.auths.clear()
-	w.bodies = make(map[authKey][]byte)
-	w.keys = make(map[string]int32)
+	clear(w.index)
+	clear(w.bodies)
+	clear(w.keys)
 }
 
 // addReport adds the rows of a report, and counts it and them in the rollup. The
@@ -113,7 +128,7 @@ func (w *rowWriter) addReport(ctx context.Context, a *aggregate) (err error) {
 	}()
 	late := w.b.horizons.noRows(a.domain, a.days.Main)
 	if !late {
-		if err := w.b.s.ensureMonth(ctx, "row_groups", a.days.Main); err != nil {
+		if err := w.b.ensureMonth(ctx, "row_groups", a.days.Main); err != nil {
 			return err
 		}
 	}
@@ -163,17 +178,24 @@ func (w *rowWriter) addReport(ctx context.Context, a *aggregate) (err error) {
 	return nil
 }
 
-// name returns the number of a name in the list. The empty name stands for a
+// name returns the place of a name in the list. The empty name stands for a
 // null sender.
 func (w *rowWriter) name(domain int64, name string, null bool) int32 {
 	if name == "" && !null {
 		return noWord
 	}
-	return w.names.add(inDomain{domain, name})
+	k := inDomain{domain, name}
+	i, ok := w.index[k]
+	if !ok {
+		cleaned := inDomain{domain, clean(name)}
+		i = w.names.add(cleaned, recall(&w.b.s.dict, &w.b.s.dict.names, cleaned))
+		w.index[k] = i
+	}
+	return i
 }
 
-// auth returns the number in the list of the raw results of a row, and remembers
-// their body if they are new.
+// auth returns the place in the list of the raw results of a row, and keeps their
+// body unless their number is remembered.
 func (w *rowWriter) auth(domain int64, row *dmarc.Row) (int32, error) {
 	w.buf = binary.BigEndian.AppendUint64(w.buf[:0], uint64(domain))
 	w.buf = appendAuthKey(w.buf, row)
@@ -181,13 +203,16 @@ func (w *rowWriter) auth(domain int64, row *dmarc.Row) (int32, error) {
 		return i, nil
 	}
 	k := authKey{domain, authDigest(w.buf[8:])}
-	body, err := encodeAuth(row)
-	if err != nil {
-		return 0, fmt.Errorf("raw results: %w", err)
+	id := recall(&w.b.s.dict, &w.b.s.dict.auths, k)
+	if id == 0 {
+		body, err := encodeAuth(row)
+		if err != nil {
+			return 0, fmt.Errorf("raw results: %w", err)
+		}
+		w.bodies[k] = body
 	}
-	i := w.auths.add(k)
+	i := w.auths.add(k, id)
 	w.keys[string(w.buf)] = i
-	w.bodies[k] = body
 	return i, nil
 }
 
@@ -196,9 +221,6 @@ func (w *rowWriter) auth(domain int64, row *dmarc.Row) (int32, error) {
 func (w *rowWriter) flush(ctx context.Context) error {
 	if len(w.rows) == 0 {
 		return nil
-	}
-	for i, k := range w.names.list {
-		w.names.list[i].word = clean(k.word)
 	}
 	if err := w.names.number(func(m map[inDomain]int64) error { return w.b.s.nameIDs(ctx, m) }); err != nil {
 		return err
