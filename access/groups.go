@@ -27,9 +27,6 @@ func (g Groups) of(groups []string) []Grant {
 	return all
 }
 
-// OfGroup begins what stands for the domains of a group where domains are named.
-const OfGroup = "group:"
-
 // ParseGroup reads what a group may do: its name, its roles and its domains, as
 // in "acme-it = read+failures @ acme.example+acme.org". The domains may be "*" for
 // all, and "group:" with the name of a group of domains stands for what that has
@@ -58,7 +55,7 @@ func ParseGroup(text string, readDomain func(string) (string, error)) (name stri
 	}
 	var names []string
 	for domain := range strings.SplitSeq(domains, "+") {
-		if of, ok := strings.CutPrefix(strings.TrimSpace(domain), OfGroup); ok {
+		if of, ok := strings.CutPrefix(strings.TrimSpace(domain), dmarc.OfGroup); ok {
 			of = strings.TrimSpace(of)
 			if err := dmarc.CheckName(of); err != nil {
 				return "", grant, fmt.Errorf("%w; the name of the group of domains %q %w", bad, of, err)

@@ -34,6 +34,20 @@ func CheckName(name string) error {
 	return nil
 }
 
+// OfGroup begins what stands for the domains of a group where domains are named: its
+// name follows.
+const OfGroup = "group:"
+
+// GroupsAmong returns the names of the groups among what names domains.
+func GroupsAmong(domains []string) (names []string) {
+	for _, d := range domains {
+		if name, ok := strings.CutPrefix(d, OfGroup); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // A GroupQuery asks for groups by name, with what reports tell about their
 // domains in a period of whole days. Ignored domains are left out.
 type GroupQuery struct {

@@ -48,6 +48,7 @@ type DigestStore interface {
 	EventsIn(ctx context.Context, begin, end time.Time, scope dmarc.Scope) ([]dmarc.Event, error)
 	Posted(ctx context.Context, key string) (bool, error)
 	Post(ctx context.Context, lease dmarc.Lease, messages []dmarc.OutgoingMessage) error
+	GroupDomains(ctx context.Context, groups []string) ([]string, error)
 }
 
 // A Digester sends a digest by mail now and then.
@@ -56,7 +57,7 @@ type Digester struct {
 	Schedule Schedule
 	Target   string // name of the target in the outbox
 	Mail     *Mail
-	Domains  []string // with their subdomains; none: all
+	Domains  []string // with their subdomains, or dmarc.OfGroup; none: all
 	OnlyNews bool     // none is sent if there is nothing to say
 	Link     string
 	Now      func() time.Time // nil: time.Now
@@ -156,7 +157,11 @@ func (d *Digest) News() bool { return len(d.Events) > 0 || len(d.Needs) > 0 }
 func (d *Digester) Gather(ctx context.Context, due time.Time) (*Digest, error) {
 	scope := dmarc.Everything
 	if len(d.Domains) > 0 {
-		scope = dmarc.ScopeOf(d.Domains...)
+		domains, err := withGroups(ctx, d.Store, d.Domains)
+		if err != nil {
+			return nil, err
+		}
+		scope = dmarc.ScopeOf(domains...)
 	}
 	back, since, period := 30, due.AddDate(0, 0, -1), "the last day"
 	if d.Schedule.Weekly {

@@ -69,6 +69,8 @@ func (s *digestStore) Domains(_ context.Context, q dmarc.DomainQuery) ([]dmarc.D
 	return s.domains[half:], "", nil
 }
 
+func (s *digestStore) GroupDomains(context.Context, []string) ([]string, error) { return nil, nil }
+
 func (s *digestStore) EventsIn(_ context.Context, begin, end time.Time, _ dmarc.Scope) (in []dmarc.Event, err error) {
 	for _, e := range s.events {
 		if !e.At.Before(begin) && e.At.Before(end) {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type Store interface {
 	MailboxHealth(ctx context.Context) ([]dmarc.MailboxHealth, error)
 	Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error)
 	Episodes(ctx context.Context) ([]dmarc.Episode, error)
+	GroupDomains(ctx context.Context, groups []string) ([]string, error)
 	// Tell makes steps and keeps the messages that tell of them, in one
 	// transaction that fails unless the lease is held.
 	Tell(ctx context.Context, lease dmarc.Lease, t *dmarc.Transition) ([]dmarc.Event, error)
@@ -33,7 +35,7 @@ type Store interface {
 // Settings say what people are told about.
 type Settings struct {
 	On      map[dmarc.NotifyRule]bool
-	Domains map[dmarc.NotifyRule][]string // with their subdomains; none: all
+	Domains map[dmarc.NotifyRule][]string // with their subdomains, or dmarc.OfGroup; none: all
 
 	NewSourceMessages    int64         // of a source in a week
 	PassRateDrop         float64       // share of messages, from 0 to 1
@@ -71,7 +73,7 @@ func within(domain string, list []string) bool {
 type Target struct {
 	Name    string
 	Rules   []dmarc.NotifyRule // none: all
-	Domains []string           // with their subdomains; none: all, and the installation
+	Domains []string           // with their subdomains, or dmarc.OfGroup; none: all, and the installation
 }
 
 func (t *Target) wants(e *dmarc.Event) bool {
@@ -102,10 +104,56 @@ func (n *Notifier) Pass(ctx context.Context, lease dmarc.Lease) error {
 	if n.Now != nil {
 		now = n.Now()
 	}
-	now = now.UTC()
+	m := *n
+	if err := m.readGroups(ctx); err != nil {
+		return err
+	}
+	slow, err := m.look(ctx, lease, now.UTC())
+	if err == nil && slow {
+		n.slow = now
+	}
+	return err
+}
+
+// readGroups adds to lists of domains what the groups among them hold now. A list
+// with a group that holds none stays one of no domain, since the name of the group is
+// still in it.
+func (n *Notifier) readGroups(ctx context.Context) error {
+	n.Settings.Domains, n.Targets = maps.Clone(n.Settings.Domains), slices.Clone(n.Targets)
+	for r, domains := range n.Settings.Domains {
+		all, err := withGroups(ctx, n.Store, domains)
+		if err != nil {
+			return err
+		}
+		n.Settings.Domains[r] = all
+	}
+	for i := range n.Targets {
+		all, err := withGroups(ctx, n.Store, n.Targets[i].Domains)
+		if err != nil {
+			return err
+		}
+		n.Targets[i].Domains = all
+	}
+	return nil
+}
+
+// withGroups returns domains with those of the groups among them.
+func withGroups(ctx context.Context, s interface {
+	GroupDomains(ctx context.Context, groups []string) ([]string, error)
+}, domains []string) ([]string, error) {
+	groups := dmarc.GroupsAmong(domains)
+	if len(groups) == 0 {
+		return domains, nil
+	}
+	more, err := s.GroupDomains(ctx, groups)
+	return slices.Concat(domains, more), err
+}
+
+// look looks with every rule, and tells whether developments were among them.
+func (n *Notifier) look(ctx context.Context, lease dmarc.Lease, now time.Time) (slow bool, err error) {
 	list, err := n.Store.Episodes(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	open := make(map[key]dmarc.Episode, len(list))
 	for _, e := range list {
@@ -118,49 +166,46 @@ func (n *Notifier) Pass(ctx context.Context, lease dmarc.Lease) error {
 		}
 	}
 	var seen []sighting
-	for _, look := range []func(context.Context, time.Time, map[key]dmarc.Episode) ([]sighting, error){n.mailboxes, n.refused} {
-		found, err := look(ctx, now, open)
+	for _, by := range []func(context.Context, time.Time, map[key]dmarc.Episode) ([]sighting, error){n.mailboxes, n.refused} {
+		found, err := by(ctx, now, open)
 		if err != nil {
-			return err
+			return false, err
 		}
 		seen = append(seen, found...)
 	}
 	looks, err := n.Store.LookDevelopments(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for i := range looks {
 		seen = append(seen, n.Settings.judgeLook(&looks[i], open)...)
 		t.LooksUntil = looks[i].At
 	}
 	if t.Steps, err = n.changes(ctx, now); err != nil {
-		return err
+		return false, err
 	}
-	slow := now.Sub(n.slow) >= slowEvery || now.Before(n.slow)
+	slow = now.Sub(n.slow) >= slowEvery || now.Before(n.slow)
 	if slow {
 		found, err := n.developments(ctx, now, open)
 		if err != nil {
-			return err
+			return false, err
 		}
 		seen = append(seen, found...)
 		verdicts, err := n.verdicts(ctx, now, open)
 		if err != nil {
-			return err
+			return false, err
 		}
 		t.Steps = append(t.Steps, verdicts...)
 	}
 	t.Steps = append(t.Steps, transit(open, seen, now)...)
 	told, err := n.Store.Tell(ctx, lease, t)
 	if err != nil {
-		return err
-	}
-	if slow {
-		n.slow = now
+		return false, err
 	}
 	if len(told) > 0 {
 		n.Log.Info("people are told", "events", len(told), "targets", len(n.Targets))
 	}
-	return nil
+	return slow, nil
 }
 
 // developments looks at what sources and reporters of the domains do.

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dmarcd/dmarcd/access"
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/store"
 )
@@ -165,7 +164,7 @@ func readLabel(text string) (string, error) {
 
 // readDomains is readDomain for lists that may name groups of domains as well.
 func readDomains(text string) (string, error) {
-	if name, ok := strings.CutPrefix(text, access.OfGroup); ok {
+	if name, ok := strings.CutPrefix(text, dmarc.OfGroup); ok {
 		if err := dmarc.CheckName(name); err != nil {
 			return "", fmt.Errorf("the name of the group %q %w", name, err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
+	"github.com/dmarcd/dmarcd/records"
 )
 
 // configured returns what a configuration file says.
@@ -203,6 +204,73 @@ labels = ["office"]
 	do(200, "GET", "/domains/alpha.example/sources?exact=true", "", `"labels":["office","printer"]`)
 	do(204, "DELETE", "/domains/alpha.example/networks/192.0.2.1", "")
 	do(404, "DELETE", "/domains/alpha.example/networks/192.0.2.1", "")
+
+	// People are told of a group, and never of what is ignored.
+	told := configured(t, `
+[notify]
+verdict_changed = false
+spf_limit_domains = ["group:brands", "group:nobody"]
+record_broke_domains = ["group:clients", "alpha.example"]
+
+[digest]
+every = "daily"
+to = ["a@example.com"]
+domains = ["group:clients"]
+
+[mail]
+server = "smtp://127.0.0.1"
+from = "a@example.com"
+
+[[target]]
+name = "client"
+url = "https://hooks.example.com/"
+domains = ["group:clients"]
+
+[[target]]
+name = "nobody"
+url = "https://hooks.example.com/"
+domains = ["group:nobody"]
+
+[[target]]
+name = "ops"
+url = "https://hooks.example.com/"
+`)
+	for _, name := range []string{"alpha.example", "carol.example", "delta.example", "www.bravo.example"} {
+		look := &records.Look{Domain: name, At: time.Now(), Next: time.Now().Add(time.Hour), Result: &records.Result{Domain: name, Findings: []records.ResultFinding{{ID: "spf.missing", Severity: "error", Subject: name}}}}
+		look.Result.Records.SPF = &records.ResultSPF{Lookups: 10}
+		if err := s.store.SaveLook(t.Context(), look); err != nil {
+			t.Fatal(err)
+		}
+	}
+	teller, err := s.newTeller(told)
+	if err == nil {
+		err = teller.notifier.Pass(t.Context(), dmarc.Lease{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var news struct {
+		Items []struct {
+			Rule, Domain string
+			Deliveries   []struct{ Target string }
+		}
+	}
+	if err := json.Unmarshal([]byte(do(200, "GET", "/notifications", "")), &news); err != nil {
+		t.Fatal(err)
+	}
+	var events []string
+	for _, e := range news.Items {
+		text := e.Rule + " " + e.Domain
+		for _, d := range e.Deliveries {
+			text += " " + d.Target
+		}
+		events = append(events, text)
+	}
+	same("what people are told", events, "record_broke alpha.example ops", "record_broke carol.example client ops", "spf_limit alpha.example ops", "spf_limit www.bravo.example ops")
+	digest, err := teller.digester.Gather(t.Context(), time.Now())
+	if err != nil || len(digest.Domains) != 3 || len(digest.Events) != 1 {
+		t.Errorf("the digest of a group: %+v, %v", digest, err)
+	}
 
 	// Tokens and people for a group see what is in it whenever they ask.
 	var made struct{ Secret string }

@@ -35,7 +35,7 @@ func (c *digestConfig) table() []*setting {
 		{key: "digest.at", doc: "time of day", value: textValue(&c.At, timeOfDay)},
 		{key: "digest.weekday", doc: "day of a weekly one", value: choiceValue(&c.Weekday, weekdays...)},
 		{key: "digest.zone", doc: "time zone of both", example: `"Europe/Berlin"`, value: textValue(&c.Zone, timeZone)},
-		{key: "digest.domains", doc: "domains that it is about, with their subdomains; empty: all", example: `["example.com"]`, value: listValue(&c.Domains, readDomain)},
+		{key: "digest.domains", doc: "domains that it is about, with their subdomains, or groups of domains; empty: all", example: `["example.com", "group:acme"]`, value: listValue(&c.Domains, readDomains)},
 		{key: "digest.only_news", doc: "send none if nothing happened and no domain deserves attention", value: boolValue(&c.OnlyNews)},
 	}
 }

@@ -93,7 +93,7 @@ func (c *notifyConfig) table(m *mailConfig) []*setting {
 		table = append(table, &setting{key: name, doc: ruleDocs[r.Rule], value: boolValue(&r.On)})
 		table = append(table, thresholds[r.Rule]...)
 		if r.Rule.OfDomain() {
-			table = append(table, &setting{key: name + "_domains", doc: "of which domains, with their subdomains; empty: all", example: `["example.com"]`, value: listValue(&r.Domains, readDomain)})
+			table = append(table, &setting{key: name + "_domains", doc: "of which domains, with their subdomains, or groups of domains; empty: all", example: `["example.com", "group:acme"]`, value: listValue(&r.Domains, readDomains)})
 		}
 	}
 	return append(table, []*setting{

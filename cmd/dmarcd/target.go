@@ -38,7 +38,7 @@ func newTarget() *target {
 		{key: "secret_file", doc: "file that holds secret", example: `"/etc/dmarcd/webhook_secret"`, value: textValue(&t.secretFile, nil)},
 		{key: "private", doc: "allow that it is at an address that is not public, and http:// for a webhook", value: boolValue(&t.Private)},
 		{key: "rules", doc: "what to tell of, by the names of the rules in [notify]; empty: everything", example: `["record_broke", "mailbox_unreachable"]`, value: listValue(&t.Rules, readRule)},
-		{key: "domains", doc: "domains to tell of, with their subdomains; empty: all, and the installation itself", example: `["example.com"]`, value: listValue(&t.Domains, readDomain)},
+		{key: "domains", doc: "domains to tell of, with their subdomains, or groups of domains; empty: all, and the installation itself", example: `["example.com", "group:acme"]`, value: listValue(&t.Domains, readDomains)},
 	}
 	for _, s := range t.settings {
 		s.full = "target." + s.key

@@ -224,7 +224,7 @@ func domainsOf(t *dmarc.Token) string {
 	}
 	all := t.Scope.Domains()
 	for _, g := range t.Groups {
-		all = append(all, access.OfGroup+g)
+		all = append(all, dmarc.OfGroup+g)
 	}
 	return strings.Join(all, ", ")
 }
