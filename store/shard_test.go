@@ -24,6 +24,7 @@ var allDomains = map[string]string{
 	"Domains verdicts":                 "the list of domains by urgency: one line of each",
 	"Attention verdicts":               "the list of domains by urgency: the first page of each machine, by an index",
 	"Reports reports":                  "the newest of all domains: the first page of each machine, by an index",
+	"TLSDomains tls_reports":           "a sum by domain, which each machine makes of its own",
 	"ActiveDomains domain_days":        "the set of domains with mail of late",
 	"KeyNames dkim_keys":               "a key that several domains use is looked for in all of them",
 	"DueDomains looks":                 "a pass looks for its work",
