@@ -37,6 +37,7 @@ var allDomains = map[string]string{
 	"expireTLS tls_reports":            "retention looks for what is old, which is then deleted by domain",
 	"expireTotals domain_days":         "retention looks for what is old, which is then deleted by domain",
 	"expireMonths domain_months":       "retention looks for what is old, which is then deleted by domain",
+	"storedBefore reports":             "a stream that begins reads all that is stored: a page of each machine, by the primary key",
 	"changeVerdicts verdicts":          "an operator's rule about a source may concern every domain",
 }
 
