@@ -320,6 +320,9 @@ func (l *loader) secretPairs() []secretPair {
 		pairs = append(pairs, secretPair{t.setting("url"), t.setting("url_file"), &t.URL, &t.urlFile},
 			secretPair{t.setting("secret"), t.setting("secret_file"), &t.Secret, &t.secretFile})
 	}
+	for _, s := range c.Streams {
+		pairs = append(pairs, secretPair{s.setting("password"), s.setting("password_file"), &s.Password, &s.passwordFile})
+	}
 	for _, m := range c.Mailboxes {
 		pairs = append(pairs, secretPair{m.setting("password"), m.setting("password_file"), &m.Password, &m.passwordFile},
 			secretPair{m.setting("oauth_client_secret"), m.setting("oauth_client_secret_file"), &m.OAuth.ClientSecret, &m.OAuth.clientSecretFile},
