@@ -114,7 +114,7 @@ func (l *loader) decode(text string) {
 		if errors.As(err, &syntax) {
 			m.line, m.what = syntax.Position.Line, "is no TOML: "+syntax.Message
 			// The message may hold the value, and that may be a secret.
-			if s := findSetting(slices.Concat(newMailbox().settings, newTarget().settings, l.cfg.settings), syntax.LastKey, lastKey(syntax.LastKey)); s == nil || s.secret {
+			if s := findSetting(slices.Concat(newMailbox().settings, newTarget().settings, newStream().settings, l.cfg.settings), syntax.LastKey, lastKey(syntax.LastKey)); s == nil || s.secret {
 				m.what = "is no TOML here or just before: texts stand in quotes, names of tables in brackets"
 			}
 		}
