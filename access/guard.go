@@ -18,6 +18,7 @@ import (
 // A Store answers questions about everything.
 type Store interface {
 	Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error)
+	DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (dmarc.DomainsTotal, error)
 	Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error)
 	Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error)
 	Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error)
@@ -124,6 +125,17 @@ func (g *Guard) Domains(ctx context.Context, q dmarc.DomainQuery) (items []dmarc
 		return nil, "", err
 	}
 	return g.Store.Domains(ctx, q)
+}
+
+// DomainsTotal sums domains.
+func (g *Guard) DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (t dmarc.DomainsTotal, err error) {
+	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
+		return t, err
+	}
+	if q.Scope, err = g.inGroup(ctx, q.Scope, q.Group); err != nil {
+		return t, err
+	}
+	return g.Store.DomainsTotal(ctx, q)
 }
 
 // Summary returns what reports tell about a domain.

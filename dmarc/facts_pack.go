@@ -11,6 +11,9 @@ var errFacts = errors.New("these bytes are no packed facts")
 
 const factsVersion = 1
 
+// mostNames is how many names a FactReader knows.
+const mostNames = 10_000
+
 // AppendFacts appends the cells and marks of a SourceDay in a compact form for
 // a store: a few bytes a cell.
 func (s *SourceDay) AppendFacts(b []byte) []byte {
@@ -50,19 +53,65 @@ func (s *SourceDay) AppendFacts(b []byte) []byte {
 
 // ReadFacts reads the cells and marks that AppendFacts wrote.
 func (s *SourceDay) ReadFacts(b []byte) error {
+	r := FactReader{single: true}
+	return r.Read(s, b)
+}
+
+// A FactReader reads what AppendFacts wrote, of many SourceDays in turn: names
+// that come again are kept once, and memory is asked for in large pieces.
+type FactReader struct {
+	known map[string]string
+	names []string
+	cells []Cell
+	marks []Mark
+
+	single bool // of one SourceDay: no larger pieces
+}
+
+// slab is for how many cells or marks memory is asked for at once.
+const slab = 1024
+
+// take cuts n values off a slab; a new one is made where too few are left.
+func take[T any](all *[]T, n int, single bool) []T {
+	if n == 0 || single || n > slab {
+		return make([]T, n)
+	}
+	if n > len(*all) {
+		*all = make([]T, slab)
+	}
+	out := (*all)[:n:n]
+	*all = (*all)[n:]
+	return out
+}
+
+// Read reads the cells and marks of s from b, of which it keeps nothing.
+func (f *FactReader) Read(s *SourceDay, b []byte) error {
 	r := factReader{b: b}
 	if r.byte() != factsVersion {
 		return errFacts
 	}
-	names := make([]string, r.length(1))
-	for i := range names {
-		names[i] = r.text()
+	f.names = f.names[:0]
+	for range r.length(1) {
+		text := r.text()
+		name, ok := f.known[string(text)]
+		if !ok {
+			name = string(text)
+			if len(f.known) >= mostNames {
+				clear(f.known)
+			}
+			if f.known == nil {
+				f.known = make(map[string]string)
+			}
+			f.known[name] = name
+		}
+		f.names = append(f.names, name)
 	}
-	cells := make([]Cell, r.length(4))
+	names := f.names
+	cells := take(&f.cells, r.length(4), f.single)
 	for i := range cells {
 		cells[i] = Cell{Author: r.name(names), Pattern: PatternOf(uint32(r.uvarint())), Reporter: r.varint(), Messages: int64(r.uvarint())}
 	}
-	marks := make([]Mark, r.length(4))
+	marks := take(&f.marks, r.length(4), f.single)
 	for i := range marks {
 		marks[i] = Mark{Kind: MarkKind(r.byte()), Domain: r.name(names), Selector: r.name(names), Messages: int64(r.uvarint())}
 	}
@@ -124,9 +173,9 @@ func (r *factReader) length(size int) int {
 	return int(n)
 }
 
-func (r *factReader) text() string {
+func (r *factReader) text() []byte {
 	n := r.length(1)
-	v := string(r.b[:n])
+	v := r.b[:n]
 	r.b = r.b[n:]
 	return v
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -417,16 +418,20 @@ func (s *Store) Facts(ctx context.Context, domain string, period dmarc.Period) (
 		WHERE domain_id = $1 AND day >= $2 AND day < $3
 		ORDER BY day, kind, source`
 	rows, _ := s.db.Query(ctx, sql, id, period.Begin, period.End)
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d dmarc.SourceDay, err error) {
-		var kind int16
-		var facts []byte
-		if err := row.Scan(&d.Day, &kind, &d.Source, &facts); err != nil {
-			return d, err
-		}
+	var all []dmarc.SourceDay
+	var d dmarc.SourceDay
+	var kind int16
+	var facts pgtype.DriverBytes // good until the next row
+	reader := new(dmarc.FactReader)
+	_, err = pgx.ForEachRow(rows, []any{&d.Day, &kind, &d.Source, &facts}, func() error {
 		if kind == kindUnreadable {
 			d.Source = netip.Prefix{}
 		}
-		return d, d.ReadFacts(facts)
+		if err := reader.Read(&d, facts); err != nil {
+			return err
+		}
+		all = append(all, d)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("facts about %s: %w", domain, err)

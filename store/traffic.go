@@ -77,40 +77,17 @@ func (s *Store) ofDomain(ctx context.Context, table, domain string, args pgx.Nam
 // Domains returns the domains that reports were stored for, busiest first.
 // Those without messages in the period come last.
 func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
-	order := busiestFirst
-	args := pgx.NamedArgs{"search": strings.ToLower(clean(q.Search)), "limit": q.Limit + 1}
-	if q.Urgent {
-		order = urgentFirst
-	}
-	if err := order.after(q.After, args); err != nil {
-		return nil, "", err
-	}
-	within, err := s.within(ctx, q.Scope, "domain_id", args)
+	order, sums, which, args, err := s.listed(ctx, q)
 	if err != nil {
 		return nil, "", err
 	}
-	which := strings.Replace(within, "domain_id", "d.id", 1)
-	if !q.Ignored {
-		which += " AND NOT d.ignored"
-	}
-	if q.Label != "" {
-		if args["labelled"], err = s.labelled(ctx, q.Label); err != nil {
-			return nil, "", err
-		}
-		which += " AND d.name = ANY (@labelled::text[])"
-	}
-	sql := `
-		WITH sums AS (
-			SELECT domain_id, ` + summed(totalColumns) + `
-			FROM (` + trafficOf(q.Period, within, args) + `) AS parts
-			GROUP BY domain_id
-		), ` + order.with + ` page AS (
+	sql := sums + order.with + ` page AS (
 			SELECT d.id, d.name, d.ignored, ` + coalesced("t", tallyNames) + `,
 				coalesce(t.reports, 0) AS reports,
 				coalesce(t.messages, 0) AS busy, ` + order.columns + `
 			FROM domains d
 			LEFT JOIN sums t ON t.domain_id = d.id` + order.join + `
-			WHERE d.name <> ''` + which + ` AND (@search = '' OR strpos(d.name, @search) > 0)
+			WHERE ` + which + `
 				AND ` + order.behind + `
 			ORDER BY ` + order.by + `
 			LIMIT @limit
@@ -147,6 +124,71 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 	}
 	return pageOf(lines, q.Limit, func(l domainLine) dmarc.DomainTraffic { return l.DomainTraffic },
 		order.cursor)
+}
+
+// listed returns what lists of domains begin with: how they are sorted, the
+// traffic of the period as sums, and which domains are in them.
+func (s *Store) listed(ctx context.Context, q dmarc.DomainQuery) (order domainOrder, sums, which string, args pgx.NamedArgs, err error) {
+	order = busiestFirst
+	args = pgx.NamedArgs{"search": strings.ToLower(clean(q.Search)), "limit": q.Limit + 1}
+	if q.Urgent {
+		order = urgentFirst
+	}
+	if err := order.after(q.After, args); err != nil {
+		return order, "", "", nil, err
+	}
+	within, err := s.within(ctx, q.Scope, "domain_id", args)
+	if err != nil {
+		return order, "", "", nil, err
+	}
+	which = "d.name <> ''" + strings.Replace(within, "domain_id", "d.id", 1)
+	if !q.Ignored {
+		which += " AND NOT d.ignored"
+	}
+	if q.Label != "" {
+		if args["labelled"], err = s.labelled(ctx, q.Label); err != nil {
+			return order, "", "", nil, err
+		}
+		which += " AND d.name = ANY (@labelled::text[])"
+	}
+	sums = `
+		WITH sums AS (
+			SELECT domain_id, ` + summed(totalColumns) + `
+			FROM (` + trafficOf(q.Period, within, args) + `) AS parts
+			GROUP BY domain_id
+		), `
+	return order, sums, which + " AND (@search = '' OR strpos(d.name, @search) > 0)", args, nil
+}
+
+// DomainsTotal sums all domains of a query, whatever page of them it asks for.
+func (s *Store) DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (dmarc.DomainsTotal, error) {
+	var t dmarc.DomainsTotal
+	order, sums, which, args, err := s.listed(ctx, q)
+	if err != nil {
+		return t, err
+	}
+	columns := make([]string, len(tallyNames))
+	for i, name := range tallyNames {
+		columns[i] = "coalesce(sum(t." + name + "), 0)::bigint"
+	}
+	sql := sums + order.with + ` judged AS MATERIALIZED (
+			SELECT domain_id, policy, own, passing, loss_a_day
+			FROM verdicts
+			WHERE computed_at IS NOT NULL
+		)
+		SELECT count(*), count(*) FILTER (WHERE NOT ` + order.behind + `),
+			coalesce(sum(least(t.messages - t.dmarc_pass, t.quarantine + t.reject)), 0)::bigint,
+			count(*) FILTER (WHERE v.policy = 'p=none' OR v.policy LIKE 'p=none;%'), count(v.domain_id),
+			coalesce(sum(v.own), 0)::bigint, coalesce(sum(v.passing), 0)::bigint, coalesce(sum(v.loss_a_day), 0), ` + strings.Join(columns, ", ") + `
+		FROM domains d
+		LEFT JOIN sums t ON t.domain_id = d.id` + order.join + `
+		LEFT JOIN judged v ON v.domain_id = d.id
+		WHERE ` + which
+	into := []any{&t.Domains, &t.Before, &t.Stopped, &t.None, &t.Judged, &t.Own, &t.Passing, &t.LossADay}
+	if err := s.db.QueryRow(ctx, sql, args).Scan(append(into, scanTally(&t.Tally)...)...); err != nil {
+		return t, fmt.Errorf("summing domains: %w", err)
+	}
+	return t, nil
 }
 
 // A domainLine is a line in the list of domains.

@@ -234,7 +234,7 @@ func TestDomainsAreListedByUrgency(t *testing.T) {
 		add(t, s, mail(uint32(i+1), of(name, row("192.0.2.1", int64(1+i), pass, pass, dmarc.DispositionNone))))
 	}
 	verdicts := map[string]dmarc.DomainVerdict{
-		"a.example": {Attention: dmarc.AttentionNewFailure, LossADay: 3.25}, "b.example": {Attention: dmarc.AttentionNewFailure, LossADay: 17.1},
+		"a.example": {Attention: dmarc.AttentionNewFailure, LossADay: 3.25, Policy: "p=none", Own: 9, Passing: 7}, "b.example": {Attention: dmarc.AttentionNewFailure, LossADay: 17.1},
 		"c.example": {Attention: dmarc.AttentionNone}, "d.example": {Attention: dmarc.AttentionNone}, "e.example": {Attention: dmarc.AttentionReady},
 	}
 	for _, d := range due(t, s, time.Now()) {
@@ -245,15 +245,35 @@ func TestDomainsAreListedByUrgency(t *testing.T) {
 	list := func(q dmarc.DomainQuery) (names []string) {
 		t.Helper()
 		q.Period, q.Urgent = february, true
+		var sum dmarc.DomainsTotal
 		for i := 0; i == 0 || q.After != ""; i++ {
 			page, after, err := s.Domains(ctx, q)
 			if err != nil || i > 9 {
 				t.Fatal(err)
 			}
+			total, err := s.DomainsTotal(ctx, q)
+			if err != nil || total.Before != len(names) {
+				t.Errorf("%d stand before the page that begins with the cursor %q, want %d; %v", total.Before, q.After, len(names), err)
+			}
 			for _, d := range page {
 				names = append(names, d.Domain)
+				sum.Domains++
+				sum.Tally.Merge(d.Tally)
+				if d.Verdict != nil {
+					sum.Judged++
+					sum.LossADay += d.Verdict.LossADay
+					sum.Own += d.Verdict.Own
+					sum.Passing += d.Verdict.Passing
+				}
+				if d.Verdict != nil && d.Verdict.Policy == "p=none" {
+					sum.None++
+				}
 			}
-			q.After = after
+			if q.After = after; after == "" {
+				if total.Before = 0; !reflect.DeepEqual(total, sum) {
+					t.Errorf("the total is %+v, want %+v", total, sum)
+				}
+			}
 		}
 		return names
 	}

@@ -15,8 +15,6 @@ import (
 const (
 	domainsPerPage = 50
 	trendDays      = 90
-	// Domains are summed in steps of this size, and up to this number.
-	sumStep, sumMost = 1_000, 20_000
 )
 
 // domainsPage is the page of all domains.
@@ -38,14 +36,16 @@ type domainsPage struct {
 func (p *domainsPage) Last() int { return p.First + len(p.Items) - 1 }
 
 // domainsTotal sums domains.
-type domainsTotal struct {
-	Domains int
-	More    bool // there are more domains than were summed
-	Tally   dmarc.Tally
-	Classes [len(classNames)]int64
-	None    int // publish p=none
-	Owned   ownMail
-}
+type domainsTotal struct{ dmarc.DomainsTotal }
+
+// Owned is what verdicts tell about mail of the owners.
+func (t domainsTotal) Owned() ownMail { return ownMail{t.Judged, t.Own, t.Passing, t.LossADay} }
+
+// Unjudged returns how many domains have no verdict yet.
+func (t domainsTotal) Unjudged() int { return t.Domains - t.Judged }
+
+// Failed returns how many messages failed.
+func (t domainsTotal) Failed() int64 { return failed(t.Tally) }
 
 // An ownMail is what verdicts tell about mail of the owners of domains: that of
 // own sources and services. Forgeries are not in it.
@@ -74,27 +74,6 @@ func (o ownMail) Lost() string {
 	return rate(o.ADay)
 }
 
-// Unjudged returns how many domains have no verdict yet.
-func (t *domainsTotal) Unjudged() int { return t.Domains - t.Owned.Judged }
-
-func (t *domainsTotal) add(d *dmarc.DomainTraffic) {
-	t.Domains++
-	t.Tally.Merge(d.Tally)
-	t.Owned.add(d.Verdict)
-	for k, n := range classify(d.Tally) {
-		t.Classes[k] += n
-	}
-	if d.Published != nil && d.Published.P == dmarc.PolicyNone {
-		t.None++
-	}
-}
-
-// Failed returns how many messages failed.
-func (t *domainsTotal) Failed() int64 { return t.Tally.Messages - t.Tally.DMARCPass }
-
-// Stopped returns how many of them were quarantined or rejected.
-func (t *domainsTotal) Stopped() int64 { return t.Classes[len(classNames)-1] }
-
 // domains serves /: what needs somebody, and all domains, those first that
 // deserve attention, or the busiest.
 func (s *site) domains(r *http.Request) (*view, error) {
@@ -104,7 +83,7 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	}
 	search := cut(strings.TrimSpace(r.URL.Query().Get("q")), 255)
 	after := dmarc.Cursor(r.URL.Query().Get("after"))
-	p := &domainsPage{First: 1, Trend: lastDays(trendDays, s.now()).Period, Clear: s.link("/", sp.query(nil))}
+	p := &domainsPage{Trend: lastDays(trendDays, s.now()).Period, Clear: s.link("/", sp.query(nil))}
 	if p.Trend.End.After(sp.End) {
 		p.Trend.End = sp.End
 	} else {
@@ -141,13 +120,11 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	if s.adviser != nil {
 		p.Other = address("", !p.Urgent)
 	}
-	if after == "" && next == "" {
-		for i := range p.Items {
-			p.Total.add(&p.Items[i])
-		}
-	} else if err := s.sumDomains(r.Context(), q, p); err != nil {
+	q.After = after
+	if p.Total.DomainsTotal, err = s.store.DomainsTotal(r.Context(), q); err != nil {
 		return nil, err
 	}
+	p.First = p.Total.Before + 1
 	if s.adviser != nil && search == "" && after == "" {
 		if p.Needs, p.Needy, err = s.needs(r.Context()); err != nil {
 			return nil, err
@@ -158,31 +135,6 @@ func (s *site) domains(r *http.Request) (*view, error) {
 		v.Title = "Domains with " + plain(search)
 	}
 	return v, nil
-}
-
-// sumDomains sums all domains of a query, and finds the place of the page
-// among them.
-func (s *site) sumDomains(ctx context.Context, q dmarc.DomainQuery, p *domainsPage) error {
-	q.Limit = sumStep
-	for {
-		items, next, err := s.store.Domains(ctx, q)
-		if err != nil {
-			return err
-		}
-		for i := range items {
-			p.Total.add(&items[i])
-			if len(p.Items) > 0 && items[i].Domain == p.Items[0].Domain {
-				p.First = p.Total.Domains
-			}
-		}
-		if q.After = next; next == "" {
-			return nil
-		}
-		if p.Total.Domains >= sumMost {
-			p.Total.More = true
-			return nil
-		}
-	}
 }
 
 // searchName turns what was typed into part of a name as it is stored: in

@@ -147,6 +147,34 @@ func (f *fake) Domains(_ context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTr
 	if f.err != nil {
 		return nil, "", f.err
 	}
+	return pageOf(f.listed(q), q.Page)
+}
+
+// DomainsTotal sums what Domains lists.
+func (f *fake) DomainsTotal(_ context.Context, q dmarc.DomainQuery) (t dmarc.DomainsTotal, err error) {
+	if f.err != nil {
+		return t, f.err
+	}
+	t.Before, _ = strconv.Atoi(string(q.After))
+	for _, d := range f.listed(q) {
+		t.Domains++
+		t.Tally.Merge(d.Tally)
+		t.Stopped += classify(d.Tally)[4]
+		if d.Published != nil && d.Published.P == dmarc.PolicyNone {
+			t.None++
+		}
+		if v := d.Verdict; v != nil {
+			t.Judged++
+			t.Own += v.Own
+			t.Passing += v.Passing
+			t.LossADay += v.LossADay
+		}
+	}
+	return t, nil
+}
+
+// listed returns all domains of a query, in its order.
+func (f *fake) listed(q dmarc.DomainQuery) []dmarc.DomainTraffic {
 	var all []dmarc.DomainTraffic
 	for _, d := range f.all {
 		if !strings.Contains(d.name, q.Search) {
@@ -180,7 +208,7 @@ func (f *fake) Domains(_ context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTr
 		}
 		return cmp.Or(cmp.Compare(b.Tally.Messages, a.Tally.Messages), cmp.Compare(a.Domain, b.Domain))
 	})
-	return pageOf(all, q.Page)
+	return all
 }
 
 func (f *fake) Summary(_ context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error) {

@@ -110,7 +110,7 @@ func TestTokensAreMadeShownOnceAndRevoked(t *testing.T) {
 }
 
 // openAccess opens what serve works with, where everybody is asked who they are.
-func openAccess(t *testing.T, url string, more ...func(*config)) *service {
+func openAccess(t testing.TB, url string, more ...func(*config)) *service {
 	t.Helper()
 	cfg := defaultConfig(&environ{vars: map[string]string{"HOME": t.TempDir()}})
 	cfg.DatabaseURL, cfg.Limits = newSecret(url), parse.DefaultLimits
