@@ -39,8 +39,7 @@ type ReportItem struct {
 	ExtraContact *string   `json:"extra_contact_info"`
 }
 
-// DescribeReport returns what is told of a report.
-func DescribeReport(r *dmarc.ReportSummary) ReportItem {
+func reportItem(r *dmarc.ReportSummary) ReportItem {
 	rep := &r.Report
 	return ReportItem{
 		ID: r.ID, Domain: rep.Policy.Domain, OrgName: rep.Reporter.OrgName, Email: orNull(rep.Reporter.Email), ReportID: rep.ID,
@@ -63,7 +62,7 @@ func (a *API) reports(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, a.problem(err, "listing reports")
 	}
-	return listOf(list, next, DescribeReport), nil
+	return listOf(list, next, reportItem), nil
 }
 
 // RowItem is a row of a report.
@@ -106,8 +105,7 @@ type AuthItem struct {
 	Human    *string `json:"human_result,omitempty"`
 }
 
-// DescribeRow returns what is told of a row.
-func DescribeRow(r *dmarc.Row) RowItem {
+func rowItem(r *dmarc.Row) RowItem {
 	item := RowItem{
 		Count: r.Count, SourceText: orNull(r.SourceText), Disposition: orNull(r.Disposition.String()), DKIM: orNull(r.DKIM.String()), SPF: orNull(r.SPF.String()),
 		Reasons: []ReasonItem{}, HeaderFrom: orNull(r.HeaderFrom), EnvelopeFrom: orNull(r.EnvelopeFrom), EnvelopeTo: orNull(r.EnvelopeTo), Flags: r.Flags.Names(),
@@ -159,7 +157,7 @@ func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamRespons
 	if err != nil {
 		return nil, a.problem(err, "reading the alternatives of a report")
 	}
-	head, err := json.Marshal(ReportHead{DescribeReport(&rep), listOf(others, "", DescribeReport).Body.Items})
+	head, err := json.Marshal(ReportHead{reportItem(&rep), listOf(others, "", reportItem).Body.Items})
 	if err != nil {
 		return nil, a.problem(err, "writing a report")
 	}
@@ -172,7 +170,7 @@ func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamRespons
 		for row, err := range rep.Report.Rows {
 			var text []byte
 			if err == nil {
-				text, err = json.Marshal(DescribeRow(row))
+				text, err = json.Marshal(rowItem(row))
 			}
 			if err != nil {
 				// Too late for a status: the text breaks off, so that nobody
@@ -209,7 +207,7 @@ func (a *API) alternatives(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, a.problem(err, "reading the alternatives of a report")
 	}
-	return listOf(list, next, DescribeReport), nil
+	return listOf(list, next, reportItem), nil
 }
 
 // Activated is a report that was chosen to count.
@@ -222,7 +220,7 @@ func (a *API) activate(ctx context.Context, in *struct{ ID }) (*Activated, error
 	if err != nil {
 		return nil, a.problem(err, "letting a report count")
 	}
-	return &Activated{DescribeReport(&rep)}, nil
+	return &Activated{reportItem(&rep)}, nil
 }
 
 // raw streams the message that a report came in.

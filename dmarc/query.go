@@ -194,8 +194,7 @@ type ReportSummary struct {
 type FailureQuery struct {
 	Scope  Scope // only reports about domains in it
 	Domain string
-	Source netip.Prefix // only messages from addresses in it; the zero Prefix for all
-	Period Period       // of arrival
+	Period Period // of arrival
 	Page
 }
 
@@ -205,7 +204,6 @@ type StoredFailure struct {
 	Report     FailureReport
 	ReceivedAt time.Time
 	Seen       int64
-	MessageID  int64 // in the ledger
 }
 
 // A TLSQuery asks for SMTP TLS reports whose period begins in Period, newest

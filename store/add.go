@@ -113,7 +113,6 @@ type batch struct {
 	horizons  horizons
 	rollup    rollup
 	months    map[tableMonth]bool // of which the partitions are there
-	changed   []change            // reports that count otherwise than before
 }
 
 // An aggregate is an aggregate report on its way.
@@ -185,9 +184,6 @@ func (b *batch) add(ctx context.Context) error {
 			return err
 		}
 		if err := b.movePlaces(ctx, tx); err != nil {
-			return err
-		}
-		if err := b.tellStreams(ctx, tx); err != nil {
 			return err
 		}
 		return b.fence(ctx, tx)

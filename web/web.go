@@ -34,7 +34,6 @@ type Store interface {
 	Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error)
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
 	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
-	reporter
 	looker
 	// Attention returns verdicts, the most urgent first.
 	Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error)
@@ -50,8 +49,6 @@ type Options struct {
 	// Overrules keep what operators say about sources; without them, and without
 	// an Adviser, nothing can be said.
 	Overrules Overruler
-	// Texts opens reports as they came; without it they are not shown.
-	Texts Texter
 	// Gate lets people in; without one there is no login.
 	Gate Gate
 	// Base is the path that the dashboard is reached under, such as
@@ -70,7 +67,6 @@ type site struct {
 	// overruler is nil where nothing can be said about sources.
 	overruler Overruler
 	origins   *http.CrossOriginProtection
-	texts     Texter // nil for none
 	gate      Gate   // nil for none
 	form      string // stands in pages where the forms of who asks are bound to them
 	base      string
@@ -80,7 +76,7 @@ type site struct {
 
 // New returns the dashboard. It serves /, /domains/…, /messages and /static/….
 func New(store Store, opts Options) http.Handler {
-	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, origins: http.NewCrossOriginProtection(), texts: opts.Texts, gate: opts.Gate, form: rand.Text(), base: strings.TrimRight(opts.Base, "/")}
+	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, origins: http.NewCrossOriginProtection(), gate: opts.Gate, form: rand.Text(), base: strings.TrimRight(opts.Base, "/")}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -99,8 +95,6 @@ func New(store Store, opts Options) http.Handler {
 		r.Get("/reporters", s.page(s.reporters))
 		r.Get("/selectors", s.page(s.selectors))
 		r.Get("/reports", s.page(s.reports))
-		r.Get("/failures", s.page(s.failures))
-		r.Get("/tls", s.page(s.tls))
 		r.Get("/dns", s.page(s.dns))
 		if s.adviser != nil {
 			r.Get("/policy", s.page(s.policy))
@@ -111,7 +105,6 @@ func New(store Store, opts Options) http.Handler {
 			}
 		}
 	})
-	s.routeReports(r)
 	r.Get("/messages", s.page(s.messages))
 	r.Get("/static/{name}", s.assets.serve)
 	if s.gate != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -14,7 +13,6 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -42,37 +40,13 @@ type running struct {
 
 func build(t testing.TB) string {
 	t.Helper()
-	binary, err := built()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return binary
-}
-
-// built is the program as users have it, built once for all tests.
-var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "dmarcd-built-")
-	if err != nil {
-		return "", err
-	}
-	builtIn = dir
-	binary := filepath.Join(dir, "dmarcd")
+	binary := filepath.Join(t.TempDir(), "dmarcd")
 	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", binary, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building: %w\n%s", err, out)
+		t.Fatalf("building: %v\n%s", err, out)
 	}
-	// Some tests run it as somebody else.
-	return binary, errors.Join(os.Chmod(dir, 0o755), os.Chmod(binary, 0o755))
-})
-
-var builtIn string
-
-func removeBuilt() error {
-	if builtIn == "" {
-		return nil
-	}
-	return os.RemoveAll(builtIn)
+	return binary
 }
 
 func freeAddress(t *testing.T) string {

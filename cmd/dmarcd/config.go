@@ -31,7 +31,6 @@ type config struct {
 	Groups      []*groupConfig
 	ByDomain    []*domainConfig
 	Networks    []*networkConfig
-	Streams     []*streamTo
 
 	ReportAddresses []string // that domains name in rua, to reach us
 
