@@ -33,6 +33,7 @@ type domainPage struct {
 	Summary   dmarc.DomainSummary
 	Earlier   dmarc.Tally // in the period of the same length before
 	Chips     []chip
+	Arranged  dmarc.DomainSettings
 	Bins      []bin
 	ByDay     bool
 	UnitName  string // "by week"
@@ -208,6 +209,12 @@ func (s *site) domain(r *http.Request) (*view, error) {
 		}
 		return err
 	})
+	if s.arranger != nil {
+		g.Go(func() (err error) {
+			p.Arranged, err = s.arranger.DomainSettings(ctx, name)
+			return err
+		})
+	}
 	if err := g.Wait(); err != nil {
 		return s.unknownDomain(name, err)
 	}

@@ -29,7 +29,9 @@ type domainsPage struct {
 	Urgent bool   // what deserves attention comes first
 	Other  string // address of the list in the other order
 	Needs  []dmarc.DomainVerdict
-	Needy  bool // there are more of them
+	Needy  bool        // there are more of them
+	Group  string      // that is shown; "" for all domains
+	Groups *groupsPage // nil for none
 }
 
 // Last returns the place of the last item among all.
@@ -77,7 +79,7 @@ func (o ownMail) Lost() string {
 // domains serves /: what needs somebody, and all domains, those first that
 // deserve attention, or the busiest.
 func (s *site) domains(r *http.Request) (*view, error) {
-	sp, choose, err := s.readPeriod(r, "/", "q", "by")
+	sp, choose, err := s.readPeriod(r, "/", "q", "by", "group")
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +93,8 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	}
 	p.Trend.Begin = p.Trend.End.AddDate(0, 0, -trendDays)
 	p.Urgent = s.adviser != nil && r.URL.Query().Get("by") != "volume"
-	q := dmarc.DomainQuery{Period: sp.Period, Search: searchName(search), Urgent: p.Urgent}
+	p.Group = cut(r.URL.Query().Get("group"), 255)
+	q := dmarc.DomainQuery{Period: sp.Period, Search: searchName(search), Group: p.Group, Urgent: p.Urgent}
 	first := q
 	first.Trend, first.Page = p.Trend, dmarc.Page{After: after, Limit: domainsPerPage}
 	var next dmarc.Cursor
@@ -105,6 +108,9 @@ func (s *site) domains(r *http.Request) (*view, error) {
 		}
 		if search != "" {
 			v.Set("q", search)
+		}
+		if p.Group != "" {
+			v.Set("group", p.Group)
 		}
 		if after != "" {
 			v.Set("after", string(after))
@@ -126,13 +132,21 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	}
 	p.First = p.Total.Before + 1
 	if s.adviser != nil && search == "" && after == "" {
-		if p.Needs, p.Needy, err = s.needs(r.Context()); err != nil {
+		if p.Needs, p.Needy, err = s.needs(r.Context(), p.Group); err != nil {
 			return nil, err
 		}
 	}
 	v := &view{Page: "domains", Title: "All domains", Nav: "/", Search: search, Span: sp, Choose: choose, Data: p}
-	if search != "" {
+	if search == "" && after == "" {
+		if p.Groups, err = s.groups(r.Context(), sp, p.Group, r.URL.Query().Get("by")); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case search != "":
 		v.Title = "Domains with " + plain(search)
+	case p.Group != "":
+		v.Title = plain(p.Group)
 	}
 	return v, nil
 }
@@ -152,8 +166,8 @@ const needsShown = 5
 
 // needs returns the domains that deserve attention first, and whether there are
 // more of them.
-func (s *site) needs(ctx context.Context) (list []dmarc.DomainVerdict, more bool, err error) {
-	list, _, err = s.store.Attention(ctx, dmarc.AttentionQuery{Page: dmarc.Page{Limit: needsShown + 1}})
+func (s *site) needs(ctx context.Context, group string) (list []dmarc.DomainVerdict, more bool, err error) {
+	list, _, err = s.store.Attention(ctx, dmarc.AttentionQuery{Group: group, Page: dmarc.Page{Limit: needsShown + 1}})
 	if err != nil {
 		return nil, false, err
 	}

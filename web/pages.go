@@ -46,7 +46,7 @@ func (s *site) parsePages() pages {
 		"day": day, "isoDay": isoDay, "clock": clock, "moment": moment,
 		"plain": plain, "stranger": stranger, "mono": mono,
 		"passBar": passBar, "senderBar": senderBar, "shareBar": shareBar, "sparkline": sparkline,
-		"link": s.link, "domainLink": s.domainLink, "domainsLink": s.domainsLink, "reporterLink": s.reporterLink,
+		"link": s.link, "domainLink": s.domainLink, "domainsLink": s.domainsLink, "groupLink": s.groupLink, "reporterLink": s.reporterLink,
 		"reportLink": s.reportLink, "outcomeLink": s.outcomeLink, "mailboxLink": s.mailboxLink, "asset": s.asset,
 		"swatch": swatch, "stopped": stopped, "reportPeriod": reportPeriod, "binName": binName, "classify": classify,
 		"countInt":  func(n int) string { return count(int64(n)) },

@@ -49,6 +49,8 @@ type Options struct {
 	// Overrules keep what operators say about sources; without them, and without
 	// an Adviser, nothing can be said.
 	Overrules Overruler
+	// Arranged knows groups and labels of domains; without it none are shown.
+	Arranged Arranger
 	// Gate lets people in; without one there is no login.
 	Gate Gate
 	// Base is the path that the dashboard is reached under, such as
@@ -66,6 +68,7 @@ type site struct {
 	adviser Adviser // nil for none
 	// overruler is nil where nothing can be said about sources.
 	overruler Overruler
+	arranger  Arranger // nil for none
 	origins   *http.CrossOriginProtection
 	gate      Gate   // nil for none
 	form      string // stands in pages where the forms of who asks are bound to them
@@ -76,7 +79,7 @@ type site struct {
 
 // New returns the dashboard. It serves /, /domains/…, /messages and /static/….
 func New(store Store, opts Options) http.Handler {
-	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, origins: http.NewCrossOriginProtection(), gate: opts.Gate, form: rand.Text(), base: strings.TrimRight(opts.Base, "/")}
+	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, arranger: opts.Arranged, origins: http.NewCrossOriginProtection(), gate: opts.Gate, form: rand.Text(), base: strings.TrimRight(opts.Base, "/")}
 	if s.log == nil {
 		s.log = slog.Default()
 	}

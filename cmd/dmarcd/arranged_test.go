@@ -272,6 +272,27 @@ url = "https://hooks.example.com/"
 		t.Errorf("the digest of a group: %+v, %v", digest, err)
 	}
 
+	// Pages.
+	page := func(path string, with, without []string) {
+		t.Helper()
+		code, answer := as(h, "GET", path, root, "")
+		for _, w := range with {
+			if !strings.Contains(answer, w) {
+				t.Errorf("%s: %d, lacks %q\n%s", path, code, w, answer)
+			}
+		}
+		for _, w := range without {
+			if strings.Contains(answer, w) {
+				t.Errorf("%s: %d, has %q", path, code, w)
+			}
+		}
+	}
+	page("/", []string{`<a class="chip" href="/" aria-current="page">All domains</a>`, `href="/?group=brands"`, "<b><bdi>clients</bdi></b> 3", ">carol.example<", `<span class="chip"><bdi>vip</bdi></span>`, "6\u00a0domains"}, []string{">bravo.example<", ">delta.example<"})
+	page("/?group=brands&days=90&by=volume", []string{"<h1><bdi>brands</bdi></h1>", `<a class="chip" href="/?by=volume&amp;days=90">All domains</a>`, `href="/?by=volume&amp;days=90&amp;group=brands" aria-current="page"`, `href="/?days=90&amp;group=brands"`, "3\u00a0domains", ">www.bravo.example<"}, []string{"carol.example"})
+	page("/?group=%3Cb%3E", []string{"No domain here.", "<bdi>&lt;b&gt;</bdi>"}, []string{"<bdi><b>", "carol.example"})
+	page("/domains/alpha.example", []string{`href="/?group=brands"`, `<span class="chip"><bdi>vip</bdi></span>`}, []string{"is ignored"})
+	page("/domains/delta.example", []string{"This domain is ignored"}, nil)
+
 	// Tokens and people for a group see what is in it whenever they ask.
 	var made struct{ Secret string }
 	if err := json.Unmarshal([]byte(do(201, "POST", "/tokens", `{"name":"client","groups":["clients"],"roles":["read","admin"]}`, `"domains":[]`, `"groups":["clients"]`)), &made); err != nil {

@@ -209,7 +209,7 @@ func (s *service) handler() http.Handler {
 	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser, Said: s.overrules, Arranged: s.arranged}
 	opts.Advise, opts.Evidence, opts.Keeper, opts.Overrules = guard.Advise, guard.Evidence, s.keeper, guard
 	opts.Arrangements = guard
-	pages := web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard, Gate: s.gate, Base: s.edge.Base})
+	pages := web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard, Arranged: guard, Gate: s.gate, Base: s.edge.Base})
 	r.Mount("/", s.gate.Let(pages))
 	r.Handle("/login", s.gate.Login(pages))
 	r.Handle("/static/*", pages)
