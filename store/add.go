@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -113,6 +114,8 @@ type batch struct {
 	horizons  horizons
 	rollup    rollup
 	months    map[tableMonth]bool // of which the partitions are there
+	packing   sync.WaitGroup
+	packed    [][]byte // messages that are compressed already
 }
 
 // An aggregate is an aggregate report on its way.
@@ -152,6 +155,8 @@ func (b *batch) add(ctx context.Context) error {
 	if err := b.skipKnown(ctx, b.s.db); err != nil {
 		return err
 	}
+	b.beginPacking()
+	defer b.packing.Wait()
 	if err := b.number(ctx); err != nil {
 		return err
 	}

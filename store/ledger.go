@@ -176,12 +176,14 @@ func (b *batch) addLedger(ctx context.Context, tx pgx.Tx) error {
 		INSERT INTO messages (id, mailbox_id, uid_validity, uid, digest, size, message_id, sender, subject, source,
 			sent_at, received_at, outcome, reason, parts, verify_at)
 		OVERRIDING SYSTEM VALUE
-		SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, n, o::jsonb, p
-		FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::text[], $8::text[],
-			$9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::timestamptz[])
-			AS new (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)`
+		SELECT ($1::bigint[])[i], ($2::bigint[])[i], ($3::bigint[])[i], ($4::bigint[])[i], digest, ($6::bigint[])[i], message_id, sender,
+			subject, source, sent_at, ($12::timestamptz[])[i], outcome, reason, parts::jsonb, verify_at
+		FROM ROWS FROM (generate_series(1, $17::int), unnest($5::bytea[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
+			unnest($10::text[]), unnest($11::timestamptz[]), unnest($13::text[]), unnest($14::text[]), unnest($15::text[]),
+			unnest($16::timestamptz[]))
+			AS new (i, digest, message_id, sender, subject, source, sent_at, outcome, reason, parts, verify_at)`
 	_, err := tx.Exec(ctx, sql, ids, mailboxes, validities, uids, digests, sizes, messageIDs, senders, subjects, sources,
-		sent, received, outcomes, reasons, parts, due)
+		sent, received, outcomes, reasons, parts, due, len(ids))
 	if err != nil {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}

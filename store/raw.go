@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -62,10 +61,8 @@ func (b *batch) addRaw(ctx context.Context, tx pgx.Tx) error {
 		delete(waiting, dmarc.Digest(k))
 	}
 
+	b.packing.Wait()
 	w := &pieceWriter{ctx: ctx, tx: tx}
-	encoder := encoders.Get().(*zstd.Encoder)
-	defer encoders.Put(encoder)
-	var plain, packed []byte
 	for i := range b.ds {
 		d := &b.ds[i]
 		if waiting[d.Digest] != d {
@@ -76,15 +73,13 @@ func (b *batch) addRaw(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 		if d.Raw.Size() <= smallMessage { // most are, and need no stream
-			plain = slices.Grow(plain[:0], smallMessage)[:d.Raw.Size()]
-			if _, err := d.Raw.ReadAt(plain, 0); err != nil && err != io.EOF {
-				return fmt.Errorf("archiving a message: %w", err)
+			body, err := b.packed[i], error(nil)
+			if b.packed[i] = nil; body == nil {
+				if body, err = pack(d.Raw); err != nil {
+					return err
+				}
 			}
-			packed = encoder.EncodeAll(plain, packed[:0])
-			if _, err := w.Write(packed); err != nil {
-				return err
-			}
-			if err := w.endPiece(); err != nil {
+			if err := w.add(body); err != nil {
 				return err
 			}
 			continue
@@ -104,6 +99,44 @@ func (b *batch) addRaw(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	return w.send()
+}
+
+// beginPacking compresses small messages while the database does something else,
+// as many as are sent at once. The others are compressed when their turn comes.
+func (b *batch) beginPacking() {
+	b.packed = make([][]byte, len(b.ds))
+	b.packing.Go(func() {
+		size := 0
+		for i := range b.ds {
+			d := &b.ds[i]
+			if b.fates[i].Known || d.Raw == nil || d.Raw.Size() > smallMessage {
+				continue
+			}
+			body, err := pack(d.Raw)
+			if err != nil {
+				return // whoever needs it will see
+			}
+			b.packed[i] = body
+			if size += len(body); size >= piecesAtOnce {
+				return
+			}
+		}
+	})
+}
+
+var smallMessages = sync.Pool{New: func() any { return new([smallMessage]byte) }}
+
+// pack compresses a small message.
+func pack(raw dmarc.Blob) ([]byte, error) {
+	buf := smallMessages.Get().(*[smallMessage]byte)
+	defer smallMessages.Put(buf)
+	plain := buf[:raw.Size()]
+	if _, err := raw.ReadAt(plain, 0); err != nil && err != io.EOF {
+		return nil, fmt.Errorf("archiving a message: %w", err)
+	}
+	encoder := encoders.Get().(*zstd.Encoder)
+	defer encoders.Put(encoder)
+	return encoder.EncodeAll(plain, nil), nil
 }
 
 // A pieceWriter writes messages into the archive, piece by piece.
@@ -143,16 +176,22 @@ func (w *pieceWriter) Write(p []byte) (int, error) {
 }
 
 func (w *pieceWriter) endPiece() error {
-	if len(w.buf) == 0 {
+	body := w.buf
+	w.buf = nil
+	return w.add(body)
+}
+
+// add adds a piece, unless it is empty.
+func (w *pieceWriter) add(body []byte) error {
+	if len(body) == 0 {
 		return nil
 	}
 	w.days = append(w.days, w.day)
 	w.digests = append(w.digests, w.digest)
 	w.pieces = append(w.pieces, w.piece)
-	w.bodies = append(w.bodies, w.buf)
-	w.size += len(w.buf)
+	w.bodies = append(w.bodies, body)
+	w.size += len(body)
 	w.piece++
-	w.buf = nil
 	if w.size >= piecesAtOnce {
 		return w.send()
 	}

@@ -154,8 +154,12 @@ func (b *batch) flagNeighbours(ctx context.Context, tx pgx.Tx) error {
 	const sql = `
 		WITH found AS (
 			SELECT n.domain_id, n.id, o.flags
-			FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bytea[])
-				AS n (domain_id, id, reporter_id, begins_at, ends_at, rows_hash)
+			FROM (
+				SELECT ($1::bigint[])[i] AS domain_id, ($2::bigint[])[i] AS id, ($3::bigint[])[i] AS reporter_id,
+					($4::timestamptz[])[i] AS begins_at, ($5::timestamptz[])[i] AS ends_at, rows_hash
+				FROM unnest($6::bytea[]) WITH ORDINALITY AS n (rows_hash, i)
+				OFFSET 0 -- each is computed once
+			) AS n
 			CROSS JOIN LATERAL (
 				SELECT bit_or(CASE
 					WHEN begins_at <> n.begins_at OR ends_at <> n.ends_at THEN $7::bigint
@@ -258,7 +262,7 @@ func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate,
 	for _, c := range numbers {
 		args = append(args, c)
 	}
-	args = append(args, rowHashes)
+	args = append(args, rowHashes, n)
 	// One index tells whether it is taken; the other unique ones need not be asked.
 	arbiter := "(domain_id, reporter_id, begins_at, ends_at, report_id) WHERE active"
 	if !active {
@@ -268,12 +272,13 @@ func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate,
 		INSERT INTO reports (active, domain_id, reporter_id, report_id, begins_at, ends_at, hash, day, dated, received_at,
 			message, part, flags, about, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass,
 			unstated, rows_dropped, messages_dropped, rows_hash)
-		SELECT $1, a, b, c, d, e, f, g, h, i, j, k, l, m::jsonb, n, o, p, q, r, s, t, u, v, w, x, y, z
-		FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bytea[], $8::date[], $9::bool[],
-			$10::timestamptz[], $11::bigint[], $12::text[], $13::bigint[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[],
-			$18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
-			$26::bigint[], $27::bytea[])
-			AS new (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z)
+		SELECT $1, ($2::bigint[])[i], ($3::bigint[])[i], report_id, ($5::timestamptz[])[i], ($6::timestamptz[])[i], hash, ($8::date[])[i],
+			($9::bool[])[i], ($10::timestamptz[])[i], ($11::bigint[])[i], part, ($13::bigint[])[i], about::jsonb,
+			($15::bigint[])[i], ($16::bigint[])[i], ($17::bigint[])[i], ($18::bigint[])[i], ($19::bigint[])[i], ($20::bigint[])[i],
+			($21::bigint[])[i], ($22::bigint[])[i], ($23::bigint[])[i], ($24::bigint[])[i], ($25::bigint[])[i], ($26::bigint[])[i],
+			rows_hash
+		FROM ROWS FROM (generate_series(1, $28::int), unnest($4::text[]), unnest($7::bytea[]), unnest($12::text[]), unnest($14::text[]),
+			unnest($27::bytea[])) AS new (i, report_id, hash, part, about, rows_hash)
 		ON CONFLICT ` + arbiter + ` DO NOTHING
 		RETURNING id, domain_id, reporter_id, report_id, begins_at, ends_at`
 	rows, _ := tx.Query(ctx, sql, args...)
