@@ -27,7 +27,11 @@ type Store interface {
 	Report(ctx context.Context, id string) (dmarc.ReportSummary, error)
 	Alternatives(ctx context.Context, id string, page dmarc.Page) ([]dmarc.ReportSummary, dmarc.Cursor, error)
 	Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error)
+	ReportRows(ctx context.Context, q dmarc.RowQuery) (dmarc.RowList, dmarc.Cursor, error)
 	Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.StoredFailure, dmarc.Cursor, error)
+	Failure(ctx context.Context, id string, whole bool) (dmarc.StoredFailure, error)
+	TLSTraffic(ctx context.Context, q dmarc.TLSQuery) (dmarc.TLSTraffic, error)
+	TLSDomains(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.TLSDomain, dmarc.Cursor, error)
 	TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cursor, error)
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
 	Notifications(ctx context.Context, q dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error)
@@ -46,6 +50,7 @@ type Store interface {
 // An Intake takes in reports, and decides between contents that it took in.
 type Intake interface {
 	Activate(ctx context.Context, id string) (dmarc.ReportSummary, error)
+	ReportText(ctx context.Context, id string) (io.ReadCloser, error)
 	TakeIf(ctx context.Context, mailbox, name string, body io.Reader, wanted func(*dmarc.Delivery) error) (dmarc.Fate, error)
 }
 
@@ -73,6 +78,8 @@ type Overrules interface {
 // An Adviser gathers what a judgement about a domain rests on.
 type Adviser interface {
 	Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error)
+	// Whose returns what is known of addresses that sent as a domain.
+	Whose(ctx context.Context, domain string, addrs []netip.Addr) (map[netip.Addr]dmarc.SourceIdentity, error)
 }
 
 // scope returns what the principal may know of in a role.

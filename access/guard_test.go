@@ -55,6 +55,26 @@ func (v *vault) Evidence(_ context.Context, domain string, _ dmarc.Period) (*adv
 	return &advice.Evidence{Domain: domain, Sources: []advice.Source{{Elsewhere: advice.Elsewhere{1, 2, 3}}}}, nil
 }
 
+func (v *vault) Whose(context.Context, string, []netip.Addr) (map[netip.Addr]dmarc.SourceIdentity, error) {
+	v.asked++
+	return nil, nil
+}
+
+func (v *vault) ReportRows(context.Context, dmarc.RowQuery) (dmarc.RowList, dmarc.Cursor, error) {
+	v.asked++
+	return dmarc.RowList{}, "", nil
+}
+
+func (v *vault) Failure(_ context.Context, id string, whole bool) (dmarc.StoredFailure, error) {
+	v.asked++
+	return dmarc.StoredFailure{ID: id, Report: dmarc.FailureReport{ReportedDomain: "a.example"}}, nil
+}
+
+func (v *vault) TLSTraffic(context.Context, dmarc.TLSQuery) (dmarc.TLSTraffic, error) {
+	v.asked++
+	return dmarc.TLSTraffic{}, nil
+}
+
 func (v *vault) Overrules(context.Context, string) ([]dmarc.Overrule, error) {
 	return []dmarc.Overrule{{Network: netip.MustParsePrefix("192.0.2.0/24"), By: "ann", Note: "as b.example said"}, {Domain: "a.example", By: "jo", Note: "ours"}}, nil
 }
@@ -97,6 +117,24 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 			t.Errorf("report %s: %v", id, err)
 		}
 	}
+	for what, err := range map[string]error{
+		"rows":     second(g.ReportRows(mine, dmarc.RowQuery{Report: "2-1"})),
+		"text":     first(g.ReportText(mine, "2-1")),
+		"failure":  first(g.Failure(as(dmarc.ScopeOf("a.example"), dmarc.RoleFailures), "2-1", false)),
+		"identity": first(g.Whose(mine, "b.example", nil)),
+	} {
+		if !errors.Is(err, dmarc.ErrNotFound) {
+			t.Errorf("%s of others: %v", what, err)
+		}
+	}
+	for _, ctx := range []context.Context{mine, as(dmarc.Everything, dmarc.RoleRead, dmarc.RoleAdmin)} {
+		if _, err := g.Failure(ctx, "1-1", false); !errors.Is(err, dmarc.ErrForbidden) {
+			t.Errorf("a failure report without the role: %v", err)
+		}
+	}
+	if t2, err := g.TLSTraffic(mine, dmarc.TLSQuery{Domain: "b.example"}); err != nil || t2.Reports != 0 {
+		t.Errorf("TLS of others: %+v, %v", t2, err)
+	}
 	if v.asked != 0 {
 		t.Errorf("the store was asked %d times about what may not be known", v.asked)
 	}
@@ -136,12 +174,22 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 	}
 
 	private := as(dmarc.ScopeOf("a.example"), dmarc.RoleFailures)
+	for whole, how := range map[bool]string{false: "failure report 1-7, masked", true: "failure report 1-7, whole"} {
+		_, err := g.Failure(private, "1-7", whole)
+		if last := v.audit[len(v.audit)-1]; err != nil || last.Action != "failures.read" || last.Subject != "a.example" || last.Detail != how {
+			t.Errorf("reading a failure report: %v, recorded %+v, want %s", err, last, how)
+		}
+	}
+	v.audit = v.audit[:1]
 	if list, _, err := g.Failures(private, dmarc.FailureQuery{}); err != nil || len(list) != 1 || len(v.audit) != 2 {
 		t.Errorf("failure reports: %d, %v; recorded %d", len(list), err, len(v.audit))
 	}
 	v.broken = true
 	if list, _, err := g.Failures(private, dmarc.FailureQuery{}); err == nil || len(list) != 0 {
 		t.Errorf("failure reports whose reading cannot be recorded: %d, %v", len(list), err)
+	}
+	if f, err := g.Failure(private, "1-7", false); err == nil || f.ID != "" {
+		t.Errorf("a failure report whose reading cannot be recorded: %+v, %v", f, err)
 	}
 	if err := raw(as(dmarc.Everything, dmarc.Roles...), failure); err == nil {
 		t.Error("a message with a failure report whose reading cannot be recorded is handed out")
@@ -161,6 +209,10 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 		}
 	}
 }
+
+func first[T any](_ T, err error) error { return err }
+
+func second[T, U any](_ T, _ U, err error) error { return err }
 
 func TestUploadsAreAboutDomainsInTheScope(t *testing.T) {
 	about := func(domain string) dmarc.Part {

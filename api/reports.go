@@ -39,7 +39,8 @@ type ReportItem struct {
 	ExtraContact *string   `json:"extra_contact_info"`
 }
 
-func reportItem(r *dmarc.ReportSummary) ReportItem {
+// DescribeReport returns what is told of a report.
+func DescribeReport(r *dmarc.ReportSummary) ReportItem {
 	rep := &r.Report
 	return ReportItem{
 		ID: r.ID, Domain: rep.Policy.Domain, OrgName: rep.Reporter.OrgName, Email: orNull(rep.Reporter.Email), ReportID: rep.ID,
@@ -62,7 +63,7 @@ func (a *API) reports(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, a.problem(err, "listing reports")
 	}
-	return listOf(list, next, reportItem), nil
+	return listOf(list, next, DescribeReport), nil
 }
 
 // RowItem is a row of a report.
@@ -105,7 +106,8 @@ type AuthItem struct {
 	Human    *string `json:"human_result,omitempty"`
 }
 
-func rowItem(r *dmarc.Row) RowItem {
+// DescribeRow returns what is told of a row.
+func DescribeRow(r *dmarc.Row) RowItem {
 	item := RowItem{
 		Count: r.Count, SourceText: orNull(r.SourceText), Disposition: orNull(r.Disposition.String()), DKIM: orNull(r.DKIM.String()), SPF: orNull(r.SPF.String()),
 		Reasons: []ReasonItem{}, HeaderFrom: orNull(r.HeaderFrom), EnvelopeFrom: orNull(r.EnvelopeFrom), EnvelopeTo: orNull(r.EnvelopeTo), Flags: r.Flags.Names(),
@@ -157,7 +159,7 @@ func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamRespons
 	if err != nil {
 		return nil, a.problem(err, "reading the alternatives of a report")
 	}
-	head, err := json.Marshal(ReportHead{reportItem(&rep), listOf(others, "", reportItem).Body.Items})
+	head, err := json.Marshal(ReportHead{DescribeReport(&rep), listOf(others, "", DescribeReport).Body.Items})
 	if err != nil {
 		return nil, a.problem(err, "writing a report")
 	}
@@ -170,7 +172,7 @@ func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamRespons
 		for row, err := range rep.Report.Rows {
 			var text []byte
 			if err == nil {
-				text, err = json.Marshal(rowItem(row))
+				text, err = json.Marshal(DescribeRow(row))
 			}
 			if err != nil {
 				// Too late for a status: the text breaks off, so that nobody
@@ -207,7 +209,7 @@ func (a *API) alternatives(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, a.problem(err, "reading the alternatives of a report")
 	}
-	return listOf(list, next, reportItem), nil
+	return listOf(list, next, DescribeReport), nil
 }
 
 // Activated is a report that was chosen to count.
@@ -220,7 +222,7 @@ func (a *API) activate(ctx context.Context, in *struct{ ID }) (*Activated, error
 	if err != nil {
 		return nil, a.problem(err, "letting a report count")
 	}
-	return &Activated{reportItem(&rep)}, nil
+	return &Activated{DescribeReport(&rep)}, nil
 }
 
 // raw streams the message that a report came in.

@@ -71,6 +71,10 @@ type Part struct {
 
 	Outcome Outcome // why there is no report
 	Reason  string
+
+	// Text opens the text of an aggregate or TLS report, unpacked, as it stands in
+	// the message. Like the rows, it can be read as long as the message can.
+	Text func() (io.ReadCloser, error)
 }
 
 // A Fate is what became of a delivery, as committed.

@@ -207,7 +207,7 @@ func author(from, domain string) string {
 // pattern reduces a row. The reporter's verdict stands; the raw results tell
 // what would be aligned strictly.
 func (f *FactReducer) pattern(row *Row, policy *PolicyPublished, author string) Pattern {
-	p := Pattern{Disposition: row.Disposition, Policy: effective(policy, author), Overrides: overrides(row)}
+	p := Pattern{Disposition: row.Disposition, Policy: EffectivePolicy(policy, author), Overrides: overrides(row)}
 	p.Sampled = policy.Pct != nil && *policy.Pct < 100 || policy.Testing != nil && *policy.Testing
 	from := row.HeaderFrom
 	if from == "" {
@@ -292,9 +292,10 @@ func settle(verdict Result, proven Strength, mode AlignmentMode) Strength {
 	return NotAligned
 }
 
-// effective returns the policy that applied to an author by a report. A report
-// does not tell whether a subdomain exists, so np is not looked at.
-func effective(policy *PolicyPublished, author string) Policy {
+// EffectivePolicy returns the policy that applied to an author by a report: author is
+// a subdomain of the policy domain, or "" for that itself. A report does not tell
+// whether a subdomain exists, so np is not looked at.
+func EffectivePolicy(policy *PolicyPublished, author string) Policy {
 	p := policy.P
 	if author != "" && policy.SP != PolicyUnknown {
 		p = policy.SP

@@ -194,7 +194,8 @@ type ReportSummary struct {
 type FailureQuery struct {
 	Scope  Scope // only reports about domains in it
 	Domain string
-	Period Period // of arrival
+	Source netip.Prefix // only messages from addresses in it; the zero Prefix for all
+	Period Period       // of arrival
 	Page
 }
 
@@ -204,6 +205,7 @@ type StoredFailure struct {
 	Report     FailureReport
 	ReceivedAt time.Time
 	Seen       int64
+	MessageID  int64 // in the ledger
 }
 
 // A TLSQuery asks for SMTP TLS reports whose period begins in Period, newest

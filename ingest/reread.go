@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
@@ -275,6 +276,52 @@ func (r *Rereader) activate(ctx context.Context, id string, chosen bool) error {
 		}
 	}
 	return dmarc.Refusal("today's parser finds no report where this one stood in its message: run dmarcd reparse, which says why")
+}
+
+// ReportText opens the text of a stored aggregate report, unpacked, as it came. It
+// returns dmarc.ErrNotFound if there is no such report, or its message is not kept. The
+// message is read anew, which takes a while where it is large.
+func (r *Rereader) ReportText(ctx context.Context, id string) (io.ReadCloser, error) {
+	rep, err := r.Archive.Report(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	body, entry, err := r.Archive.Raw(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	found, raw, err := r.reread(ctx, body, entry)
+	if err != nil {
+		return nil, err
+	}
+	t := &reportText{close: []func() error{found.Close, raw.Close}}
+	for i := range found.Parts {
+		if p := &found.Parts[i]; p.Path == rep.Part && p.Aggregate != nil {
+			text, err := p.Text()
+			if err != nil {
+				t.Close()
+				return nil, fmt.Errorf("report %s in message %d of the archive: %w", id, entry.ID, err)
+			}
+			t.Reader, t.close = text, append(t.close, text.Close)
+			return t, nil
+		}
+	}
+	t.Close()
+	return nil, dmarc.Refusal("today's parser finds no report where this one stood in its message: run dmarcd reparse, which says why")
+}
+
+// A reportText reads a report, and releases what it is read from.
+type reportText struct {
+	io.Reader
+	close []func() error
+}
+
+func (t *reportText) Close() error {
+	var errs []error
+	for _, c := range slices.Backward(t.close) {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
 }
 
 // reread parses a message of the archive, and closes body.

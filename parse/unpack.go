@@ -413,6 +413,13 @@ func (w *walker) report(p *payload, k kind, first *stream) error {
 	}
 	*flags |= p.flags
 	part.Path = w.unique(p.path)
+	part.Text = func() (io.ReadCloser, error) {
+		s, err := p.open()
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
 	w.found.Parts = append(w.found.Parts, part)
 	return nil
 }

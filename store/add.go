@@ -116,6 +116,7 @@ type batch struct {
 	months    map[tableMonth]bool // of which the partitions are there
 	packing   sync.WaitGroup
 	packed    [][]byte // messages that are compressed already
+	changed   []change // reports that count otherwise than before
 }
 
 // An aggregate is an aggregate report on its way.
@@ -189,6 +190,9 @@ func (b *batch) add(ctx context.Context) error {
 			return err
 		}
 		if err := b.movePlaces(ctx, tx); err != nil {
+			return err
+		}
+		if err := b.tellStreams(ctx, tx); err != nil {
 			return err
 		}
 		return b.fence(ctx, tx)

@@ -98,10 +98,17 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, domain, number int64, r
 			}
 		}
 	}
-	if _, err := tx.Exec(ctx, "UPDATE reports SET active = true, chosen = $3 WHERE domain_id = $1 AND id = $2", domain, number, chosen); err != nil {
+	c := change{domain: domain, report: number, day: target.day}
+	const sql = `
+		UPDATE reports
+		SET active = true, chosen = $3, revision = revision + CASE WHEN active THEN 0 ELSE 1 END
+		WHERE domain_id = $1 AND id = $2
+		RETURNING revision`
+	if err := tx.QueryRow(ctx, sql, domain, number, chosen).Scan(&c.revision); err != nil {
 		return err
 	}
 	if active != target {
+		b.changed = append(b.changed, c)
 		days, _ := target.period.Attribute(target.received)
 		w := newRowWriter(b, tx)
 		defer w.release()
@@ -112,5 +119,8 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, domain, number int64, r
 			return err
 		}
 	}
-	return b.rollup.write(ctx, tx)
+	if err := b.rollup.write(ctx, tx); err != nil {
+		return err
+	}
+	return b.tellStreams(ctx, tx)
 }

@@ -17,14 +17,21 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // open returns a store on a database of its own. What the store asks is watched.
 func open(t testing.TB) (*store.Store, *pgxpool.Pool) {
 	t.Helper()
-	db, err := store.Open(context.Background(), pgtest.URL(t))
+	url := pgtest.Copy(t, "migrated", func(url string) {
+		db, err := store.Open(context.Background(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, err := migrations.Apply(context.Background(), db); err != nil {
+			t.Fatal(err)
+		}
+	})
+	db, err := store.Open(context.Background(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if _, err := migrations.Apply(context.Background(), db); err != nil {
-		t.Fatal(err)
-	}
 	config := db.Config()
 	config.ConnConfig.Tracer = watch(t)
 	watched, err := pgxpool.NewWithConfig(context.Background(), config)

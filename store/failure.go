@@ -79,33 +79,63 @@ func (s *Store) Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.Sto
 	if q.Domain == "" {
 		within += " AND NOT d.ignored"
 	}
-	sql := `
-		SELECT f.domain_id, f.id, f.arrived_at, f.received_at, f.seen, f.flags, f.body
-		FROM failure_reports f
+	if q.Source.IsValid() {
+		within += " AND nullif(f.body->>'SourceIP', '')::inet <<= @source"
+		args["source"] = q.Source.Masked()
+	}
+	sql := selectFailure + `
 		JOIN domains d ON d.id = f.domain_id
 		WHERE f.arrived_at >= @begin AND f.arrived_at < @end
 			AND (f.arrived_at, f.domain_id, f.id) < (@at, @after_domain, @after_id)` + one + within + `
 		ORDER BY f.arrived_at DESC, f.domain_id DESC, f.id DESC
 		LIMIT @limit`
-	type line struct {
-		position
-		dmarc.StoredFailure
-	}
 	rows, _ := s.db.Query(ctx, sql, args)
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
-		var body []byte
-		var flags int64
-		if err := row.Scan(&l.domain, &l.id, &l.at, &l.ReceivedAt, &l.Seen, &flags, &body); err != nil {
-			return l, err
-		}
-		if err := json.Unmarshal(body, &l.Report); err != nil {
-			return l, err
-		}
-		l.ID, l.Report.Flags = reportKey(l.domain, l.id), dmarc.Flags(flags)
-		return l, nil
-	})
+	lines, err := pgx.CollectRows(rows, scanFailure)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing failure reports: %w", err)
 	}
-	return pageOf(lines, q.Limit, func(l line) dmarc.StoredFailure { return l.StoredFailure }, func(l line) dmarc.Cursor { return l.cursor() })
+	return pageOf(lines, q.Limit, func(l failureLine) dmarc.StoredFailure { return l.StoredFailure }, func(l failureLine) dmarc.Cursor { return l.cursor() })
+}
+
+// Failure returns a failure report, masked unless it is wanted whole.
+func (s *Store) Failure(ctx context.Context, id string, whole bool) (dmarc.StoredFailure, error) {
+	domain, number, err := parseReportKey(id)
+	if err != nil {
+		return dmarc.StoredFailure{}, err
+	}
+	rows, _ := s.db.Query(ctx, selectFailure+" WHERE f.domain_id = $1 AND f.id = $2", domain, number)
+	l, err := pgx.CollectExactlyOneRow(rows, scanFailure)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = dmarc.ErrNotFound
+	}
+	if err != nil {
+		return dmarc.StoredFailure{}, fmt.Errorf("failure report %s: %w", id, err)
+	}
+	if !whole {
+		l.Report = *l.Report.Masked()
+	}
+	return l.StoredFailure, nil
+}
+
+// selectFailure lists the columns that scanFailure reads.
+const selectFailure = `
+	SELECT f.domain_id, f.id, f.arrived_at, f.received_at, f.seen, f.flags, f.message, f.body
+	FROM failure_reports f`
+
+type failureLine struct {
+	position
+	dmarc.StoredFailure
+}
+
+func scanFailure(row pgx.CollectableRow) (l failureLine, err error) {
+	var body []byte
+	var flags int64
+	if err := row.Scan(&l.domain, &l.id, &l.at, &l.ReceivedAt, &l.Seen, &flags, &l.MessageID, &body); err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal(body, &l.Report); err != nil {
+		return l, err
+	}
+	l.ID, l.Report.Flags = reportKey(l.domain, l.id), dmarc.Flags(flags)
+	return l, nil
 }

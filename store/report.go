@@ -287,7 +287,10 @@ func (b *batch) insertReports(ctx context.Context, tx pgx.Tx, wave []*aggregate,
 	var begin, end time.Time
 	_, err := pgx.ForEachRow(rows, []any{&id, &k.domain, &k.reporter, &k.id, &begin, &end}, func() error {
 		k.begin, k.end = begin.Unix(), end.Unix()
-		at[k].id = id
+		a := at[k]
+		if a.id = id; active {
+			b.changed = append(b.changed, change{domain: a.domain, report: id, revision: 1, day: a.days.Main})
+		}
 		return nil
 	})
 	if err != nil {
@@ -402,9 +405,16 @@ func (b *batch) retire(ctx context.Context, tx pgx.Tx, domain int64, old *stored
 	if _, err := tx.Exec(ctx, "DELETE FROM row_groups WHERE domain_id = $1 AND day = $2 AND report = $3", domain, old.day, old.id); err != nil {
 		return fmt.Errorf("removing the rows of a replaced report: %w", err)
 	}
-	if _, err := tx.Exec(ctx, "UPDATE reports SET active = false, chosen = false WHERE domain_id = $1 AND id = $2", domain, old.id); err != nil {
+	c := change{domain: domain, report: old.id, day: old.day}
+	const sql = `
+		UPDATE reports
+		SET active = false, chosen = false, revision = revision + 1
+		WHERE domain_id = $1 AND id = $2
+		RETURNING revision`
+	if err := tx.QueryRow(ctx, sql, domain, old.id).Scan(&c.revision); err != nil {
 		return fmt.Errorf("retiring a replaced report: %w", err)
 	}
+	b.changed = append(b.changed, c)
 	return nil
 }
 

@@ -12,10 +12,14 @@ import (
 )
 
 // selectReport lists the columns that scanReport reads.
-const selectReport = `
+const selectReport = selectReportColumns + fromReports
+
+const selectReportColumns = `
 	SELECT r.domain_id, r.id, d.name, r.report_id, r.begins_at, r.ends_at, r.hash, r.active, r.day, r.received_at, r.seen,
 		r.message, r.part, r.flags, r.about, r.rows, r.messages, r.dmarc_pass, r.dkim_aligned, r.spf_aligned, r.none,
-		r.quarantine, r.reject, r.pass, r.unstated, r.rows_dropped, r.messages_dropped, r.rows_hash, r.chosen, r.transport_auth
+		r.quarantine, r.reject, r.pass, r.unstated, r.rows_dropped, r.messages_dropped, r.rows_hash, r.chosen, r.transport_auth`
+
+const fromReports = `
 	FROM reports r
 	JOIN domains d ON d.id = r.domain_id`
 
@@ -25,7 +29,10 @@ type storedReport struct {
 	day time.Time
 }
 
-func scanReport(row pgx.CollectableRow) (l storedReport, err error) {
+func scanReport(row pgx.CollectableRow) (storedReport, error) { return scanReportAnd(row) }
+
+// scanReportAnd reads a report, and what further columns hold.
+func scanReportAnd(row pgx.CollectableRow, more ...any) (l storedReport, err error) {
 	var hash, rowsHash []byte
 	var flags int64
 	var a about
@@ -33,7 +40,8 @@ func scanReport(row pgx.CollectableRow) (l storedReport, err error) {
 	into := []any{&l.domain, &l.id, &rep.Policy.Domain, &rep.ID, &rep.Period.Begin, &rep.Period.End, &hash, &l.Active, &l.day,
 		&l.ReceivedAt, &l.Seen, &l.MessageID, &l.Part, &flags, &a}
 	into = append(into, scanTally(&rep.Tally)...)
-	if err := row.Scan(append(into, &rep.Dropped.Rows, &rep.Dropped.Messages, &rowsHash, &l.Chosen, &l.Transport)...); err != nil {
+	into = append(into, &rep.Dropped.Rows, &rep.Dropped.Messages, &rowsHash, &l.Chosen, &l.Transport)
+	if err := row.Scan(append(into, more...)...); err != nil {
 		return l, err
 	}
 	l.ID, l.at = reportKey(l.domain, l.id), rep.Period.Begin

@@ -145,6 +145,9 @@ func (r *reread) run(ctx context.Context, o dmarc.RereadOptions) error {
 		if err := r.rollup.write(ctx, tx); err != nil {
 			return err
 		}
+		if err := r.tellStreams(ctx, tx); err != nil {
+			return err
+		}
 		for i := range r.ds {
 			if err := r.tellLedger(ctx, tx, i); err != nil {
 				return err
@@ -452,14 +455,17 @@ func (r *reread) replace(ctx context.Context, tx pgx.Tx, a *aggregate, old *stor
 	sql := `
 		UPDATE reports
 		SET hash = @hash, rows_hash = @rows_hash, active = @active, chosen = @chosen, day = @day, dated = @dated, flags = @flags,
-			about = @about::jsonb, rows_dropped = @rows_dropped, messages_dropped = @messages_dropped` + sets + `
-		WHERE domain_id = @domain AND id = @id`
-	if _, err := tx.Exec(ctx, sql, args); err != nil {
+			revision = revision + 1, about = @about::jsonb, rows_dropped = @rows_dropped, messages_dropped = @messages_dropped` + sets + `
+		WHERE domain_id = @domain AND id = @id
+		RETURNING revision`
+	c := change{domain: a.domain, report: old.id, day: a.days.Main}
+	if err := tx.QueryRow(ctx, sql, args).Scan(&c.revision); err != nil {
 		return fmt.Errorf("replacing a report: %w", err)
 	}
 	if !old.active {
 		return nil
 	}
+	r.changed = append(r.changed, c)
 	return r.w.addReport(ctx, a)
 }
 
@@ -490,8 +496,16 @@ func (r *reread) remove(ctx context.Context, tx pgx.Tx, domain int64, old, same 
 			return "", err
 		}
 	}
-	if _, err := tx.Exec(ctx, "DELETE FROM reports WHERE domain_id = $1 AND id = $2", domain, old.id); err != nil {
+	c := change{domain: domain, report: old.id, day: old.day, removed: true}
+	const sql = `
+		DELETE FROM reports
+		WHERE domain_id = $1 AND id = $2
+		RETURNING revision + 1`
+	if err := tx.QueryRow(ctx, sql, domain, old.id).Scan(&c.revision); err != nil {
 		return "", fmt.Errorf("removing a report: %w", err)
+	}
+	if old.active {
+		r.changed = append(r.changed, c)
 	}
 	return "", nil
 }

@@ -333,27 +333,10 @@ func (s *Store) rowsOf(ctx context.Context, domain, id int64, day time.Time) ite
 		defer rows.Close()
 		for rows.Next() {
 			var r dmarc.Row
-			var verdict, ours int16
-			var flags int32
-			var source *netip.Addr
-			var known bool
-			var body authBody
-			err := rows.Scan(&r.Count, &flags, &verdict, &ours, &source, &r.HeaderFrom, &r.EnvelopeFrom, &known, &r.EnvelopeTo, &body)
-			if err != nil {
+			if err := scanRow(rows, &r); err != nil {
 				yield(nil, fmt.Errorf("rows of report %s: %w", reportKey(domain, id), err))
 				return
 			}
-			if source != nil {
-				r.Source = *source
-			}
-			r.NullSender = known && r.EnvelopeFrom == ""
-			r.Flags = dmarc.RowFlags(flags)
-			r.Ours = unpackAlignment(ours)
-			v := dmarc.Verdict(verdict & verdictMask)
-			r.Disposition = v.Disposition()
-			r.DKIM = resultOf(v, dmarc.VerdictDKIM, dmarc.VerdictDKIMUnknown)
-			r.SPF = resultOf(v, dmarc.VerdictSPF, dmarc.VerdictSPFUnknown)
-			body.fill(&r)
 			if !yield(&r, nil) {
 				return
 			}

@@ -27,6 +27,7 @@ var allDomains = map[string]string{
 	"DomainsTotal verdicts":            "one line of each domain, summed where it is joined with its traffic",
 	"Attention verdicts":               "the list of domains by urgency: the first page of each machine, by an index",
 	"Reports reports":                  "the newest of all domains: the first page of each machine, by an index",
+	"TLSDomains tls_reports":           "a sum by domain, which each machine makes of its own",
 	"ActiveDomains domain_days":        "the set of domains with mail of late",
 	"KeyNames dkim_keys":               "a key that several domains use is looked for in all of them",
 	"DueDomains looks":                 "a pass looks for its work",
@@ -39,6 +40,7 @@ var allDomains = map[string]string{
 	"expireTLS tls_reports":            "retention looks for what is old, which is then deleted by domain",
 	"expireTotals domain_days":         "retention looks for what is old, which is then deleted by domain",
 	"expireMonths domain_months":       "retention looks for what is old, which is then deleted by domain",
+	"storedBefore reports":             "a stream that begins reads all that is stored: a page of each machine, by the primary key",
 	"changeVerdicts verdicts":          "an operator's rule about a source may concern every domain",
 }
 

@@ -34,6 +34,19 @@ func (a advisers) Evidence(_ context.Context, domain string, period dmarc.Period
 	return e, nil
 }
 
+// Whose knows every fourth address of a network of documentation.
+func (a advisers) Whose(_ context.Context, domain string, addrs []netip.Addr) (map[netip.Addr]dmarc.SourceIdentity, error) {
+	known := map[netip.Addr]dmarc.SourceIdentity{}
+	for _, addr := range addrs {
+		if addr.Is4() && addr.As4()[3]%4 == 1 {
+			known[addr] = dmarc.SourceIdentity{Sender: &dmarc.Sender{ID: "newsbird", Name: "Newsbird"}, Org: "Newsbird Ltd", Country: "IE"}
+		} else if addr.Is4() && addr.As4()[3]%4 == 2 {
+			known[addr] = dmarc.SourceIdentity{Names: []string{"mail.host-" + addr.String() + ".example"}, Org: hostile}
+		}
+	}
+	return known, nil
+}
+
 // told is mail that was sent as a domain.
 type told struct {
 	domain    string

@@ -79,7 +79,6 @@ func serve(t *testing.T, f *fake) *httptest.Server {
 
 func TestPagesFitTheirWindowAndAskNobodyElse(t *testing.T) {
 	ctx, complaints := startBrowser(t)
-	pictures := os.Getenv("DMARCD_TEST_PICTURES") // a folder, for people to look at them
 	sites := map[string]*httptest.Server{
 		"no": serve(t, &fake{}), "one": serve(t, crowd(1)), "some": serve(t, withLooks(realistic(), "acme.example", "")), "many": serve(t, crowd(5000)),
 	}
@@ -127,52 +126,66 @@ func TestPagesFitTheirWindowAndAskNobodyElse(t *testing.T) {
 			width int64
 			dark  bool
 		}{{1280, false}, {390, true}} { // axe looks at the colours of both, see internal/walk
-			name := fmt.Sprintf("%s%s, %d, dark %v", c.site, c.path, w.width, w.dark)
-			if err := chromedp.Do(ctx, browser.Window(w.width, 900, 1, w.dark)); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			answer, err := chromedp.Run(ctx, chromedp.NavigateResponse(sites[c.site].URL+c.path))
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if answer.Status != c.status {
-				t.Errorf("%s: status %d, want %d", name, answer.Status, c.status)
-			}
-			got, err := chromedp.Run(ctx, chromedp.Evaluate[layout](measure))
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if got.Width > w.width || len(got.Over) > 0 {
-				t.Errorf("%s: the page is %d wide; over the edge: %q", name, got.Width, got.Over)
-			}
-			if len(got.Ids) > 0 || len(got.Styles) > 0 {
-				t.Errorf("%s: ids twice: %q; style attributes: %q", name, got.Ids, got.Styles)
-			}
-			if got.Dark != w.dark {
-				t.Errorf("%s: the background is dark: %v", name, got.Dark)
-			}
-			for _, p := range got.Pale {
-				t.Errorf("%s: contrast below 4.5: %s", name, p)
-			}
-			for _, complaint := range complaints() {
-				if c.status == 200 || !strings.Contains(complaint, "Failed to load resource") {
-					t.Errorf("%s: %s", name, complaint)
-				}
-			}
-			if pictures != "" {
-				capture := chromedp.FullScreenshot(100)
-				if c.site == "many" { // too large a picture
-					capture = chromedp.CaptureScreenshot()
-				}
-				png, err := chromedp.Run(ctx, capture)
-				if err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				file := strings.NewReplacer("/", "_", "?", "_", "&", "_").Replace(fmt.Sprintf("%s%s-%d-%v.png", c.site, c.path, w.width, w.dark))
-				if err := os.WriteFile(filepath.Join(pictures, file), png, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
+			fits(ctx, t, complaints, sites[c.site], visit{c.site, c.path, c.status}, w.width, w.dark)
+		}
+	}
+}
+
+// A visit is to a page of a site, and what it should answer.
+type visit struct {
+	site, path string
+	status     int64
+}
+
+// fits fails the test if a page is wider than its window, has text that is hard to
+// read, or has anything that the browser complains about.
+func fits(ctx context.Context, t *testing.T, complaints func() []string, site *httptest.Server, c visit, width int64, dark bool) {
+	t.Helper()
+	pictures := os.Getenv("DMARCD_TEST_PICTURES") // a folder, for people to look at them
+	name := fmt.Sprintf("%s%s, %d, dark %v", c.site, c.path, width, dark)
+	if err := chromedp.Do(ctx, browser.Window(width, 900, 1, dark)); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	answer, err := chromedp.Run(ctx, chromedp.NavigateResponse(site.URL+c.path))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if answer.Status != c.status {
+		t.Errorf("%s: status %d, want %d", name, answer.Status, c.status)
+	}
+	got, err := chromedp.Run(ctx, chromedp.Evaluate[layout](measure))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if got.Width > width || len(got.Over) > 0 {
+		t.Errorf("%s: the page is %d wide; over the edge: %q", name, got.Width, got.Over)
+	}
+	if len(got.Ids) > 0 || len(got.Styles) > 0 {
+		t.Errorf("%s: ids twice: %q; style attributes: %q", name, got.Ids, got.Styles)
+	}
+	if got.Dark != dark {
+		t.Errorf("%s: the background is dark: %v", name, got.Dark)
+	}
+	for _, p := range got.Pale {
+		t.Errorf("%s: contrast below 4.5: %s", name, p)
+	}
+	for _, complaint := range complaints() {
+		if c.status == 200 || !strings.Contains(complaint, "Failed to load resource") {
+			t.Errorf("%s: %s", name, complaint)
+		}
+	}
+	if pictures != "" {
+		capture := chromedp.FullScreenshot(100)
+		if c.site == "many" { // too large a picture
+			capture = chromedp.CaptureScreenshot()
+		}
+		png, err := chromedp.Run(ctx, capture)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		file := strings.NewReplacer("/", "_", "?", "_", "&", "_", "%", "_").Replace(fmt.Sprintf("%s%s-%d-%v.png", c.site, c.path, width, dark))
+		if err := os.WriteFile(filepath.Join(pictures, file), png, 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -32,9 +32,10 @@ type fake struct {
 
 	all      []fakeDomain
 	messages []dmarc.LedgerEntry
-	err      error    // of every question
-	advice   advisers // nil for none
-	said     *sayings // nil if nothing can be said
+	singles
+	err    error    // of every question
+	advice advisers // nil for none
+	said   *sayings // nil if nothing can be said
 
 	mu       sync.Mutex // a page asks several things at once
 	verdicts map[string]*dmarc.DomainVerdict
@@ -76,7 +77,7 @@ func (f *fake) Attention(_ context.Context, q dmarc.AttentionQuery) ([]dmarc.Dom
 
 // options are those of a dashboard about a store.
 func options(store Store) Options {
-	o := Options{Version: "1.2.3", Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
+	o := Options{Version: "1.2.3", Texts: texts{store}, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
 	if f, ok := store.(*fake); ok && f.advice != nil {
 		o.Adviser = f.advice
 		if f.said != nil {
@@ -285,21 +286,6 @@ func (f *fake) Messages(_ context.Context, q dmarc.MessageQuery) ([]dmarc.Ledger
 	return pageOf(all, q.Page)
 }
 
-func (f *fake) Reports(_ context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error) {
-	d, err := f.find(q.Domain)
-	if err != nil {
-		return nil, "", err
-	}
-	var all []dmarc.ReportSummary
-	for _, r := range d.reports {
-		b := r.Report.Period.Begin
-		if !b.Before(q.Period.Begin) && b.Before(q.Period.End) && (q.Reporter == "" || r.Report.Reporter.OrgName == q.Reporter) {
-			all = append(all, r)
-		}
-	}
-	return pageOf(all, q.Page)
-}
-
 // A life is how a domain's mail goes.
 type life struct {
 	name     string
@@ -438,7 +424,7 @@ func (d *fakeDomain) addReports(stranger string, rnd *rand.Rand) {
 			d.reports = append(d.reports, dmarc.ReportSummary{
 				ID: fmt.Sprintf("1-%d/%d", i, j), Active: true, ReceivedAt: begin.Add(30*time.Hour + time.Duration(rnd.IntN(9000))*time.Second),
 				Report: dmarc.AggregateReport{
-					Reporter: r, ID: strconv.FormatUint(rnd.Uint64(), 10), Tally: t,
+					Reporter: r, ID: strconv.FormatUint(rnd.Uint64(), 10), Tally: t, Policy: dmarc.PolicyPublished{Domain: d.name},
 					Period: dmarc.Period{Begin: begin, End: begin.Add(aDay - time.Second)},
 				},
 			})

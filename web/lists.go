@@ -76,17 +76,6 @@ type reportersPage struct {
 	pager
 }
 
-// reportsPage is a list of aggregate reports.
-type reportsPage struct {
-	Domain   string
-	Span     span
-	Reporter string // whose reports; "" for all
-	Everyone string // address of the list of all reporters
-	Items    []dmarc.ReportSummary
-	HasMore  bool
-	pager
-}
-
 // senders serves /domains/{domain}/senders.
 func (s *site) senders(r *http.Request) (*view, error) {
 	name, err := s.domainOf(r, "senders")
@@ -157,34 +146,6 @@ func (s *site) reporters(r *http.Request) (*view, error) {
 	}
 	p.pager = s.pagerOf(path, sp.query(nil), after, next)
 	return &view{Page: "reporters", Title: "Reporters about " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
-}
-
-// reports serves /domains/{domain}/reports: newest first.
-func (s *site) reports(r *http.Request) (*view, error) {
-	name, err := s.domainOf(r, "reports")
-	if err != nil {
-		return nil, err
-	}
-	path := domainPath(name, "reports")
-	sp, choose, err := s.readPeriod(r, path, "reporter")
-	if err != nil {
-		return nil, err
-	}
-	after := dmarc.Cursor(r.URL.Query().Get("after"))
-	p := &reportsPage{Domain: name, Span: sp, Reporter: r.URL.Query().Get("reporter"), Everyone: s.link(path, sp.query(nil))}
-	v := sp.query(nil)
-	if p.Reporter != "" {
-		v.Set("reporter", p.Reporter)
-	}
-	var next dmarc.Cursor
-	p.Items, next, err = s.store.Reports(r.Context(), dmarc.ReportQuery{
-		Domain: name, Reporter: p.Reporter, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage},
-	})
-	if err != nil {
-		return s.unknownDomain(name, err)
-	}
-	p.pager = s.pagerOf(path, v, after, next)
-	return &view{Page: "reports", Title: "Reports about " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
 }
 
 // keysPage is a list of the DKIM keys that sign mail of a domain.

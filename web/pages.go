@@ -91,7 +91,7 @@ func (s *site) parsePages() pages {
 		"kindFill": func(c dmarc.Class) string { return kinds[kindOf(c)].Fill },
 		"csrf":     s.csrfField,
 		"version":  func() string { return s.version },
-	}).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
+	}).Funcs(s.reportFuncs()).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
 	files, err := templates.ReadDir("templates")
 	if err != nil {
 		panic(err)
@@ -182,6 +182,10 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusConflict
 		p.Heading, p.Reasons = "Nothing was changed", []string{strings.ToUpper(string(refused[:1])) + string(refused[1:]) + "."}
 		p.Try = "Go back."
+	case errors.Is(err, errNotKept):
+		status = http.StatusNotFound
+		p.Heading, p.Reasons = "The report as it came is not kept", []string{"Its message is no longer in the archive, or there is no such report. What was read of it is still here."}
+		p.Try = "How long messages are kept is set by retention.raw."
 	case errors.Is(err, dmarc.ErrNotFound):
 		status = http.StatusNotFound
 		p.Heading, p.Reasons = "There is no such page", []string{"Nothing is known under this address."}
@@ -235,7 +239,7 @@ func (s *site) reporterLink(domain, orgName string, sp span) string {
 }
 
 // reportLink returns the address of a stored report.
-func (s *site) reportLink(id string) string { return s.link("/api/v1/reports/" + url.PathEscape(id)) }
+func (s *site) reportLink(id string) string { return s.link("/reports/" + url.PathEscape(id)) }
 
 // outcomeLink returns the address of the ledger's messages of an outcome.
 func (s *site) outcomeLink(o dmarc.Outcome) string {

@@ -21,6 +21,8 @@ import (
 type Adviser interface {
 	// Evidence returns dmarc.ErrNotFound for a domain without reports.
 	Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error)
+	// Whose returns what is known of addresses that sent as a domain.
+	Whose(ctx context.Context, domain string, addrs []netip.Addr) (map[netip.Addr]dmarc.SourceIdentity, error)
 }
 
 const (

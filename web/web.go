@@ -34,6 +34,7 @@ type Store interface {
 	Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error)
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
 	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
+	reporter
 	looker
 	// Attention returns verdicts, the most urgent first.
 	Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error)
@@ -49,6 +50,8 @@ type Options struct {
 	// Overrules keep what operators say about sources; without them, and without
 	// an Adviser, nothing can be said.
 	Overrules Overruler
+	// Texts opens reports as they came; without it they are not shown.
+	Texts Texter
 	// Arranged knows groups and labels of domains; without it none are shown.
 	Arranged Arranger
 	// Gate lets people in; without one there is no login.
@@ -70,6 +73,7 @@ type site struct {
 	overruler Overruler
 	arranger  Arranger // nil for none
 	origins   *http.CrossOriginProtection
+	texts     Texter // nil for none
 	gate      Gate   // nil for none
 	form      string // stands in pages where the forms of who asks are bound to them
 	base      string
@@ -79,7 +83,7 @@ type site struct {
 
 // New returns the dashboard. It serves /, /domains/…, /messages and /static/….
 func New(store Store, opts Options) http.Handler {
-	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, arranger: opts.Arranged, origins: http.NewCrossOriginProtection(), gate: opts.Gate, form: rand.Text(), base: strings.TrimRight(opts.Base, "/")}
+	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, arranger: opts.Arranged, origins: http.NewCrossOriginProtection(), texts: opts.Texts, gate: opts.Gate, form: rand.Text(), base: strings.TrimRight(opts.Base, "/")}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -98,6 +102,8 @@ func New(store Store, opts Options) http.Handler {
 		r.Get("/reporters", s.page(s.reporters))
 		r.Get("/selectors", s.page(s.selectors))
 		r.Get("/reports", s.page(s.reports))
+		r.Get("/failures", s.page(s.failures))
+		r.Get("/tls", s.page(s.tls))
 		r.Get("/dns", s.page(s.dns))
 		if s.adviser != nil {
 			r.Get("/policy", s.page(s.policy))
@@ -108,6 +114,7 @@ func New(store Store, opts Options) http.Handler {
 			}
 		}
 	})
+	s.routeReports(r)
 	r.Get("/messages", s.page(s.messages))
 	r.Get("/static/{name}", s.assets.serve)
 	if s.gate != nil {

@@ -172,7 +172,7 @@ func TestADomainBeginsWithTheAnswer(t *testing.T) {
 	_, links := words(t, page)
 	for _, want := range []string{
 		"/domains/acme.example/senders", "/domains/acme.example/reports", "/domains/acme.example/reports?reporter=Yahoo",
-		"/api/v1/reports/" + url.PathEscape(newest.ID),
+		"/reports/" + url.PathEscape(newest.ID),
 	} {
 		if !slices.Contains(links, want) {
 			t.Errorf("no link to %s among %q", want, links)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -40,13 +42,37 @@ type running struct {
 
 func build(t testing.TB) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "dmarcd")
+	binary, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+// built is the program as users have it, built once for all tests.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "dmarcd-built-")
+	if err != nil {
+		return "", err
+	}
+	builtIn = dir
+	binary := filepath.Join(dir, "dmarcd")
 	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", binary, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
+		return "", fmt.Errorf("building: %w\n%s", err, out)
 	}
-	return binary
+	// Some tests run it as somebody else.
+	return binary, errors.Join(os.Chmod(dir, 0o755), os.Chmod(binary, 0o755))
+})
+
+var builtIn string
+
+func removeBuilt() error {
+	if builtIn == "" {
+		return nil
+	}
+	return os.RemoveAll(builtIn)
 }
 
 func freeAddress(t *testing.T) string {

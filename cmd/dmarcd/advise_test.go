@@ -6,35 +6,21 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dmarcd/dmarcd/advice"
-	"github.com/dmarcd/dmarcd/postgres/pgtest"
-	"github.com/dmarcd/dmarcd/sample"
 )
 
 // Three months of reports about a shop whose newsletter has lost its key: the
 // command says so, in words and as JSON.
 func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
-	dir := t.TempDir()
-	n := 0
-	for mail := range sample.Mailbox(sample.Options{Seed: 1, Now: time.Now(), Domains: 2}, nil) {
-		n++
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%05d.eml", n)), mail.Raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	url := pgtest.URL(t)
+	url := sampled(t)
 	w := world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}}
-	w.run(t, "import", dir) // some of it is broken, which is part of the sample
 
 	text := w.run(t, "advise", "Acme.Example.")
 	for _, want := range []string{"acme.example   p=none", "Not ready for quarantine:", "Fix first", "1. newsbird.example", "Publish now", "_dmarc.acme.example"} {

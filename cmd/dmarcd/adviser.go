@@ -61,6 +61,21 @@ func (a *adviser) Evidence(ctx context.Context, domain string, period dmarc.Peri
 	return e, err
 }
 
+// Whose returns what is known of addresses that sent as a domain. Nothing is looked
+// up; addresses that nobody has looked at yet are not in it.
+func (a *adviser) Whose(ctx context.Context, domain string, addrs []netip.Addr) (map[netip.Addr]dmarc.SourceIdentity, error) {
+	known, err := a.store.KnownSources(ctx, domain, addrs)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[netip.Addr]dmarc.SourceIdentity, len(known))
+	for addr, k := range known {
+		a.senders.Recognise(&k.Identity)
+		all[addr] = k.Identity
+	}
+	return all, nil
+}
+
 // known adds to each source what is known of it beside the reports.
 func (a *adviser) known(ctx context.Context, e *advice.Evidence, look *records.Result) error {
 	covers := func(netip.Addr) records.Coverage { return records.CoverageUnknown }

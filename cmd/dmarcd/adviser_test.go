@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -32,6 +34,32 @@ import (
 	"github.com/dmarcd/dmarcd/store"
 )
 
+// twoDomains is three months of mails with reports, some of them broken.
+var twoDomains = sample.Options{Seed: 1, Now: time.Now(), Domains: 2}
+
+// sampled returns the URL of a database that has twoDomains in it.
+func sampled(t testing.TB) string {
+	return pgtest.Copy(t, "two domains", func(url string) {
+		dir := t.TempDir()
+		n := 0
+		for mail := range sample.Mailbox(twoDomains, nil) {
+			n++
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%05d.eml", n)), mail.Raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command(build(t), "import", "--format", "json", dir)
+		cmd.Env = []string{"DMARCD_CONFIG=" + os.DevNull, "DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error", "HOME=" + dir}
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		var got importResult
+		if jsonErr := json.Unmarshal(out, &got); jsonErr != nil || got.Reports.Added == 0 {
+			t.Fatalf("%v, %v\n%s\n%s", err, jsonErr, out, said.String())
+		}
+	})
+}
+
 // advised is a database with three months of reports about two domains, and
 // what makes advice of them.
 type advised struct {
@@ -43,18 +71,8 @@ type advised struct {
 
 func adviseSample(t *testing.T) *advised {
 	t.Helper()
-	mails := sample.Options{Seed: 1, Now: time.Now(), Domains: 2}
-	dir := t.TempDir()
-	n := 0
-	for mail := range sample.Mailbox(mails, nil) {
-		n++
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%05d.eml", n)), mail.Raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	url := pgtest.URL(t)
+	url := sampled(t)
 	a := &advised{w: world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}}}
-	a.w.run(t, "import", dir) // some of it is broken, which is part of the sample
 	db, err := store.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +87,7 @@ func adviseSample(t *testing.T) *advised {
 	o := &overruler{store: a.s}
 	a.service = &service{log: log, store: a.s, metrics: &meters{lookedUp: newLookedUp()}, overrules: o, adviser: &adviser{store: a.s, senders: senders, overrules: o, log: log}}
 	a.cfg = &config{}
-	if a.cfg.Resolver, err = sample.ServeDNS(t.Context(), mails); err != nil {
+	if a.cfg.Resolver, err = sample.ServeDNS(t.Context(), twoDomains); err != nil {
 		t.Fatal(err)
 	}
 	a.cfg.Sources.PerSecond = 100_000

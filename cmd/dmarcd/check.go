@@ -36,6 +36,7 @@ func (l *loader) check() {
 	l.checkDirectory()
 	l.checkTargets()
 	l.checkArranged()
+	l.checkStreams()
 	l.checkDigest()
 	if c.DatabaseURL.empty() && c.databaseURLFile == "" && !findSetting(c.settings, "database_url").refused {
 		l.checkDataDir()

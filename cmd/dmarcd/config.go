@@ -31,6 +31,7 @@ type config struct {
 	Groups      []*groupConfig
 	ByDomain    []*domainConfig
 	Networks    []*networkConfig
+	Streams     []*streamTo
 
 	ReportAddresses []string // that domains name in rua, to reach us
 

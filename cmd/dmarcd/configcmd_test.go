@@ -87,14 +87,14 @@ func TestTheExampleIsFreshAndSaysTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := defaultConfig(env)
-	for _, s := range slices.Concat(got.settings, newMailbox().settings, newTarget().settings, newGroup().settings, newDomain().settings, newNetwork().settings) {
+	for _, s := range slices.Concat(got.settings, newMailbox().settings, newTarget().settings, newGroup().settings, newDomain().settings, newNetwork().settings, newStream().settings) {
 		if !strings.Contains(all.String(), "\n"+lastKey(s.key)+" = ") && !strings.HasPrefix(all.String(), s.key+" = ") {
 			t.Errorf("the example lacks %s", s.full)
 		}
 	}
 	for _, c := range []*config{got, want} {
 		c.settings, c.File, c.Mailboxes, c.Targets = nil, "", nil, nil
-		c.Groups, c.ByDomain, c.Networks = nil, nil, nil
+		c.Groups, c.ByDomain, c.Networks, c.Streams = nil, nil, nil, nil
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf(" got %+v\nwant %+v", got, want)

@@ -2,14 +2,15 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,19 +20,20 @@ import (
 
 // The demo runs as a user would run it, and shows what it says.
 func TestTheDemoFillsTheDashboard(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	out, in := io.Pipe()
-	status := make(chan int, 1)
-	var said strings.Builder
-	vars := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	go func() {
-		status <- run(ctx, []string{"demo", "--listen", "127.0.0.1:0"}, strings.NewReader(""), in, &said, vars)
-		in.Close()
-	}()
+	cmd := exec.CommandContext(t.Context(), build(t), "demo", "--listen", "127.0.0.1:0")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	var said lockedBuffer
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	base, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("no address: %v; status %d\n%s", err, <-status, said.String())
+		t.Fatalf("no address: %v; %v\n%s", err, cmd.Wait(), said.String())
 	}
 	base = strings.TrimSuffix(base, "/\n")
 	get := func(path string) string {
@@ -61,9 +63,9 @@ func TestTheDemoFillsTheDashboard(t *testing.T) {
 			t.Errorf("%s: no %q", path, want)
 		}
 	}
-	cancel()
-	if s := <-status; s != exitDone {
-		t.Errorf("exit status %d\n%s", s, said.String())
+	cmd.Process.Signal(syscall.SIGINT)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, said.String())
 	}
 }
 

@@ -71,6 +71,18 @@ var tableLists = []*tableList{
 			}
 			return all
 		}},
+	{"stream", "Another system that is told of every report and its rows, see docs/streams.md. There can be several, in the file alone.", func() []*setting { return newStream().settings },
+		func(c *config, line int) []*setting {
+			s := newStream()
+			s.line, c.Streams = line, append(c.Streams, s)
+			return s.settings
+		},
+		func(c *config) (all [][]*setting) {
+			for _, s := range c.Streams {
+				all = append(all, s.settings)
+			}
+			return all
+		}},
 }
 
 func findList(name string) *tableList {

@@ -114,7 +114,7 @@ func (l *loader) decode(text string) {
 		if errors.As(err, &syntax) {
 			m.line, m.what = syntax.Position.Line, "is no TOML: "+syntax.Message
 			// The message may hold the value, and that may be a secret.
-			if s := findSetting(slices.Concat(newMailbox().settings, newTarget().settings, l.cfg.settings), syntax.LastKey, lastKey(syntax.LastKey)); s == nil || s.secret {
+			if s := findSetting(slices.Concat(newMailbox().settings, newTarget().settings, newStream().settings, l.cfg.settings), syntax.LastKey, lastKey(syntax.LastKey)); s == nil || s.secret {
 				m.what = "is no TOML here or just before: texts stand in quotes, names of tables in brackets"
 			}
 		}
@@ -319,6 +319,9 @@ func (l *loader) secretPairs() []secretPair {
 	for _, t := range c.Targets {
 		pairs = append(pairs, secretPair{t.setting("url"), t.setting("url_file"), &t.URL, &t.urlFile},
 			secretPair{t.setting("secret"), t.setting("secret_file"), &t.Secret, &t.secretFile})
+	}
+	for _, s := range c.Streams {
+		pairs = append(pairs, secretPair{s.setting("password"), s.setting("password_file"), &s.Password, &s.passwordFile})
 	}
 	for _, m := range c.Mailboxes {
 		pairs = append(pairs, secretPair{m.setting("password"), m.setting("password_file"), &m.Password, &m.passwordFile},

@@ -56,6 +56,7 @@ func commands() []command {
 		{"advise", "DOMAIN", "says whether a stricter policy is safe, and what to mend first", runAdvise},
 		{"token", "create|list|revoke", "hands out API tokens, lists and revokes them", runToken},
 		{"notify", "test|digest [TARGET...]", "tries whether notifications arrive, and prints the digest", runNotify},
+		{"export", "", "writes reports and rows as NDJSON to a file, a pipe or Kafka, once or as a stream", runExport},
 		{"migrate", "", "brings the database schema up to date, or shows it", runMigrate},
 		{"reparse", "", "reads the archived messages again and repairs history", runReparse},
 		{"verify", "[DOMAIN]", "computes all totals anew and compares", runVerify},

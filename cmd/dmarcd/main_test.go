@@ -164,7 +164,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("DMARCD_TEST_MAIN") == "1" {
 		main()
 	}
-	pgtest.Main(m)
+	pgtest.Main(m, removeBuilt)
 }
 
 // process is a dmarcd in a process of its own.

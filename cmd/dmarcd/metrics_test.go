@@ -42,7 +42,7 @@ func TestMetricsAreThoseThatDashboardAndAlertsName(t *testing.T) {
 	imap := dovecottest.Start(t)
 	imap.Deliver(t, "1.M1P1.host", []byte("From: a@example.com\nSubject: hello\n\nNot a report.\n"))
 	url := pgtest.URL(t)
-	file := writeFile(t, "dmarcd.toml", "[[target]]\nname = \"ops\"\nurl = \"https://hooks.example/\"\n")
+	file := writeFile(t, "dmarcd.toml", "[[target]]\nname = \"ops\"\nurl = \"https://hooks.example/\"\n[[stream]]\nname = \"siem\"\nto = \"-\"\n")
 	r := serve(t, build(t), t.TempDir(), imap, "DMARCD_CONFIG="+file, "DMARCD_DATABASE_URL="+url, "DMARCD_DATABASE_READ_URL="+url)
 	var families map[string]*dto.MetricFamily
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {

@@ -190,6 +190,13 @@ func (p *ndjsonPrinter) encode(v any) error {
 	return nil
 }
 
+// jsonOf returns the JSON of a value, which can be shown on a terminal.
+func jsonOf(v any) ([]byte, error) {
+	var p ndjsonPrinter
+	err := p.encode(v)
+	return p.buf.Bytes(), err
+}
+
 // escapeJSON escapes what would not print within JSON: control characters
 // beyond those that JSON forbids, and what turns the direction of writing.
 func escapeJSON(buf *bytes.Buffer) {

@@ -14,6 +14,7 @@ import (
 // of them permissive.
 var licences = []struct{ name, words string }{
 	{"Apache-2.0", "Apache License Version 2.0"},
+	{"CC0-1.0", "CC0 1.0 Universal"},
 	{"MIT", "Permission is hereby granted, free of charge, to any person obtaining a copy"},
 	{"ISC", "Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby granted"},
 	{"BSD-3-Clause", "may be used to endorse or promote products derived from this software"},

@@ -89,6 +89,9 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if s.teller, err = s.newTeller(cfg); err != nil {
 		return errors.Join(err, s.close())
 	}
+	if s.streams, err = s.newStreams(cfg, env.stdout); err != nil {
+		return errors.Join(err, s.close())
+	}
 	s.noteMailboxes(s.ingester)
 	if len(boxes) == 0 && len(s.doors) == 0 {
 		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
@@ -135,6 +138,9 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 	}
 	if s.teller != nil {
 		wg.Go(func() { s.tell(ctx, s.teller) })
+	}
+	for _, st := range s.streams {
+		wg.Go(func() { s.stream(ctx, st) })
 	}
 	if s.identifier != nil {
 		wg.Go(func() { s.every(ctx, time.Minute, "identities", s.identifier.Pass) })
@@ -209,7 +215,7 @@ func (s *service) handler() http.Handler {
 	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser, Said: s.overrules, Arranged: s.arranged}
 	opts.Advise, opts.Evidence, opts.Keeper, opts.Overrules = guard.Advise, guard.Evidence, s.keeper, guard
 	opts.Arrangements = guard
-	pages := web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard, Arranged: guard, Gate: s.gate, Base: s.edge.Base})
+	pages := web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard, Arranged: guard, Texts: guard, Gate: s.gate, Base: s.edge.Base})
 	r.Mount("/", s.gate.Let(pages))
 	r.Handle("/login", s.gate.Login(pages))
 	r.Handle("/static/*", pages)

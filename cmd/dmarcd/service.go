@@ -22,6 +22,7 @@ import (
 	"github.com/dmarcd/dmarcd/records"
 	"github.com/dmarcd/dmarcd/sources"
 	"github.com/dmarcd/dmarcd/store"
+	"github.com/dmarcd/dmarcd/stream"
 	"github.com/dmarcd/dmarcd/transport"
 )
 
@@ -46,6 +47,7 @@ type service struct {
 	metrics      *meters          // of every stage
 	teller       *teller          // of what people want to be told; nil for none
 	domainMeters *domainMeters    // of volume and pass rate; nil for none
+	streams      []*stream.Streamer
 
 	retention store.Retention
 	replica   *store.Replica // nil if there is none
