@@ -54,8 +54,6 @@ type Options struct {
 	Texts Texter
 	// Arranged knows groups and labels of domains; without it none are shown.
 	Arranged Arranger
-	// Texts opens reports as they came; without it they are not shown.
-	Texts Texter
 	// Gate lets people in; without one there is no login.
 	Gate Gate
 	// Base is the path that the dashboard is reached under, such as
