@@ -36,7 +36,7 @@ type Store interface {
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
 	Notifications(ctx context.Context, q dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error)
 	Look(ctx context.Context, domain string) (*records.Result, error)
-	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
+	RecordChanges(ctx context.Context, domain string, q dmarc.ChangeQuery) ([]dmarc.RecordChange, dmarc.Cursor, error)
 	Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.DomainVerdict, dmarc.Cursor, error)
 	Groups(ctx context.Context, q dmarc.GroupQuery) ([]dmarc.GroupTraffic, dmarc.Cursor, error)
 	// Group returns a group; dmarc.ErrNotFound if there is none of the name.
@@ -91,6 +91,25 @@ func scope(ctx context.Context, role dmarc.Role) (dmarc.Scope, error) {
 	return p.Scope(role), nil
 }
 
+// narrow holds a question about a domain to what is in a scope, and reports whether
+// anything may be. Of a domain beyond the scope whose subdomains are asked for, too,
+// those that the scope was made of are left, so that the store is never asked about others.
+func narrow(s *dmarc.Scope, domain *string, subdomains bool) bool {
+	if *domain == "" || s.Covers(*domain) {
+		return true
+	}
+	if !subdomains {
+		return false
+	}
+	below := slices.DeleteFunc(s.Domains(), func(d string) bool { return !strings.HasSuffix(d, "."+*domain) })
+	if len(below) == 1 {
+		*domain = below[0]
+		return true
+	}
+	*s, *domain = dmarc.ScopeOf(below...), ""
+	return len(below) > 0
+}
+
 // about is nil if the principal may know of a domain in a role.
 func about(ctx context.Context, role dmarc.Role, domain string) error {
 	s, err := scope(ctx, role)
@@ -123,6 +142,9 @@ func (g *Guard) Domains(ctx context.Context, q dmarc.DomainQuery) (items []dmarc
 	}
 	if q.Scope, err = g.inGroup(ctx, q.Scope, q.Group); err != nil {
 		return nil, "", err
+	}
+	if !narrow(&q.Scope, &q.Domain, q.Subdomains) {
+		return []dmarc.DomainTraffic{}, "", nil
 	}
 	return g.Store.Domains(ctx, q)
 }
@@ -175,7 +197,7 @@ func (g *Guard) Reports(ctx context.Context, q dmarc.ReportQuery) (items []dmarc
 	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
 		return nil, "", err
 	}
-	if q.Domain != "" && !q.Scope.Covers(q.Domain) {
+	if !narrow(&q.Scope, &q.Domain, q.Subdomains) {
 		return []dmarc.ReportSummary{}, "", nil
 	}
 	return g.Store.Reports(ctx, q)
@@ -261,7 +283,7 @@ func (g *Guard) Notifications(ctx context.Context, q dmarc.NotificationQuery) (i
 	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
 		return nil, "", err
 	}
-	if q.Domain != "" && !q.Scope.Covers(q.Domain) {
+	if !narrow(&q.Scope, &q.Domain, q.Subdomains) {
 		return []dmarc.Notification{}, "", nil
 	}
 	items, next, err = g.Store.Notifications(ctx, q)
@@ -278,7 +300,7 @@ func (g *Guard) Failures(ctx context.Context, q dmarc.FailureQuery) (items []dma
 	if q.Scope, err = scope(ctx, dmarc.RoleFailures); err != nil {
 		return nil, "", err
 	}
-	if q.Domain != "" && !q.Scope.Covers(q.Domain) {
+	if !narrow(&q.Scope, &q.Domain, q.Subdomains) {
 		return []dmarc.StoredFailure{}, "", nil
 	}
 	if items, next, err = g.Store.Failures(ctx, q); err != nil || len(items) == 0 {
@@ -303,16 +325,17 @@ func (g *Guard) TLS(ctx context.Context, q dmarc.TLSQuery) (items []dmarc.Stored
 	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
 		return nil, "", err
 	}
-	if q.Domain != "" && !q.Scope.Covers(q.Domain) {
+	mine := q.Scope
+	if !narrow(&q.Scope, &q.Domain, q.Subdomains) {
 		return []dmarc.StoredTLS{}, "", nil
 	}
 	if items, next, err = g.Store.TLS(ctx, q); err != nil {
 		return nil, "", err
 	}
-	if !q.Scope.All() {
+	if !mine.All() {
 		for i := range items {
 			rep := &items[i].Report
-			rep.Policies = slices.DeleteFunc(rep.Policies, func(p dmarc.TLSPolicy) bool { return p.Domain != "" && !q.Scope.Covers(p.Domain) })
+			rep.Policies = slices.DeleteFunc(rep.Policies, func(p dmarc.TLSPolicy) bool { return p.Domain != "" && !mine.Covers(p.Domain) })
 		}
 	}
 	return items, next, nil
@@ -324,6 +347,10 @@ func (g *Guard) TLS(ctx context.Context, q dmarc.TLSQuery) (items []dmarc.Stored
 func (g *Guard) Messages(ctx context.Context, q dmarc.MessageQuery) (items []dmarc.LedgerEntry, next dmarc.Cursor, err error) {
 	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
 		return nil, "", err
+	}
+	// Messages may hold reports about others in the scope besides.
+	if part, domain := q.Scope, q.Domain; !narrow(&part, &domain, q.Subdomains) {
+		return []dmarc.LedgerEntry{}, "", nil
 	}
 	if items, next, err = g.Store.Messages(ctx, q); err != nil {
 		return nil, "", err
@@ -347,11 +374,11 @@ func (g *Guard) Look(ctx context.Context, domain string) (*records.Result, error
 }
 
 // RecordChanges returns how that changed.
-func (g *Guard) RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error) {
+func (g *Guard) RecordChanges(ctx context.Context, domain string, q dmarc.ChangeQuery) ([]dmarc.RecordChange, dmarc.Cursor, error) {
 	if err := about(ctx, dmarc.RoleRead, domain); err != nil {
 		return nil, "", err
 	}
-	return g.Store.RecordChanges(ctx, domain, page)
+	return g.Store.RecordChanges(ctx, domain, q)
 }
 
 // Evidence returns what a judgement about a domain rests on.
@@ -388,6 +415,9 @@ func (g *Guard) Attention(ctx context.Context, q dmarc.AttentionQuery) (items []
 	}
 	if q.Scope, err = g.inGroup(ctx, q.Scope, q.Group); err != nil {
 		return nil, "", err
+	}
+	if !narrow(&q.Scope, &q.Domain, q.Subdomains) {
+		return []dmarc.DomainVerdict{}, "", nil
 	}
 	return g.Store.Attention(ctx, q)
 }

@@ -172,15 +172,17 @@ type AuditItem struct {
 
 func (a *API) audit(ctx context.Context, in *struct {
 	Page
+	Sometime
 	Action string `query:"action" maxLength:"100" doc:"only this action"`
 	Who    string `query:"who" maxLength:"100" doc:"only what this one did"`
+	Sort   string `query:"sort" enum:"at,-at" default:"-at" doc:"the first or the last first"`
 }) (*List[AuditItem], error) {
 	if a.opts.Keeper == nil {
 		return nil, errNoKeeper()
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.opts.Keeper.Audit(ctx, dmarc.AuditQuery{Action: in.Action, Who: in.Who, Page: in.page()})
+	list, next, err := a.opts.Keeper.Audit(ctx, dmarc.AuditQuery{Action: in.Action, Who: in.Who, Period: in.Sometime.period, Page: in.sorted(in.Sort)})
 	if err != nil {
 		return nil, a.problem(err, "listing the audit log")
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -64,8 +65,9 @@ type ClassList struct {
 func (a *API) classes(ctx context.Context, in *struct {
 	Domain
 	Page
-	Class string `query:"class" enum:"own,service,forwarder,suspicious,unknown" doc:"of this class only"`
-	Days  int    `query:"days" minimum:"1" maximum:"3650" default:"90" doc:"how many days of reports to look at, up to and with today"`
+	OfClass
+	FromSource
+	Days int `query:"days" minimum:"1" maximum:"3650" default:"90" doc:"how many days of reports to look at, up to and with today"`
 }) (*ClassList, error) {
 	found, err := a.judge(ctx, in.Domain.Domain, "", in.Days)
 	if err != nil {
@@ -76,6 +78,11 @@ func (a *API) classes(ctx context.Context, in *struct {
 		of = &class
 	}
 	list := found.Busiest(of)
+	if in.prefix.IsValid() {
+		list = slices.DeleteFunc(list, func(c advice.Classified) bool {
+			return !within(c.Source.Source, in.prefix)
+		})
+	}
 	var out ClassList
 	b := &out.Body
 	b.Items, b.Ask, b.Total, b.Period = []advice.SourceJSON{}, []advice.SourceJSON{}, len(list), found.JSON().Period
@@ -96,6 +103,11 @@ func (a *API) classes(ctx context.Context, in *struct {
 		b.Next = &next
 	}
 	return &out, nil
+}
+
+// within tells whether an address or a network lies in another.
+func within(p, network netip.Prefix) bool {
+	return p.IsValid() && p.Bits() >= network.Bits() && network.Contains(p.Addr())
 }
 
 // classCursor is never empty, although an address that could not be read is.

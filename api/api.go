@@ -45,7 +45,7 @@ type Store interface {
 	// Look returns what the last look at the records of a domain found, and
 	// RecordChanges how they changed; dmarc.ErrNotFound if there was no look.
 	Look(ctx context.Context, domain string) (*records.Result, error)
-	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
+	RecordChanges(ctx context.Context, domain string, q dmarc.ChangeQuery) ([]dmarc.RecordChange, dmarc.Cursor, error)
 	// Notifications returns what people were told, latest first.
 	Notifications(ctx context.Context, q dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error)
 	// Attention returns the verdicts about all domains, the most urgent first.

@@ -62,7 +62,7 @@ func (f *fake) Look(_ context.Context, domain string) (*records.Result, error) {
 	}
 	return &records.Result{Domain: domain, Findings: []records.ResultFinding{{ID: "spf.missing", Severity: "error"}}}, nil
 }
-func (f *fake) RecordChanges(context.Context, string, dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error) {
+func (f *fake) RecordChanges(context.Context, string, dmarc.ChangeQuery) ([]dmarc.RecordChange, dmarc.Cursor, error) {
 	return []dmarc.RecordChange{{Name: "a.example", Type: "TXT", Before: []string{"x"}, After: []string{}}}, "", nil
 }
 func (f *fake) Selectors(context.Context, dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error) {

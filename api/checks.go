@@ -30,10 +30,12 @@ type RecordChangeItem struct {
 func (a *API) recordChanges(ctx context.Context, in *struct {
 	Domain
 	Page
+	Sometime
+	Sort string `query:"sort" enum:"seen_at,-seen_at" default:"-seen_at" doc:"the first or the last first"`
 }) (*List[RecordChangeItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.RecordChanges(ctx, aLabel(in.Domain.Domain), in.page())
+	list, next, err := a.store.RecordChanges(ctx, aLabel(in.Domain.Domain), dmarc.ChangeQuery{Period: in.Sometime.period, Page: in.sorted(in.Sort)})
 	if err != nil {
 		return nil, a.problem(err, "listing changes of records")
 	}

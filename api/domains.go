@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
@@ -26,13 +28,19 @@ func (a *API) domains(ctx context.Context, in *struct {
 	Period
 	Page
 	Group
+	OfDomain
 	Search  string `query:"search" maxLength:"255" doc:"part of the name"`
 	Label   string `query:"label" maxLength:"255" doc:"only domains with this label"`
 	Ignored bool   `query:"ignored" doc:"list those as well that are ignored"`
+	Verdict string `query:"verdict" enum:"ready,not_ready,not_enough_evidence,done" doc:"only domains with this verdict"`
+	Sort    string `query:"sort" enum:"messages,-messages,failed,-failed,pass_rate,-pass_rate,reports,-reports,domain,-domain,attention" default:"-messages" doc:"what the list is sorted by, after - the greatest first; failed is messages that failed, attention the most urgent first"`
 }) (*List[DomainItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Domains(ctx, dmarc.DomainQuery{Period: in.period(in.at), Search: in.Search, Group: in.Group.Group, Label: in.Label, Ignored: in.Ignored, Page: in.page()})
+	list, next, err := a.store.Domains(ctx, dmarc.DomainQuery{
+		Period: in.period(in.at), Search: in.Search, Group: in.Group.Group, Label: in.Label, Ignored: in.Ignored,
+		Domain: aLabel(in.OfDomain.Domain), Subdomains: in.Subdomains, Verdict: in.Verdict, Page: in.sorted(in.Sort),
+	})
 	if err != nil {
 		return nil, a.problem(err, "listing domains")
 	}
@@ -70,12 +78,16 @@ type Summary struct {
 func (a *API) summary(ctx context.Context, in *struct {
 	Domain
 	Period
+	WithSubdomains
+	ByReporter
+	WithMail
 	Interval string `query:"interval" enum:"day,week,month" default:"day" doc:"length of the points of the series"`
 }) (*Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
 	p := in.period(a.opts.Now())
-	sum, err := a.store.Summary(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: p})
+	filter := in.WithMail.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter})
+	sum, err := a.store.Summary(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Filter: filter, Period: p})
 	if err != nil {
 		return nil, a.problem(err, "summary of a domain")
 	}
@@ -138,11 +150,27 @@ func (a *API) sources(ctx context.Context, in *struct {
 	Domain
 	Period
 	Page
-	Exact bool `query:"exact" doc:"list every address, rather than the busiest of each day; this reads the rows of reports and takes longer"`
+	WithSubdomains
+	FromSource
+	OfClass
+	WithMail
+	Exact    bool   `query:"exact" doc:"list every address, rather than the busiest of each day; this reads the rows of reports and takes longer; not with subdomains"`
+	Reporter string `query:"reporter" maxLength:"512" doc:"only what this reporter saw: org_name, as it stands in reports; the rows are read for that, as with exact"`
+	Sort     string `query:"sort" enum:"messages,-messages,failed,-failed,pass_rate,-pass_rate,quarantine,-quarantine,reject,-reject,first_day,-first_day,last_day,-last_day,source,-source" default:"-messages" doc:"what the list is sorted by, after - the greatest first; failed is messages that failed"`
 }) (*SourceList, error) {
+	in.Exact = in.Exact || in.Reporter != ""
+	if in.Exact && in.Subdomains {
+		return nil, huma.Error422UnprocessableEntity("validation failed", &huma.ErrorDetail{
+			Location: "query.subdomains", Message: "is not possible with exact and reporter, for which rows are read: ask for one domain after the other", Value: true})
+	}
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Sources(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Exact: in.Exact, Period: in.period(in.at), Page: in.page()})
+	filter := in.WithMail.of(in.OfClass.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter, Source: in.prefix}))
+	page := in.sorted(in.Sort)
+	if in.Exact && in.streams() && !in.limited {
+		page.Limit = exactAtOnce
+	}
+	list, next, err := a.store.Sources(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Exact: in.Exact, Filter: filter, Period: in.period(in.at), Page: page})
 	if err != nil {
 		return nil, a.problem(err, "listing sources")
 	}
@@ -159,6 +187,10 @@ func (a *API) sources(ctx context.Context, in *struct {
 	return &out, nil
 }
 
+// exactAtOnce is how many sources are read at once from the rows, all of which are
+// summed up each time.
+const exactAtOnce = 50_000
+
 // ReporterItem is who reports.
 type ReporterItem struct {
 	OrgName string  `json:"org_name"`
@@ -172,10 +204,15 @@ func (a *API) reporters(ctx context.Context, in *struct {
 	Domain
 	Period
 	Page
+	WithSubdomains
+	ByReporter
+	WithMail
+	Sort string `query:"sort" enum:"messages,-messages,failed,-failed,pass_rate,-pass_rate,quarantine,-quarantine,reject,-reject,reports,-reports,last_day,-last_day,org_name,-org_name" default:"-messages" doc:"what the list is sorted by, after - the greatest first; failed is messages that failed"`
 }) (*List[ReporterItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Reporters(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(in.at), Page: in.page()})
+	filter := in.WithMail.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter})
+	list, next, err := a.store.Reporters(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Filter: filter, Period: in.period(in.at), Page: in.sorted(in.Sort)})
 	if err != nil {
 		return nil, a.problem(err, "listing reporters")
 	}
@@ -208,10 +245,14 @@ func (a *API) selectors(ctx context.Context, in *struct {
 	Domain
 	Period
 	Page
+	WithSubdomains
+	WithMail
+	Sort string `query:"sort" enum:"messages,-messages,failed,-failed,pass_rate,-pass_rate,passed,-passed,last_day,-last_day,key,-key" default:"-messages" doc:"what the list is sorted by, after - the greatest first; failed is messages that failed, key the domain and the selector"`
 }) (*SelectorList, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Selectors(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Period: in.period(in.at), Page: in.page()})
+	filter := in.WithMail.of(dmarc.Filter{Subdomains: in.Subdomains})
+	list, next, err := a.store.Selectors(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Filter: filter, Period: in.period(in.at), Page: in.sorted(in.Sort)})
 	if err != nil {
 		return nil, a.problem(err, "listing DKIM keys")
 	}

@@ -35,11 +35,19 @@ type DeliveryItem struct {
 // notifications serves GET /notifications.
 func (a *API) notifications(ctx context.Context, in *struct {
 	Page
-	Domain string `query:"domain" maxLength:"255" doc:"only what is about this policy domain"`
+	Sometime
+	OfDomain
+	Rule    string `query:"rule" enum:"new_source,pass_rate,reporter_stopped,record_changed,record_broke,verdict_changed,spf_limit,mailbox_unreachable,reports_refused" doc:"only what this rule tells"`
+	Phase   string `query:"phase" enum:"began,over,once" doc:"only what began, is over, or happened once"`
+	Problem string `query:"problem" enum:"true,false" doc:"only what somebody should look at; false: nobody need"`
+	Sort    string `query:"sort" enum:"at,-at" default:"-at" doc:"the first or the last first"`
 }) (*List[NotificationItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Notifications(ctx, dmarc.NotificationQuery{Domain: aLabel(in.Domain), Page: in.page()})
+	list, next, err := a.store.Notifications(ctx, dmarc.NotificationQuery{
+		Domain: aLabel(in.OfDomain.Domain), Subdomains: in.Subdomains, Rule: dmarc.NotifyRule(in.Rule), Phase: in.Phase, Problem: choice(in.Problem),
+		Period: in.Sometime.period, Page: in.sorted(in.Sort),
+	})
 	if err != nil {
 		return nil, a.problem(err, "listing notifications")
 	}

@@ -32,11 +32,17 @@ type FailureItem struct {
 func (a *API) failures(ctx context.Context, in *struct {
 	Period
 	Page
-	Domain string `query:"domain" maxLength:"255" doc:"reported domain"`
+	OfDomain
+	FromSource
+	Reporter string `query:"reporter" maxLength:"255" doc:"only what this reporter tells: its domain"`
+	Sort     string `query:"sort" enum:"arrival,-arrival" default:"-arrival" doc:"the first or the last first"`
 }) (*List[FailureItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Failures(ctx, dmarc.FailureQuery{Domain: aLabel(in.Domain), Period: in.period(in.at), Page: in.page()})
+	list, next, err := a.store.Failures(ctx, dmarc.FailureQuery{
+		Domain: aLabel(in.OfDomain.Domain), Filter: dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter, Source: in.prefix},
+		Period: in.period(in.at), Page: in.sorted(in.Sort),
+	})
 	if err != nil {
 		return nil, a.problem(err, "listing failure reports")
 	}
@@ -110,11 +116,16 @@ type TLSFailureItem struct {
 func (a *API) tls(ctx context.Context, in *struct {
 	Period
 	Page
-	Domain string `query:"domain" maxLength:"255" doc:"domain that the report is about"`
+	OfDomain
+	ByReporter
+	Failing bool   `query:"failing" doc:"only those with failed sessions"`
+	Sort    string `query:"sort" enum:"begin,-begin" default:"-begin" doc:"the first or the last first"`
 }) (*List[TLSItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.TLS(ctx, dmarc.TLSQuery{Domain: aLabel(in.Domain), Period: in.period(in.at), Page: in.page()})
+	list, next, err := a.store.TLS(ctx, dmarc.TLSQuery{
+		Domain: aLabel(in.OfDomain.Domain), Subdomains: in.Subdomains, Reporter: in.Reporter, Failing: in.Failing, Period: in.period(in.at), Page: in.sorted(in.Sort),
+	})
 	if err != nil {
 		return nil, a.problem(err, "listing TLS reports")
 	}
@@ -168,12 +179,18 @@ type MessagePartItem struct {
 
 func (a *API) messages(ctx context.Context, in *struct {
 	Page
+	Sometime
+	OfDomain
 	Mailbox string `query:"mailbox" maxLength:"512" doc:"name of the mailbox; import, upload, smtp, tlsrpt and directory for what comes another way"`
 	Outcome string `query:"outcome" maxLength:"64" doc:"only messages with this outcome"`
+	Sort    string `query:"sort" enum:"id,-id" default:"-id" doc:"by number, which grows as messages are taken in"`
 }) (*List[MessageItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Messages(ctx, dmarc.MessageQuery{Mailbox: in.Mailbox, Outcome: dmarc.Outcome(in.Outcome), Page: in.page()})
+	list, next, err := a.store.Messages(ctx, dmarc.MessageQuery{
+		Mailbox: in.Mailbox, Outcome: dmarc.Outcome(in.Outcome), Domain: aLabel(in.OfDomain.Domain), Subdomains: in.Subdomains,
+		Period: in.Sometime.period, Page: in.sorted(in.Sort),
+	})
 	if err != nil {
 		return nil, a.problem(err, "listing messages")
 	}

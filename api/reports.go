@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -53,13 +54,22 @@ func DescribeReport(r *dmarc.ReportSummary) ReportItem {
 func (a *API) reports(ctx context.Context, in *struct {
 	Period
 	Page
-	Domain   string `query:"domain" maxLength:"255" doc:"policy domain"`
-	Reporter string `query:"reporter" maxLength:"512" doc:"org_name"`
+	OfDomain
+	ByReporter
+	FromSource
+	WithMail
 	Inactive bool   `query:"inactive" doc:"only those that do not count, since another content of the same identity does"`
+	Sort     string `query:"sort" enum:"begin,-begin,messages,-messages,failed,-failed" default:"-begin" doc:"what the list is sorted by, after - the latest or greatest first; failed is messages that failed; all but begin need domain"`
 }) (*List[ReportItem], error) {
+	if by := strings.TrimPrefix(in.Sort, "-"); by != "begin" && in.OfDomain.Domain == "" {
+		return nil, huma.Error422UnprocessableEntity("validation failed", &huma.ErrorDetail{Location: "query.sort", Message: "needs domain", Value: in.Sort})
+	}
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Reports(ctx, dmarc.ReportQuery{Domain: aLabel(in.Domain), Reporter: in.Reporter, Inactive: in.Inactive, Period: in.period(in.at), Page: in.page()})
+	list, next, err := a.store.Reports(ctx, dmarc.ReportQuery{
+		Domain: aLabel(in.OfDomain.Domain), Filter: in.WithMail.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter, Source: in.prefix}),
+		Inactive: in.Inactive, Period: in.period(in.at), Page: in.sorted(in.Sort),
+	})
 	if err != nil {
 		return nil, a.problem(err, "listing reports")
 	}

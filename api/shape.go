@@ -118,6 +118,11 @@ func (p *Page) Resolve(ctx huma.Context) []error { return p.Shape.Resolve(ctx) }
 
 func (p *Page) page() dmarc.Page { return dmarc.Page{After: dmarc.Cursor(p.After), Limit: p.Limit} }
 
+// sorted is the page of a list that can be sorted.
+func (p *Page) sorted(by string) dmarc.Page {
+	return dmarc.Page{After: dmarc.Cursor(p.After), Limit: p.Limit, Sort: dmarc.Sort(by)}
+}
+
 func (p *Page) paging() *Page { return p }
 
 // streams tells whether the whole list is asked for.

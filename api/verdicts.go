@@ -57,10 +57,16 @@ type AttentionItem struct {
 func (a *API) attention(ctx context.Context, in *struct {
 	Page
 	Group
+	OfDomain
+	Verdict   string `query:"verdict" enum:"ready,not_ready,not_enough_evidence,done" doc:"only domains with this verdict"`
+	Attention string `query:"attention" enum:"new_failure,step_back,ready,silence,no_reports,ask,blocked,none" doc:"only domains that deserve attention for this"`
 }) (*List[AttentionItem], error) {
+	reason, only := dmarc.ParseAttention(in.Attention)
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	list, next, err := a.store.Attention(ctx, dmarc.AttentionQuery{Group: in.Group.Group, Page: in.page()})
+	list, next, err := a.store.Attention(ctx, dmarc.AttentionQuery{
+		Group: in.Group.Group, Domain: aLabel(in.OfDomain.Domain), Subdomains: in.Subdomains, Verdict: in.Verdict, Only: only, Reason: reason, Page: in.page(),
+	})
 	if err != nil {
 		return nil, a.problem(err, "listing what deserves attention")
 	}

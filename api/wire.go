@@ -125,6 +125,12 @@ func (p *Period) Resolve(ctx huma.Context) []error {
 	return errs
 }
 
+// Days that no report is before or after.
+var (
+	firstDay = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+	lastDay  = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
 // usualDays is how long a period is when it is not given.
 const usualDays = 30
 

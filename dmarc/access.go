@@ -59,5 +59,6 @@ type AuditEntry struct {
 type AuditQuery struct {
 	Action string // "" for all
 	Who    string // "" for all
+	Period Period // zero: whenever
 	Page
 }

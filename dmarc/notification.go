@@ -104,8 +104,13 @@ type Notification struct {
 
 // A NotificationQuery asks for notifications, latest first.
 type NotificationQuery struct {
-	Domain string // "" for all
-	Scope  Scope
+	Domain     string // "" for all
+	Subdomains bool   // of Domain, too
+	Scope      Scope
+	Rule       NotifyRule // "" for all
+	Phase      string     // began, over or once; "" for all
+	Problem    Choice
+	Period     Period // when it was; zero: whenever
 	Page
 }
 

@@ -25,6 +25,7 @@ type Cursor string
 type Page struct {
 	After Cursor
 	Limit int // at least 1
+	Sort  Sort
 }
 
 // A DomainQuery asks for domains, busiest first, in a period of whole days.
@@ -36,6 +37,10 @@ type DomainQuery struct {
 	Group  string // only domains of the group; "" for all. A guard narrows the scope to it
 	// Ignored asks for those as well that are left out of lists.
 	Ignored bool
+	Domain  string // "" for all
+	// Subdomains asks for those of Domain, too.
+	Subdomains bool
+	Verdict    string // as DomainVerdict has it; "" for all
 	// Urgent asks for those first that deserve attention first, by the verdicts
 	// that are kept; those that were never judged come last.
 	Urgent bool
@@ -59,8 +64,14 @@ type DomainsTotal struct {
 
 // An AttentionQuery asks for the verdicts about domains, the most urgent first.
 type AttentionQuery struct {
-	Scope Scope  // only domains in it
-	Group string // only domains of the group; "" for all. A guard narrows the scope to it
+	Scope      Scope  // only domains in it
+	Group      string // only domains of the group; "" for all. A guard narrows the scope to it
+	Domain     string // "" for all
+	Subdomains bool   // of Domain, too
+	Verdict    string // "" for all
+	// Only asks for those that deserve attention for one reason.
+	Only   bool
+	Reason Attention
 	Page
 }
 
@@ -83,8 +94,9 @@ type TrafficQuery struct {
 	Domain string
 	Period Period
 	// Exact asks for every source rather than the busiest of each day. It
-	// takes longer: the rows are read.
+	// takes longer: the rows are read. Only it knows what a reporter saw of a source.
 	Exact bool
+	Filter
 	Page
 }
 
@@ -167,9 +179,11 @@ type ReporterTraffic struct {
 // A ReportQuery asks for aggregate reports whose period begins in Period,
 // newest first.
 type ReportQuery struct {
-	Scope    Scope  // only reports about domains in it
-	Domain   string // "" for all
-	Reporter string // org_name; "" for all
+	Scope  Scope  // only reports about domains in it
+	Domain string // "" for all
+	// Filter asks for reports with such mail. Those with a source are looked for in the
+	// rows, some at a time, so that a page may have fewer reports than it could.
+	Filter
 	// Inactive asks for those alone that do not count, since another content
 	// of the same identity does.
 	Inactive bool
@@ -194,8 +208,8 @@ type ReportSummary struct {
 type FailureQuery struct {
 	Scope  Scope // only reports about domains in it
 	Domain string
-	Source netip.Prefix // only messages from addresses in it; the zero Prefix for all
-	Period Period       // of arrival
+	Filter        // by subdomains, source and reporter (a domain)
+	Period Period // of arrival
 	Page
 }
 
@@ -211,9 +225,12 @@ type StoredFailure struct {
 // A TLSQuery asks for SMTP TLS reports whose period begins in Period, newest
 // first.
 type TLSQuery struct {
-	Scope  Scope // only reports about domains in it
-	Domain string
-	Period Period
+	Scope      Scope // only reports about domains in it
+	Domain     string
+	Subdomains bool   // of Domain, too
+	Reporter   string // org_name; "" for all
+	Failing    bool   // only those with failed sessions
+	Period     Period
 	Page
 }
 
@@ -232,6 +249,11 @@ type MessageQuery struct {
 	Scope   Scope
 	Mailbox string
 	Outcome Outcome
+	// Domain asks for messages with a report about it, "" for all; with Subdomains
+	// or about one of its subdomains.
+	Domain     string
+	Subdomains bool
+	Period     Period // of receipt; zero: whenever
 	Page
 }
 
@@ -262,4 +284,10 @@ type LedgerPart struct {
 	Report  string // ID of the stored report, or ""
 	Outcome Outcome
 	Reason  string
+}
+
+// A ChangeQuery asks how the records of a domain changed, latest first.
+type ChangeQuery struct {
+	Period Period // when that was seen; zero: whenever
+	Page
 }

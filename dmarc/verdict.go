@@ -54,6 +54,12 @@ const (
 
 func (a Attention) String() string { return name(attentionWords[:], int(a)) }
 
+// ParseAttention returns the reason that a word stands for, and false for none.
+func ParseAttention(word string) (Attention, bool) {
+	i := index(attentionWords[:], word)
+	return Attention(i), i > 0
+}
+
 var attentionWords = [...]string{"", "new_failure", "step_back", "ready", "silence", "no_reports", "ask", "blocked", "none"}
 
 // A DueVerdict is a domain whose verdict is to be computed again.

@@ -195,17 +195,22 @@ func (s *Store) AddAudit(ctx context.Context, e dmarc.AuditEntry) error {
 
 // Audit returns the audit log, newest first.
 func (s *Store) Audit(ctx context.Context, q dmarc.AuditQuery) ([]dmarc.AuditEntry, dmarc.Cursor, error) {
-	after, err := afterNumber(q.After)
+	up, err := ascending(q.Sort, "at")
 	if err != nil {
 		return nil, "", err
 	}
-	const sql = `
+	args := pgx.NamedArgs{"action": clean(q.Action), "who": clean(q.Who), "limit": q.Limit + 1}
+	behind, err := afterOf(q.After, "id", up, args)
+	if err != nil {
+		return nil, "", err
+	}
+	sql := `
 		SELECT id, at, who, via, address, action, subject, detail
 		FROM audit
-		WHERE id < @after AND (@action = '' OR action = @action) AND (@who = '' OR who = @who)
-		ORDER BY id DESC
+		WHERE ` + behind + ` AND (@action = '' OR action = @action) AND (@who = '' OR who = @who)` + during(q.Period, "at", args) + `
+		ORDER BY id` + direction(up) + `
 		LIMIT @limit`
-	rows, _ := s.db.Query(ctx, sql, pgx.NamedArgs{"after": after, "action": clean(q.Action), "who": clean(q.Who), "limit": q.Limit + 1})
+	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e dmarc.AuditEntry, err error) {
 		var address *netip.Addr
 		if err := row.Scan(&e.ID, &e.At, &e.Who, &e.Via, &address, &e.Action, &e.Subject, &e.Detail); err != nil {

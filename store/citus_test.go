@@ -68,7 +68,7 @@ func TestSpreadOverMachinesEverythingIsTheSame(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if changes, _, err := spread.RecordChanges(ctx, got.Domain, dmarc.Page{Limit: 10}); err != nil || len(changes) != 1 {
+		if changes, _, err := spread.RecordChanges(ctx, got.Domain, dmarc.ChangeQuery{Page: dmarc.Page{Limit: 10}}); err != nil || len(changes) != 1 {
 			t.Errorf("changes of %s: %+v, %v", got.Domain, changes, err)
 		}
 		if since, err := spread.Unchanged(ctx, got.Domain); err != nil || len(since) != 1 {

@@ -24,23 +24,83 @@ func (p position) cursor() dmarc.Cursor {
 	return encodeCursor(strconv.FormatInt(p.at.UnixMicro(), 10), strconv.FormatInt(p.domain, 10), strconv.FormatInt(p.id, 10))
 }
 
+// behind is a condition on a time, the number of a domain and one of its own for what
+// comes after a position, and adds its arguments.
+func (p position) behind(prefix, at string, ascending bool, args pgx.NamedArgs) string {
+	if p == (position{}) {
+		return ""
+	}
+	p.args(args)
+	than := "<"
+	if ascending {
+		than = ">"
+	}
+	return " AND (" + prefix + at + ", " + prefix + "domain_id, " + prefix + "id) " + than + " (@at, @after_domain, @after_id)"
+}
+
+// numbersCursor is the cursor of a line that is told by numbers.
+func numbersCursor(numbers ...int64) dmarc.Cursor {
+	fields := make([]string, len(numbers))
+	for i, n := range numbers {
+		fields[i] = strconv.FormatInt(n, 10)
+	}
+	return encodeCursor(fields...)
+}
+
 // args adds the position to the arguments of a query.
 func (p position) args(args pgx.NamedArgs) pgx.NamedArgs {
 	maps.Copy(args, pgx.NamedArgs{"at": p.at, "after_domain": p.domain, "after_id": p.id})
 	return args
 }
 
-// afterTime reads the cursor of a list that is sorted by time. The empty one
+// afterTime reads the cursor of a list that is sorted by time. The zero position
 // is before everything.
 func afterTime(c dmarc.Cursor) (position, error) {
 	if c == "" {
-		return position{at: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, nil
+		return position{}, nil
 	}
 	n, err := numbersOf(c, 3)
 	if err != nil {
 		return position{}, err
 	}
 	return position{time.UnixMicro(n[0]).UTC(), n[1], n[2]}, nil
+}
+
+// ascending tells whether a list that can be sorted by one thing is, from the least;
+// usual is from the greatest.
+func ascending(by dmarc.Sort, field string) (bool, error) {
+	switch string(by) {
+	case "", "-" + field:
+		return false, nil
+	case field:
+		return true, nil
+	}
+	return false, dmarc.ErrBadSort
+}
+
+// direction is what stands after each expression of ORDER BY.
+func direction(ascending bool) string {
+	if ascending {
+		return ""
+	}
+	return " DESC"
+}
+
+// afterOf is a condition on the column of a number by which a list is sorted, for
+// what comes after a cursor, and adds its argument.
+func afterOf(c dmarc.Cursor, column string, ascending bool, args pgx.NamedArgs) (string, error) {
+	if c == "" {
+		return "true", nil
+	}
+	n, err := numbersOf(c, 1)
+	if err != nil {
+		return "", err
+	}
+	args["after"] = n[0]
+	if ascending {
+		return column + " > @after", nil
+	}
+	return column + " < @after", nil
 }
 
 // afterNumber reads the cursor of a list that is sorted by number, largest first.
@@ -80,12 +140,20 @@ func encodeCursor(fields ...string) dmarc.Cursor {
 	return dmarc.Cursor(base64.RawURLEncoding.EncodeToString([]byte(strings.Join(fields, " "))))
 }
 
-func numbersOf(c dmarc.Cursor, n int) ([]int64, error) {
+func decodeCursor(c dmarc.Cursor) (string, error) {
 	text, err := base64.RawURLEncoding.DecodeString(string(c))
 	if err != nil {
-		return nil, dmarc.ErrBadCursor
+		return "", dmarc.ErrBadCursor
 	}
-	fields := strings.Split(string(text), " ")
+	return string(text), nil
+}
+
+func numbersOf(c dmarc.Cursor, n int) ([]int64, error) {
+	text, err := decodeCursor(c)
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.Split(text, " ")
 	if len(fields) != n {
 		return nil, dmarc.ErrBadCursor
 	}

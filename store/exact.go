@@ -2,18 +2,31 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
-// exactSources returns every address that sent mail as a domain, busiest first,
-// from the rows. It costs in proportion to the rows of the domain in the period.
-// For days whose rows are no longer kept, it returns what source_days has.
-func (s *Store) exactSources(ctx context.Context, domain int64, period dmarc.Period, messages int64, after netip.Addr, limit int) (list dmarc.SourceList, err error) {
+// exactSources returns every address that sent mail as a domain, from the rows. It
+// costs in proportion to the rows of the domain in the period. For days whose rows are
+// no longer kept, it returns what source_days has, which is nothing of one reporter.
+func (s *Store) exactSources(ctx context.Context, domain int64, q *dmarc.TrafficQuery, o *order, behind string, args pgx.NamedArgs, list *dmarc.SourceList) (lines []sourceLine, err error) {
+	period := q.Period
+	seen := "domain_id = @domain AND day >= @begin AND day < @end AND day <> ALL (@fixed)"
+	kept := "t.domain_id = @domain AND t.day >= @begin AND t.day < @end AND t.day = ANY (@fixed)"
+	var reporters []int64
+	if q.Reporter != "" {
+		if reporters, err = s.reportersNamed(ctx, []int64{domain}, q.Reporter); err != nil {
+			return nil, err
+		}
+		args["reporters"] = reporters
+		seen += " AND report IN (SELECT id FROM reports WHERE domain_id = @domain AND reporter_id = ANY (@reporters::bigint[]) AND active)"
+		kept += " AND false"
+	}
 	// A temporary table may be needed, and several statements have to see the
 	// same; nothing is changed.
 	err = pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
@@ -21,7 +34,9 @@ func (s *Store) exactSources(ctx context.Context, domain int64, period dmarc.Per
 		if err != nil {
 			return err
 		}
-		shared, err := shareDays(ctx, tx, domain, period)
+		shared, err := shareDaysOf(ctx, tx, domain, period, func(r longReport) bool {
+			return q.Reporter == "" || slices.Contains(reporters, r.reporter)
+		})
 		if err != nil {
 			return err
 		}
@@ -31,10 +46,16 @@ func (s *Store) exactSources(ctx context.Context, domain int64, period dmarc.Per
 			UNION ALL
 			SELECT source, day, verdict, rows, messages FROM shares WHERE day <> ALL (@fixed)`
 		}
+		for name, value := range sourceArgs(domain, period) {
+			args[name] = value
+		}
+		args["fixed"] = sortedDays(period, settled)
+		classes, where := classesOf(&q.Filter, "sums", args)
+		where += sourceOf(&q.Filter, "sums.source", args) + talliesOf(&q.Filter, "sums.")
 		sql := `
 			WITH parts AS (
 				SELECT source, day, verdict & @mask AS verdict, count(*) AS rows, sum(messages) AS messages
-				FROM ` + singleRows("domain_id = @domain AND day >= @begin AND day < @end AND day <> ALL (@fixed)", "source", "verdict", "messages") + `
+				FROM ` + singleRows(seen, "source", "verdict", "messages") + `
 				WHERE verdict & @estimated_bit = 0
 				GROUP BY 1, 2, 3` + shares + `
 			), lines AS (
@@ -42,38 +63,42 @@ func (s *Store) exactSources(ctx context.Context, domain int64, period dmarc.Per
 				FROM parts
 				GROUP BY source, day
 				UNION ALL
-				SELECT kind, CASE kind WHEN 0 THEN source END, day, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none,
-					quarantine, reject, pass, unstated
-				FROM source_days
-				WHERE domain_id = @domain AND day >= @begin AND day < @end AND day = ANY (@fixed)
+				SELECT t.kind, CASE t.kind WHEN 0 THEN t.source END, t.day, t.rows, t.messages, t.dmarc_pass, t.dkim_aligned, t.spf_aligned, t.none,
+					t.quarantine, t.reject, t.pass, t.unstated
+				FROM source_days t
+				WHERE ` + kept + `
 			), sums AS MATERIALIZED (
-				SELECT kind, source, min(day) AS first, max(day) AS last, ` + summed(tallyNames) + `
+				SELECT @domain::bigint AS domain_id, kind, source, min(day) AS first, max(day) AS last, ` + summed(tallyNames) + `
 				FROM lines
 				GROUP BY kind, source
 				HAVING sum(rows) > 0 OR sum(messages) > 0
+			), wanted AS MATERIALIZED (
+				SELECT sums.*
+				FROM sums` + classes + `
+				WHERE kind = 0` + where + `
 			), page AS (
-				SELECT *
-				FROM sums
-				WHERE kind = 0 AND (messages < @messages OR messages = @messages AND source > @after)
-				ORDER BY messages DESC, source
+				SELECT *, ` + o.by + ` AS sorted
+				FROM wanted
+				WHERE ` + behind + `
+				ORDER BY ` + o.clause() + `
 				LIMIT @limit
+			), answer AS (
+				SELECT *, (SELECT count(*) FROM wanted) AS total FROM page
+				UNION ALL
+				SELECT *, NULL, (SELECT count(*) FROM wanted) FROM sums WHERE kind > 0
 			)
-			SELECT *, (SELECT count(*) FROM sums WHERE kind = 0) FROM page
-			UNION ALL
-			SELECT *, (SELECT count(*) FROM sums WHERE kind = 0) FROM sums WHERE kind > 0
-			ORDER BY kind, messages DESC, source`
-		args := sourceArgs(domain, period)
-		args["fixed"] = sortedDays(period, settled)
-		args["messages"], args["after"], args["limit"] = messages, after, limit
+			SELECT kind, source, first, last, ` + strings.Join(tallyNames, ", ") + `, total, coalesce(sorted::text, '')
+			FROM answer
+			ORDER BY kind, ` + o.clause()
 		rows, _ := tx.Query(ctx, sql, args)
-		var l dmarc.SourceTraffic
+		var l sourceLine
 		var source *netip.Addr
 		into := append([]any{&l.Kind, &source, &l.FirstDay, &l.LastDay}, scanTally(&l.Tally)...)
-		_, err = pgx.ForEachRow(rows, append(into, &list.Total), func() error {
+		_, err = pgx.ForEachRow(rows, append(into, &list.Total, &l.place), func() error {
 			switch l.Kind {
 			case dmarc.SourceAddress:
 				l.Source = *source
-				list.Items = append(list.Items, l)
+				lines = append(lines, l)
 			case dmarc.SourceUnknown:
 				list.Unknown = l.Tally
 			default:
@@ -83,8 +108,5 @@ func (s *Store) exactSources(ctx context.Context, domain int64, period dmarc.Per
 		})
 		return err
 	})
-	if err != nil {
-		return list, fmt.Errorf("all sources of a domain: %w", err)
-	}
-	return list, nil
+	return lines, err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -439,37 +440,58 @@ func (s *Store) Facts(ctx context.Context, domain string, period dmarc.Period) (
 	return all, nil
 }
 
+var selectorSorts = tallied("key", "text", map[string]order{
+	"passed":   {by: "passed", kind: "bigint"},
+	"last_day": dayNumber("last"),
+	"key":      {by: "key", kind: "text"},
+})
+
 // Selectors returns the DKIM keys that signed mail of a domain, busiest first.
 func (s *Store) Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error) {
 	var list dmarc.SelectorList
-	id, err := s.domainID(ctx, q.Domain)
+	ids, err := s.domainsOf(ctx, q.Domain, q.Subdomains)
 	if err != nil {
 		return list, "", err
 	}
-	messages, name, err := afterBusiest(q.After)
+	o, err := sorted(q.Sort, "-messages", selectorSorts)
 	if err != nil {
 		return list, "", err
 	}
-	args := pgx.NamedArgs{"domain": id, "begin": q.Period.Begin, "end": q.Period.End, "messages": messages, "after": name, "limit": q.Limit + 1}
-	const rest = `
+	args := pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}
+	behind, err := o.behind(q.After, args)
+	if err != nil {
+		return list, "", err
+	}
+	one := isOneOf("domain_id", ids, args) + " AND day >= @begin AND day < @end"
+	rest := `
 		SELECT coalesce((SELECT sum(messages) FROM selector_days
-				WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 2), 0)::bigint,
-			EXISTS (SELECT FROM domain_days WHERE domain_id = @domain AND day >= @begin AND day < @end AND changes <> reduced)`
+				WHERE ` + one + ` AND kind = 2), 0)::bigint,
+			EXISTS (SELECT FROM domain_days WHERE ` + one + ` AND changes <> reduced)`
 	if err := s.db.QueryRow(ctx, rest, args).Scan(&list.Others, &list.Pending); err != nil {
 		return list, "", fmt.Errorf("selectors of %s: %w", q.Domain, err)
 	}
-	const sql = `
-		SELECT signer, selector, max(day) AS last, max(day) FILTER (WHERE passed > 0) AS last_passed, sum(passed)::bigint AS passed,` + tally + `
-		FROM selector_days
-		WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 0
-		GROUP BY signer, selector
-		HAVING sum(messages) < @messages OR sum(messages) = @messages AND signer || ' ' || selector > @after
-		ORDER BY sum(messages) DESC, signer || ' ' || selector
+	sql := `
+		WITH keys AS (
+			SELECT signer, selector, signer || ' ' || selector AS key, max(day) AS last, max(day) FILTER (WHERE passed > 0) AS last_passed,
+				sum(passed)::bigint AS passed, ` + summed(tallyNames) + `
+			FROM selector_days
+			WHERE ` + one + ` AND kind = 0
+			GROUP BY signer, selector
+		)
+		SELECT signer, selector, last, last_passed, passed, ` + strings.Join(tallyNames, ", ") + `, (` + o.by + `)::text, ` + o.by + ` AS sorted
+		FROM keys
+		WHERE ` + behind + talliesOf(&q.Filter, "") + `
+		ORDER BY ` + o.clause() + `
 		LIMIT @limit`
+	type line struct {
+		dmarc.SelectorTraffic
+		place string
+	}
 	rows, _ := s.db.Query(ctx, sql, args)
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l dmarc.SelectorTraffic, err error) {
+	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
 		var passed *time.Time
-		err = row.Scan(append([]any{&l.Domain, &l.Selector, &l.LastDay, &passed, &l.Passed}, scanTally(&l.Tally)...)...)
+		into := append([]any{&l.Domain, &l.Selector, &l.LastDay, &passed, &l.Passed}, scanTally(&l.Tally)...)
+		err = row.Scan(append(into, &l.place, nil)...)
 		if passed != nil {
 			l.LastPassed = *passed
 		}
@@ -479,10 +501,8 @@ func (s *Store) Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Sele
 		return list, "", fmt.Errorf("selectors of %s: %w", q.Domain, err)
 	}
 	var next dmarc.Cursor
-	list.Items, next, err = pageOf(lines, q.Limit, func(l dmarc.SelectorTraffic) dmarc.SelectorTraffic { return l },
-		func(l dmarc.SelectorTraffic) dmarc.Cursor {
-			return busiestCursor(l.Tally.Messages, l.Domain+" "+l.Selector)
-		})
+	list.Items, next, err = pageOf(lines, q.Limit, func(l line) dmarc.SelectorTraffic { return l.SelectorTraffic },
+		func(l line) dmarc.Cursor { return placeCursor(l.place, l.Domain+" "+l.Selector) })
 	return list, next, err
 }
 

@@ -64,8 +64,12 @@ func (s *Store) Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.Sto
 	if err != nil {
 		return nil, "", err
 	}
-	args := after.args(pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1})
-	one, err := s.ofDomain(ctx, "f", q.Domain, args)
+	up, err := ascending(q.Sort, "arrival")
+	if err != nil {
+		return nil, "", err
+	}
+	args := pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}
+	one, err := s.ofDomain(ctx, "f.domain_id", q.Domain, q.Subdomains, args)
 	if errors.Is(err, dmarc.ErrNotFound) {
 		return []dmarc.StoredFailure{}, "", nil
 	}
@@ -79,15 +83,19 @@ func (s *Store) Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.Sto
 	if q.Domain == "" {
 		within += " AND NOT d.ignored"
 	}
+	which := ""
 	if q.Source.IsValid() {
-		within += " AND nullif(f.body->>'SourceIP', '')::inet <<= @source"
-		args["source"] = q.Source.Masked()
+		// An address with a zone is none to the database.
+		which += ` AND CASE WHEN f.body->>'SourceIP' ~ '^[0-9a-fA-F:.]+$' THEN true` + sourceOf(&q.Filter, "(f.body->>'SourceIP')::inet", args) + " ELSE false END"
 	}
+	if q.Reporter != "" {
+		which, args["reporter"] = which+" AND f.body->>'ReporterDomain' = @reporter", clean(q.Reporter)
+	}
+	d := direction(up)
 	sql := selectFailure + `
 		JOIN domains d ON d.id = f.domain_id
-		WHERE f.arrived_at >= @begin AND f.arrived_at < @end
-			AND (f.arrived_at, f.domain_id, f.id) < (@at, @after_domain, @after_id)` + one + within + `
-		ORDER BY f.arrived_at DESC, f.domain_id DESC, f.id DESC
+		WHERE f.arrived_at >= @begin AND f.arrived_at < @end` + after.behind("f.", "arrived_at", up, args) + one + within + which + `
+		ORDER BY f.arrived_at` + d + `, f.domain_id` + d + `, f.id` + d + `
 		LIMIT @limit`
 	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, scanFailure)

@@ -105,6 +105,29 @@ func questions(domain string, period dmarc.Period) map[string]func(*store.Store)
 		"summary":   func(s *store.Store) error { _, err := s.Summary(ctx, q); return err },
 		"reporters": func(s *store.Store) error { _, _, err := s.Reporters(ctx, q); return err },
 		"sources":   func(s *store.Store) error { _, _, err := s.Sources(ctx, q); return err },
+		"filtered summary": func(s *store.Store) error {
+			q := q
+			q.Filter = dmarc.Filter{Reporter: "org1.example", Aligned: dmarc.No, Disposition: dmarc.DispositionReject}
+			_, err := s.Summary(ctx, q)
+			return err
+		},
+		"filtered reporters": func(s *store.Store) error {
+			q := q
+			q.Sort, q.Filter = "-failed", dmarc.Filter{Aligned: dmarc.No}
+			_, _, err := s.Reporters(ctx, q)
+			return err
+		},
+		"filtered sources": func(s *store.Store) error {
+			q := q
+			q.Sort, q.Filter = "-failed", dmarc.Filter{Source: netip.MustParsePrefix("192.0.0.0/16"), Aligned: dmarc.No, Classed: true, Class: dmarc.ClassOwn}
+			_, _, err := s.Sources(ctx, q)
+			return err
+		},
+		"filtered reports": func(s *store.Store) error {
+			f := dmarc.Filter{Aligned: dmarc.No, Source: netip.MustParsePrefix("192.0.0.0/24")}
+			_, _, err := s.Reports(ctx, dmarc.ReportQuery{Scope: dmarc.Everything, Domain: domain, Period: period, Filter: f, Page: q.Page})
+			return err
+		},
 		"reports": func(s *store.Store) error {
 			_, _, err := s.Reports(ctx, dmarc.ReportQuery{Scope: dmarc.Everything, Domain: domain, Period: period, Page: q.Page})
 			return err
@@ -163,7 +186,7 @@ func TestSummariesNeverReadRows(t *testing.T) {
 		_, err2 := s.KnownSources(ctx, domain, []netip.Addr{netip.MustParseAddr("192.0.2.1")})
 		_, err3 := s.ReporterNames(ctx, domain)
 		_, err4 := s.Overrules(ctx, domain)
-		_, _, err5 := s.RecordChanges(ctx, domain, dmarc.Page{Limit: 10})
+		_, _, err5 := s.RecordChanges(ctx, domain, dmarc.ChangeQuery{Page: dmarc.Page{Limit: 10}})
 		if _, err := s.Look(ctx, domain); !errors.Is(err, dmarc.ErrNotFound) {
 			return err
 		}
@@ -178,6 +201,10 @@ func TestSummariesNeverReadRows(t *testing.T) {
 		"evidence":  {"domain_sources", "domains", "looks", "overrules", "published_changes", "reporters", "source_facts", "source_identities"},
 		"reporters": {"domains", "reporter_days", "reporters"},
 		"sources":   {"domain_days", "domains", "source_days"},
+
+		"filtered summary":   {"domains", "reporter_days", "reporters", "reports", "verdicts"},
+		"filtered reporters": {"domains", "reporter_days", "reporters"},
+		"filtered sources":   {"domain_days", "domain_sources", "domains", "source_days"},
 	}
 	for name, want := range rollups {
 		traced, r := recorded(t, db) // one that remembers nothing

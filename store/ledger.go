@@ -296,49 +296,107 @@ func scanLedger(row pgx.CollectableRow) (e dmarc.LedgerEntry, err error) {
 // messagesWithin holds the ledger to messages in which there are reports alone,
 // all about some domains. The newest of each domain are found at the end of an index.
 const messagesWithin = ` AND m.id IN (
-		SELECT newest.id
+		SELECT nearest.id
 		FROM unnest(@within::bigint[]) AS d (id)
 		CROSS JOIN LATERAL (
 			SELECT m.id
 			FROM messages m
 			JOIN mailboxes b ON b.id = m.mailbox_id
-			WHERE message_domain(m.parts) = d.id AND m.id < @after@where
-			ORDER BY m.id DESC
+			WHERE message_domain(m.parts) = d.id AND @where
+			ORDER BY m.id@direction
 			LIMIT @limit
-		) AS newest
+		) AS nearest
 		UNION ALL
 		SELECT m.id
 		FROM messages m
-		WHERE message_domain(m.parts) = 0 AND m.id < @after AND NOT EXISTS (
+		JOIN mailboxes b ON b.id = m.mailbox_id
+		WHERE message_domain(m.parts) = 0 AND @where AND NOT EXISTS (
 			SELECT
 			FROM jsonb_array_elements(m.parts) AS p
 			WHERE split_part(p->>'report', '-', 1)::bigint <> ALL (@within::bigint[])
 		)
 	)`
 
+// messagesAbout holds it to messages with a report about one of some domains, whatever
+// else there is in them.
+const messagesAbout = ` AND m.id IN (
+		SELECT nearest.id
+		FROM unnest(@about::bigint[]) AS d (id)
+		CROSS JOIN LATERAL (
+			SELECT m.id
+			FROM messages m
+			JOIN mailboxes b ON b.id = m.mailbox_id
+			WHERE message_domain(m.parts) = d.id AND @where
+			ORDER BY m.id@direction
+			LIMIT @limit
+		) AS nearest
+		UNION ALL
+		(
+			SELECT m.id
+			FROM messages m
+			JOIN mailboxes b ON b.id = m.mailbox_id
+			WHERE message_domain(m.parts) = 0 AND @where AND EXISTS (
+				SELECT
+				FROM jsonb_array_elements(m.parts) AS p
+				WHERE nullif(split_part(p->>'report', '-', 1), '')::bigint = ANY (@about::bigint[])
+			)
+			ORDER BY m.id@direction
+			LIMIT @limit
+		)
+		UNION ALL
+		(
+			SELECT m.id
+			FROM messages m
+			JOIN mailboxes b ON b.id = m.mailbox_id
+			WHERE message_domain(m.parts) IS NULL AND @where AND EXISTS (
+				SELECT
+				FROM jsonb_array_elements(m.parts) AS p
+				WHERE nullif(split_part(p->>'report', '-', 1), '')::bigint = ANY (@about::bigint[])
+			)
+			ORDER BY m.id@direction
+			LIMIT @limit
+		)
+	)`
+
 // Messages returns lines of the ledger, newest first.
 func (s *Store) Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error) {
-	after, err := afterNumber(q.After)
+	up, err := ascending(q.Sort, "id")
 	if err != nil {
 		return nil, "", err
 	}
-	args := pgx.NamedArgs{"after": after, "limit": q.Limit + 1}
-	where := ""
+	args := pgx.NamedArgs{"limit": q.Limit + 1}
+	where, err := afterOf(q.After, "m.id", up, args)
+	if err != nil {
+		return nil, "", err
+	}
+	where += during(q.Period, "m.received_at", args)
 	if q.Mailbox != "" {
-		where, args["mailbox"] = " AND b.name = @mailbox", clean(q.Mailbox)
+		where, args["mailbox"] = where+" AND b.name = @mailbox", clean(q.Mailbox)
 	}
 	if q.Outcome != "" {
 		where, args["outcome"] = where+" AND m.outcome = @outcome", clean(string(q.Outcome))
 	}
+	fill := strings.NewReplacer("@where", where, "@direction", direction(up))
+	list := where
 	if !q.Scope.All() {
 		if args["within"], err = s.domainsIn(ctx, q.Scope); err != nil {
 			return nil, "", err
 		}
-		where += strings.ReplaceAll(messagesWithin, "@where", where)
+		list += fill.Replace(messagesWithin)
+	}
+	if q.Domain != "" {
+		args["about"], err = s.domainsOf(ctx, q.Domain, q.Subdomains)
+		if errors.Is(err, dmarc.ErrNotFound) {
+			return []dmarc.LedgerEntry{}, "", nil
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		list += fill.Replace(messagesAbout)
 	}
 	sql := selectLedger + `
-		WHERE m.id < @after` + where + `
-		ORDER BY m.id DESC
+		WHERE ` + list + `
+		ORDER BY m.id` + direction(up) + `
 		LIMIT @limit`
 	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, scanLedger)

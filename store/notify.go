@@ -281,26 +281,47 @@ func (s *Store) Episodes(ctx context.Context) ([]dmarc.Episode, error) {
 // Notifications returns what people were told, latest first, and what became
 // of telling it.
 func (s *Store) Notifications(ctx context.Context, q dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error) {
-	after, err := afterNumber(q.After)
+	up, err := ascending(q.Sort, "at")
 	if err != nil {
 		return nil, "", err
 	}
-	var within []int64 // of the scope; nil for everything
+	args := pgx.NamedArgs{"limit": q.Limit + 1}
+	where, err := afterOf(q.After, "id", up, args)
+	if err != nil {
+		return nil, "", err
+	}
+	if q.Domain != "" {
+		args["domain"] = clean(q.Domain)
+		if q.Subdomains {
+			where += " AND (domain = @domain OR right(domain, length(@domain) + 1) = '.' || @domain)"
+		} else {
+			where += " AND domain = @domain"
+		}
+	} else {
+		where += " AND domain NOT IN (SELECT name FROM domains WHERE ignored)"
+	}
 	if !q.Scope.All() {
-		if within, err = s.domainsIn(ctx, q.Scope); err != nil {
+		if args["within"], err = s.domainsIn(ctx, q.Scope); err != nil {
 			return nil, "", err
 		}
-		within = append([]int64{}, within...)
+		where += " AND domain IN (SELECT name FROM domains WHERE id = ANY (@within::bigint[]))"
 	}
-	const sql = `
+	if q.Rule != "" {
+		where, args["rule"] = where+" AND rule = @rule", clean(string(q.Rule))
+	}
+	if q.Phase != "" {
+		where, args["phase"] = where+" AND phase = @phase", clean(q.Phase)
+	}
+	if q.Problem != dmarc.Either {
+		where, args["problem"] = where+" AND problem = @problem", q.Problem == dmarc.Yes
+	}
+	sql := `
 		SELECT id, at, rule, domain, subject, phase, problem, title, body
 		FROM events
-		WHERE id < $1 AND ($2 = '' OR domain = $2)
-			AND ($4::bigint[] IS NULL OR domain IN (SELECT name FROM domains WHERE id = ANY ($4)))
-			AND ($2 <> '' OR domain NOT IN (SELECT name FROM domains WHERE ignored))
-		ORDER BY id DESC
-		LIMIT $3`
-	rows, _ := s.db.Query(ctx, sql, after, clean(q.Domain), q.Limit+1, within)
+		WHERE ` + where + during(q.Period, "at", args) + `
+		ORDER BY id` + direction(up) + `
+		LIMIT @limit`
+	rows, _ := s.db.Query(ctx, sql, args)
 	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[dmarc.Event])
 	if err != nil {
 		return nil, "", fmt.Errorf("listing notifications: %w", err)

@@ -219,26 +219,31 @@ func (s *Store) Look(ctx context.Context, domain string) (*records.Result, error
 }
 
 // RecordChanges returns how the records of a domain changed, latest first.
-func (s *Store) RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error) {
+func (s *Store) RecordChanges(ctx context.Context, domain string, q dmarc.ChangeQuery) ([]dmarc.RecordChange, dmarc.Cursor, error) {
 	id, err := s.domainID(ctx, domain)
 	if err != nil {
 		return nil, "", err
 	}
-	after, err := afterNumber(page.After)
+	up, err := ascending(q.Sort, "seen_at")
 	if err != nil {
 		return nil, "", err
 	}
-	const sql = `
+	args := pgx.NamedArgs{"domain": id, "limit": q.Limit + 1}
+	behind, err := afterOf(q.After, "id", up, args)
+	if err != nil {
+		return nil, "", err
+	}
+	sql := `
 		SELECT id, seen_at, name, type, before, after
 		FROM published_changes
-		WHERE domain_id = $1 AND id < $2
-		ORDER BY id DESC
-		LIMIT $3`
+		WHERE domain_id = @domain AND ` + behind + during(q.Period, "seen_at", args) + `
+		ORDER BY id` + direction(up) + `
+		LIMIT @limit`
 	type line struct {
 		dmarc.RecordChange
 		id int64
 	}
-	rows, _ := s.db.Query(ctx, sql, id, after, page.Limit+1)
+	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
 		err = row.Scan(&l.id, &l.SeenAt, &l.Name, &l.Type, &l.Before, &l.After)
 		return l, err
@@ -246,7 +251,7 @@ func (s *Store) RecordChanges(ctx context.Context, domain string, page dmarc.Pag
 	if err != nil {
 		return nil, "", fmt.Errorf("changes of the records of %s: %w", domain, err)
 	}
-	return pageOf(lines, page.Limit, func(l line) dmarc.RecordChange { return l.RecordChange },
+	return pageOf(lines, q.Limit, func(l line) dmarc.RecordChange { return l.RecordChange },
 		func(l line) dmarc.Cursor { return numberCursor(l.id) })
 }
 

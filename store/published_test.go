@@ -50,11 +50,11 @@ func TestRecordsAreKeptWithWhatChanged(t *testing.T) {
 	look(false, nil, set("example.com", "v=spf1 ~all"), set("_dmarc.example.com", "v=DMARC1; p=reject"), set("s1._domainkey.example.com", "p=x")) // and are back
 	look(false, []string{"error"}, set("example.com", "v=spf1 ~all"), set("_dmarc.example.com"))                                                  // nobody asks for the key any more
 
-	changes, next, err := s.RecordChanges(ctx, "example.com", dmarc.Page{Limit: 3})
+	changes, next, err := s.RecordChanges(ctx, "example.com", dmarc.ChangeQuery{Page: dmarc.Page{Limit: 3}})
 	if err != nil || next == "" {
 		t.Fatalf("%v, next %q", err, next)
 	}
-	rest, next, err := s.RecordChanges(ctx, "example.com", dmarc.Page{Limit: 3, After: next})
+	rest, next, err := s.RecordChanges(ctx, "example.com", dmarc.ChangeQuery{Page: dmarc.Page{Limit: 3, After: next}})
 	if err != nil || next != "" {
 		t.Fatalf("%v, next %q", err, next)
 	}

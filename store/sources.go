@@ -216,7 +216,13 @@ type longReport struct {
 // period into a temporary table, and tells whether there is any. Such reports are
 // rare.
 func shareDays(ctx context.Context, tx pgx.Tx, domain int64, period dmarc.Period) (bool, error) {
+	return shareDaysOf(ctx, tx, domain, period, func(longReport) bool { return true })
+}
+
+// shareDaysOf does so for the reports that are wanted.
+func shareDaysOf(ctx context.Context, tx pgx.Tx, domain int64, period dmarc.Period, wanted func(longReport) bool) (bool, error) {
 	reports, err := longReports(ctx, tx, domain, period)
+	reports = slices.DeleteFunc(reports, func(r longReport) bool { return !wanted(r) })
 	if err != nil || len(reports) == 0 {
 		return false, err
 	}

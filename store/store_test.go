@@ -291,7 +291,7 @@ func TestAStoredReportComesBackAsItWas(t *testing.T) {
 		{Source: netip.MustParseAddr("192.0.2.1"), SPF: pass, DKIM: fail, Disposition: dmarc.DispositionNone, HeaderFrom: "example.com"},
 	}}
 	add(t, s, mail(1, want))
-	list, _, err := s.Reports(context.Background(), dmarc.ReportQuery{Scope: dmarc.Everything, Domain: "example.com", Reporter: "reporter.example", Period: february, Page: dmarc.Page{Limit: 10}})
+	list, _, err := s.Reports(context.Background(), dmarc.ReportQuery{Scope: dmarc.Everything, Domain: "example.com", Filter: dmarc.Filter{Reporter: "reporter.example"}, Period: february, Page: dmarc.Page{Limit: 10}})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d reports, %v", len(list), err)
 	}

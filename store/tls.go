@@ -121,8 +121,12 @@ func (s *Store) TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, d
 	if err != nil {
 		return nil, "", err
 	}
-	args := after.args(pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1})
-	one, err := s.ofDomain(ctx, "t", q.Domain, args)
+	up, err := ascending(q.Sort, "begin")
+	if err != nil {
+		return nil, "", err
+	}
+	args := pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}
+	one, err := s.ofDomain(ctx, "t.domain_id", q.Domain, q.Subdomains, args)
 	if errors.Is(err, dmarc.ErrNotFound) {
 		return []dmarc.StoredTLS{}, "", nil
 	}
@@ -136,16 +140,26 @@ func (s *Store) TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, d
 	if q.Domain == "" {
 		within += " AND NOT d.ignored"
 	}
+	which := ""
+	if q.Reporter != "" {
+		which, args["reporter"] = " AND r.org_name = @reporter", clean(q.Reporter)
+	}
+	if q.Failing && q.Scope.All() {
+		which += " AND t.failed > 0"
+	} else if q.Failing {
+		args["names"] = q.Scope.Domains()
+		which += " AND EXISTS (SELECT FROM jsonb_array_elements(t.policies) AS p (policy) WHERE (p.policy->>'failed')::bigint > 0 AND (" + tlsInScope + "))"
+	}
+	d := direction(up)
 	sql := `
 		SELECT t.domain_id, t.id, t.begins_at, t.ends_at, t.received_at, t.seen, t.flags, t.report_id, t.contact, t.hash,
 			t.policies, d.name, r.org_name
 		FROM tls_reports t
 		JOIN domains d ON d.id = t.domain_id
 		JOIN reporters r ON r.domain_id = t.domain_id AND r.id = t.reporter_id
-		WHERE t.active` + one + within + `
-			AND t.begins_at >= @begin AND t.begins_at < @end
-			AND (t.begins_at, t.domain_id, t.id) < (@at, @after_domain, @after_id)
-		ORDER BY t.begins_at DESC, t.domain_id DESC, t.id DESC
+		WHERE t.active` + one + within + which + `
+			AND t.begins_at >= @begin AND t.begins_at < @end` + after.behind("t.", "begins_at", up, args) + `
+		ORDER BY t.begins_at` + d + `, t.domain_id` + d + `, t.id` + d + `
 		LIMIT @limit`
 	type line struct {
 		position

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"net/netip"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -63,21 +61,13 @@ func (s *Store) domainID(ctx context.Context, name string) (int64, error) {
 	return id, nil
 }
 
-// ofDomain is a condition that holds a list to one domain, "" for all, and adds
-// its argument.
-func (s *Store) ofDomain(ctx context.Context, table, domain string, args pgx.NamedArgs) (string, error) {
-	if domain == "" {
-		return "", nil
-	}
-	id, err := s.domainID(ctx, domain)
-	args["domain"] = id
-	return " AND " + table + ".domain_id = @domain", err
-}
-
 // Domains returns the domains that reports were stored for, busiest first.
 // Those without messages in the period come last.
 func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
 	order, sums, which, args, err := s.listed(ctx, q)
+	if errors.Is(err, dmarc.ErrNotFound) {
+		return []dmarc.DomainTraffic{}, "", nil
+	}
 	if err != nil {
 		return nil, "", err
 	}
@@ -99,7 +89,7 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l domainLine, err error) {
 		var busy int64
 		into := append([]any{&l.id, &l.Domain, &l.Ignored}, scanTally(&l.Tally)...)
-		err = row.Scan(append(into, &l.Reports, &busy, &l.attention, &l.loss)...)
+		err = row.Scan(append(into, &l.Reports, &busy, &l.attention, &l.loss, nil, &l.place)...)
 		return l, err
 	})
 	if err == nil {
@@ -127,23 +117,30 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 }
 
 // listed returns what lists of domains begin with: how they are sorted, the
-// traffic of the period as sums, and which domains are in them.
+// traffic of the period as sums, and which domains are in them. Its error is
+// dmarc.ErrNotFound if there is no domain that is asked for.
 func (s *Store) listed(ctx context.Context, q dmarc.DomainQuery) (order domainOrder, sums, which string, args pgx.NamedArgs, err error) {
-	order = busiestFirst
 	args = pgx.NamedArgs{"search": strings.ToLower(clean(q.Search)), "limit": q.Limit + 1}
-	if q.Urgent {
-		order = urgentFirst
-	}
-	if err := order.after(q.After, args); err != nil {
+	if order, err = orderOfDomains(&q, args); err != nil {
 		return order, "", "", nil, err
 	}
 	within, err := s.within(ctx, q.Scope, "domain_id", args)
 	if err != nil {
 		return order, "", "", nil, err
 	}
-	which = "d.name <> ''" + strings.Replace(within, "domain_id", "d.id", 1)
+	one, err := s.ofDomain(ctx, "domain_id", q.Domain, q.Subdomains, args)
+	if err != nil {
+		return order, "", "", nil, err
+	}
+	within += one
+	which = "d.name <> ''" + strings.ReplaceAll(within, "domain_id", "d.id")
 	if !q.Ignored {
-		which += " AND NOT d.ignored"
+		which += " AND (NOT d.ignored OR d.name = @named)"
+		args["named"] = clean(q.Domain)
+	}
+	if q.Verdict != "" {
+		which += " AND EXISTS (SELECT FROM verdicts v WHERE v.domain_id = d.id AND v.computed_at IS NOT NULL AND v.verdict = @verdict)"
+		args["verdict"] = clean(q.Verdict)
 	}
 	if q.Label != "" {
 		if args["labelled"], err = s.labelled(ctx, q.Label); err != nil {
@@ -164,6 +161,9 @@ func (s *Store) listed(ctx context.Context, q dmarc.DomainQuery) (order domainOr
 func (s *Store) DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (dmarc.DomainsTotal, error) {
 	var t dmarc.DomainsTotal
 	order, sums, which, args, err := s.listed(ctx, q)
+	if errors.Is(err, dmarc.ErrNotFound) {
+		return t, nil
+	}
 	if err != nil {
 		return t, err
 	}
@@ -197,28 +197,47 @@ type domainLine struct {
 	id        int64
 	attention int16
 	loss      float64
+	place     string // by what it is sorted
 }
 
 // A domainOrder is how the list of domains is sorted, and paged.
 type domainOrder struct {
 	with    string // what the order rests on, beside traffic
 	join    string
-	columns string // attention and loss
+	columns string // attention and loss, what else it is sorted by, and that as text
 	behind  string // the condition of the next page
 	by      string
-	after   func(dmarc.Cursor, pgx.NamedArgs) error
 	cursor  func(domainLine) dmarc.Cursor
 }
 
-var busiestFirst = domainOrder{
-	columns: "0::smallint AS attention, 0::double precision AS loss",
-	behind:  "(coalesce(t.messages, 0) < @messages OR coalesce(t.messages, 0) = @messages AND d.name > @name)",
-	by:      "busy DESC, name",
-	after: func(c dmarc.Cursor, args pgx.NamedArgs) (err error) {
-		args["messages"], args["name"], err = afterBusiest(c)
-		return err
-	},
-	cursor: func(l domainLine) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.Domain) },
+var domainSorts = map[string]order{
+	"messages":  {by: "coalesce(t.messages, 0)", kind: "bigint"},
+	"failed":    {by: "coalesce(t.messages - t.dmarc_pass, 0)", kind: "bigint"},
+	"pass_rate": {by: "coalesce(t.dmarc_pass::double precision / nullif(t.messages, 0), -1)", kind: "double precision"},
+	"reports":   {by: "coalesce(t.reports, 0)", kind: "bigint"},
+	"domain":    {by: "d.name", kind: "text"},
+}
+
+// orderOfDomains is the order that a question asks for. It adds the arguments of its
+// cursor.
+func orderOfDomains(q *dmarc.DomainQuery, args pgx.NamedArgs) (domainOrder, error) {
+	if q.Urgent || q.Sort == "attention" {
+		var err error
+		args["attention"], args["loss"], args["messages"], args["name"], err = afterUrgent(q.After)
+		return urgentFirst, err
+	}
+	o, err := sorted(q.Sort, "-messages", domainSorts)
+	if err != nil {
+		return domainOrder{}, err
+	}
+	o.name, o.nameKind = "d.name", "text"
+	behind, err := o.behind(q.After, args)
+	return domainOrder{
+		columns: "0::smallint AS attention, 0::double precision AS loss, " + o.by + " AS sorted, (" + o.by + ")::text AS place",
+		behind:  behind,
+		by:      "sorted" + o.direction() + ", name",
+		cursor:  func(l domainLine) dmarc.Cursor { return placeCursor(l.place, l.Domain) },
+	}, err
 }
 
 // Of equally urgent ones, those that lose most are first, and then the busiest.
@@ -230,14 +249,10 @@ var urgentFirst = domainOrder{
 		),`,
 	join: `
 			LEFT JOIN urgent u ON u.domain_id = d.id`,
-	columns: fmt.Sprintf("coalesce(u.attention, %d::smallint) AS attention, coalesce(u.loss_a_day, 0) AS loss", neverJudged),
+	columns: fmt.Sprintf("coalesce(u.attention, %d::smallint) AS attention, coalesce(u.loss_a_day, 0) AS loss, 0 AS sorted, '' AS place", neverJudged),
 	behind:  fmt.Sprintf("(coalesce(u.attention, %d::smallint), -coalesce(u.loss_a_day, 0), -coalesce(t.messages, 0), d.name) > (@attention, -@loss::double precision, -@messages::bigint, @name)", neverJudged),
 	by:      "attention, loss DESC, busy DESC, name",
-	after: func(c dmarc.Cursor, args pgx.NamedArgs) (err error) {
-		args["attention"], args["loss"], args["messages"], args["name"], err = afterUrgent(c)
-		return err
-	},
-	cursor: func(l domainLine) dmarc.Cursor { return urgentCursor(l.attention, l.loss, l.Tally.Messages, l.Domain) },
+	cursor:  func(l domainLine) dmarc.Cursor { return urgentCursor(l.attention, l.loss, l.Tally.Messages, l.Domain) },
 }
 
 // neverJudged stands for the attention that a domain deserves before there is a
@@ -320,204 +335,4 @@ func (s *Store) days(ctx context.Context, ids []int64, period dmarc.Period, take
 		return fmt.Errorf("reading days: %w", err)
 	}
 	return nil
-}
-
-// Summary returns what the reports of a period tell about a domain. It is what
-// dashboards ask most, so that it is one round trip.
-func (s *Store) Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error) {
-	sum := dmarc.DomainSummary{Domain: q.Domain}
-	id, err := s.domainID(ctx, q.Domain)
-	if err != nil {
-		return sum, err
-	}
-	const days = `
-		SELECT day, dated, estimated > 0, reports, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated
-		FROM domain_days
-		WHERE domain_id = $1 AND day >= $2 AND day < $3
-		ORDER BY day`
-	batch := &pgx.Batch{}
-	batch.Queue(days, id, q.Period.Begin, q.Period.End).Query(func(rows pgx.Rows) error {
-		var d dmarc.DayTraffic
-		var dated bool
-		var reports int64
-		_, err := pgx.ForEachRow(rows, append([]any{&d.Day, &dated, &d.Estimated, &reports}, scanTally(&d.Tally)...), func() error {
-			sum.Reports += reports
-			sum.Tally.Merge(d.Tally)
-			switch {
-			case !dated:
-				sum.Undated.Merge(d.Tally)
-			case d.Tally.Messages > 0 || reports > 0:
-				sum.Days = append(sum.Days, d)
-			}
-			return nil
-		})
-		return err
-	})
-	batch.Queue(lastReportedOf, id).QueryRow(func(row pgx.Row) (err error) {
-		sum.Published, err = readPolicy(row, q.Domain)
-		return err
-	})
-	batch.Queue(verdictOf, id).QueryRow(func(row pgx.Row) (err error) {
-		sum.Verdict, err = readVerdict(row, q.Domain)
-		return err
-	})
-	if err := s.db.SendBatch(ctx, batch).Close(); err != nil {
-		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
-	}
-	return sum, nil
-}
-
-// Reporters returns who reported about a domain, busiest first.
-func (s *Store) Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error) {
-	id, err := s.domainID(ctx, q.Domain)
-	if err != nil {
-		return nil, "", err
-	}
-	messages, key, err := afterBusiest(q.After)
-	if err != nil {
-		return nil, "", err
-	}
-	const sql = `
-		WITH sums AS (
-			SELECT reporter_id, max(day) AS last, sum(reports)::bigint AS reports,` + tallyColumns + `
-			FROM reporter_days
-			WHERE domain_id = @domain AND day >= @begin AND day < @end
-			GROUP BY reporter_id
-			HAVING sum(reports) > 0 OR sum(messages) > 0
-		)
-		SELECT r.key, r.org_name, r.email, s.last, s.reports, s.rows, s.messages, s.dmarc_pass, s.dkim_aligned, s.spf_aligned,
-			s.none, s.quarantine, s.reject, s.pass, s.unstated
-		FROM sums s
-		JOIN reporters r ON r.domain_id = @domain AND r.id = s.reporter_id
-		WHERE s.messages < @messages OR s.messages = @messages AND r.key > @key
-		ORDER BY s.messages DESC, r.key
-		LIMIT @limit`
-	type line struct {
-		dmarc.ReporterTraffic
-		key string
-	}
-	rows, _ := s.db.Query(ctx, sql, pgx.NamedArgs{
-		"domain": id, "begin": q.Period.Begin, "end": q.Period.End, "messages": messages, "key": key, "limit": q.Limit + 1,
-	})
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
-		into := []any{&l.key, &l.Reporter.OrgName, &l.Reporter.Email, &l.LastDay, &l.Reports}
-		err = row.Scan(append(into, scanTally(&l.Tally)...)...)
-		return l, err
-	})
-	if err != nil {
-		return nil, "", fmt.Errorf("reporters of %s: %w", q.Domain, err)
-	}
-	return pageOf(lines, q.Limit, func(l line) dmarc.ReporterTraffic { return l.ReporterTraffic },
-		func(l line) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.key) })
-}
-
-// Sources returns the addresses that sent mail as a domain, busiest first.
-func (s *Store) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error) {
-	var list dmarc.SourceList
-	id, err := s.domainID(ctx, q.Domain)
-	if err != nil {
-		return list, "", err
-	}
-	messages, name, err := afterBusiest(q.After)
-	if err != nil {
-		return list, "", err
-	}
-	after := netip.IPv4Unspecified() // before all others
-	if name != "" {
-		if after, err = netip.ParseAddr(name); err != nil {
-			return list, "", dmarc.ErrBadCursor
-		}
-	} else if messages != math.MaxInt64 {
-		return list, "", dmarc.ErrBadCursor
-	}
-	var next dmarc.Cursor
-	page := func(lines []dmarc.SourceTraffic) (err error) {
-		list.Items, next, err = pageOf(lines, q.Limit, func(l dmarc.SourceTraffic) dmarc.SourceTraffic { return l },
-			func(l dmarc.SourceTraffic) dmarc.Cursor { return busiestCursor(l.Tally.Messages, l.Source.String()) })
-		return err
-	}
-	if q.Exact {
-		if list, err = s.exactSources(ctx, id, q.Period, messages, after, q.Limit+1); err != nil {
-			return list, "", err
-		}
-		err = page(list.Items)
-		return list, next, err
-	}
-	args := pgx.NamedArgs{"domain": id, "begin": q.Period.Begin, "end": q.Period.End, "messages": messages, "after": after, "limit": q.Limit + 1}
-
-	const rest = `
-		SELECT kind,` + tally + `
-		FROM source_days
-		WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind > 0
-		GROUP BY kind`
-	rows, _ := s.db.Query(ctx, rest, args)
-	var kind dmarc.SourceKind
-	var t dmarc.Tally
-	_, err = pgx.ForEachRow(rows, append([]any{&kind}, scanTally(&t)...), func() error {
-		if kind == dmarc.SourceOthers {
-			list.Others = t
-		} else {
-			list.Unknown = t
-		}
-		return nil
-	})
-	if err != nil {
-		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
-	}
-	const pending = `
-		SELECT EXISTS (
-			SELECT FROM domain_days
-			WHERE domain_id = @domain AND day >= @begin AND day < @end AND changes <> summarised
-		)`
-	if err := s.db.QueryRow(ctx, pending, args).Scan(&list.Pending); err != nil {
-		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
-	}
-	// The sums that are not needed for the order are made of the page only.
-	sql := `
-		WITH named AS (
-			SELECT source, sum(messages)::bigint AS busy
-			FROM source_days
-			WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 0
-			GROUP BY source
-		), page AS (
-			SELECT source
-			FROM named
-			WHERE busy < @messages OR busy = @messages AND source > @after
-			ORDER BY busy DESC, source
-			LIMIT @limit
-		), lines AS (
-			SELECT source, min(day) AS first, max(day) AS last, ` + summed(tallyNames) + `
-			FROM source_days
-			JOIN page USING (source)
-			WHERE domain_id = @domain AND day >= @begin AND day < @end AND kind = 0
-			GROUP BY source
-		)
-		SELECT n.total, l.source, coalesce(l.first, @begin), coalesce(l.last, @begin), ` + coalesced("l", tallyNames) + `
-		FROM (SELECT count(*) AS total FROM named) AS n
-		LEFT JOIN lines l ON true
-		ORDER BY l.messages DESC, l.source`
-	var lines []dmarc.SourceTraffic
-	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		// A prepared plan does not know how long the period is, takes it for short,
-		// and would look into the index for each source of the page.
-		if _, err := tx.Exec(ctx, "SET LOCAL enable_nestloop = off"); err != nil {
-			return err
-		}
-		rows, _ := tx.Query(ctx, sql, args)
-		var l dmarc.SourceTraffic
-		var source *netip.Addr // none on an empty page
-		_, err := pgx.ForEachRow(rows, append([]any{&list.Total, &source, &l.FirstDay, &l.LastDay}, scanTally(&l.Tally)...), func() error {
-			if source != nil {
-				l.Source = *source
-				lines = append(lines, l)
-			}
-			return nil
-		})
-		return err
-	})
-	if err != nil {
-		return list, "", fmt.Errorf("sources of %s: %w", q.Domain, err)
-	}
-	err = page(lines)
-	return list, next, err
 }

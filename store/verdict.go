@@ -274,6 +274,20 @@ func (s *Store) Attention(ctx context.Context, q dmarc.AttentionQuery) ([]dmarc.
 	if err != nil {
 		return nil, "", err
 	}
+	one, err := s.ofDomain(ctx, "v.domain_id", q.Domain, q.Subdomains, args)
+	if errors.Is(err, dmarc.ErrNotFound) {
+		return []dmarc.DomainVerdict{}, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	within += one
+	if q.Verdict != "" {
+		within, args["verdict"] = within+" AND v.verdict = @verdict", clean(q.Verdict)
+	}
+	if q.Only {
+		within, args["reason"] = within+" AND v.attention = @reason", int16(q.Reason)
+	}
 	sql := `
 		SELECT d.id, d.name, ` + verdictColumns + `
 		FROM verdicts v

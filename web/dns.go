@@ -76,7 +76,7 @@ func (s *site) dns(r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	changes, next, err := s.store.RecordChanges(r.Context(), name, dmarc.Page{After: after, Limit: changesShown})
+	changes, next, err := s.store.RecordChanges(r.Context(), name, dmarc.ChangeQuery{Page: dmarc.Page{After: after, Limit: changesShown}})
 	if err != nil {
 		return s.unknownDomain(name, err)
 	}
@@ -185,5 +185,5 @@ type looker interface {
 	// dmarc.ErrNotFound if there was none.
 	Look(ctx context.Context, domain string) (*records.Result, error)
 	// RecordChanges returns how they changed, latest first.
-	RecordChanges(ctx context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error)
+	RecordChanges(ctx context.Context, domain string, q dmarc.ChangeQuery) ([]dmarc.RecordChange, dmarc.Cursor, error)
 }

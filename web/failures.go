@@ -45,7 +45,7 @@ func (s *site) failures(r *http.Request) (*view, error) {
 	}
 	var next dmarc.Cursor
 	p.Items, next, err = s.store.Failures(r.Context(), dmarc.FailureQuery{
-		Domain: domain, Source: source, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage},
+		Domain: domain, Filter: dmarc.Filter{Source: source}, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage},
 	})
 	if err != nil {
 		return nil, err

@@ -266,11 +266,11 @@ func (f *fake) Look(_ context.Context, domain string) (*records.Result, error) {
 	return nil, dmarc.ErrNotFound
 }
 
-func (f *fake) RecordChanges(_ context.Context, domain string, page dmarc.Page) ([]dmarc.RecordChange, dmarc.Cursor, error) {
+func (f *fake) RecordChanges(_ context.Context, domain string, q dmarc.ChangeQuery) ([]dmarc.RecordChange, dmarc.Cursor, error) {
 	if _, err := f.find(domain); err != nil {
 		return nil, "", err
 	}
-	return pageOf(f.changes[domain], page)
+	return pageOf(f.changes[domain], q.Page)
 }
 
 func (f *fake) Messages(_ context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error) {

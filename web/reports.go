@@ -165,7 +165,7 @@ func (s *site) reports(r *http.Request) (*view, error) {
 	}
 	var next dmarc.Cursor
 	p.Items, next, err = s.store.Reports(r.Context(), dmarc.ReportQuery{
-		Domain: domain, Reporter: p.Filter.Reporter, Inactive: p.Filter.Inactive, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage},
+		Domain: domain, Filter: dmarc.Filter{Reporter: p.Filter.Reporter}, Inactive: p.Filter.Inactive, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage},
 	})
 	if err != nil {
 		return nil, err

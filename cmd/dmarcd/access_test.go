@@ -346,6 +346,10 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 				key := path + "?" + p.Name
 				switch {
 				case p.In != "query":
+				case p.Name == "sort": // one order does for all
+					values[key] = p.Schema.Enum[len(p.Schema.Enum)-1:]
+				case p.Name == "fields":
+					values[key] = []string{"id", "BRAVO"}
 				case len(p.Schema.Enum) > 0:
 					values[key] = p.Schema.Enum
 				case strings.Contains(fmt.Sprint(p.Schema.Type), "boolean"):
@@ -409,7 +413,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 		}
 		for _, path := range paths {
 			body := ""
-			if x.method != http.MethodGet {
+			if x.method != http.MethodGet && x.method != http.MethodDelete { // what is deleted once is not there again
 				body = `{"domain":"BRAVO.example","name":"x"}`
 				if x.method == http.MethodPut {
 					body = `{"class":"own","x":"BRAVO.example"}` // one mistake: of several, any may be told first
@@ -425,6 +429,17 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 				}
 			}
 			add(x.method, path, body)
+			// Subdomains of what is above both, of one's own and of the other's.
+			if x.method == http.MethodGet && values[x.pattern+"?subdomains"] != nil {
+				if values[x.pattern+"?domain"] != nil {
+					for _, domain := range []string{"example", "alpha.example", "BRAVO.example"} {
+						add(x.method, path+"?subdomains=true&limit=1000&domain="+domain, body)
+					}
+					add(x.method, path+"?subdomains=true&format=csv&domain=example", body)
+				} else if strings.Contains(path, "/alpha.example/") {
+					add(x.method, strings.Replace(path, "alpha.example", "example", 1)+"?subdomains=true", body)
+				}
+			}
 			for key, list := range values {
 				if pattern, name, _ := strings.Cut(key, "?"); pattern == x.pattern {
 					for _, v := range list {

@@ -165,7 +165,7 @@ func (a *adviser) published(ctx context.Context, domain string, period dmarc.Per
 // tell of besides.
 func (a *adviser) changes(ctx context.Context, e *advice.Evidence) ([]advice.Change, error) {
 	at := cmp.Or(e.Published.FoundAt, e.Domain)
-	seen, _, err := a.store.RecordChanges(ctx, e.Domain, dmarc.Page{Limit: 500})
+	seen, _, err := a.store.RecordChanges(ctx, e.Domain, dmarc.ChangeQuery{Page: dmarc.Page{Limit: 500}})
 	if err != nil {
 		return nil, err
 	}
