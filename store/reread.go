@@ -462,10 +462,11 @@ func (r *reread) replace(ctx context.Context, tx pgx.Tx, a *aggregate, old *stor
 	if err := tx.QueryRow(ctx, sql, args).Scan(&c.revision); err != nil {
 		return fmt.Errorf("replacing a report: %w", err)
 	}
+	// Each revision is told: of an earlier one, that it was overtaken is all that is seen.
+	r.changed = append(r.changed, c)
 	if !old.active {
 		return nil
 	}
-	r.changed = append(r.changed, c)
 	return r.w.addReport(ctx, a)
 }
 
@@ -504,9 +505,8 @@ func (r *reread) remove(ctx context.Context, tx pgx.Tx, domain int64, old, same 
 	if err := tx.QueryRow(ctx, sql, domain, old.id).Scan(&c.revision); err != nil {
 		return "", fmt.Errorf("removing a report: %w", err)
 	}
-	if old.active {
-		r.changed = append(r.changed, c)
-	}
+	// That it does not count any more may not have been told yet: whoever tells it finds nothing.
+	r.changed = append(r.changed, c)
 	return "", nil
 }
 
