@@ -27,6 +27,8 @@ type Provider struct {
 	GroupsClaim  string   // that lists groups
 	NameClaim    string   // that names the person; "" for email, preferred_username or sub
 	Label        string   // on the button
+	// Transport makes the requests to it; nil: http.DefaultTransport.
+	Transport http.RoundTripper
 	// Origin returns scheme and host that a request was made to, as its
 	// client sees them.
 	Origin func(*http.Request) string
@@ -52,13 +54,23 @@ func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
 	defer p.mu.Unlock()
 	if p.found == nil {
 		// The keys are fetched again and again, beyond this request.
-		found, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), &http.Client{Timeout: providerTime}), p.Issuer)
+		found, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), p.client()), p.Issuer)
 		if err != nil {
 			return nil, fmt.Errorf("asking the OpenID provider what it can do: %w", err)
 		}
 		p.found = found
 	}
 	return p.found, nil
+}
+
+func (p *Provider) client() *http.Client {
+	return &http.Client{Timeout: providerTime, Transport: p.Transport}
+}
+
+// Check asks the provider what it can do, without a login.
+func (p *Provider) Check(ctx context.Context) error {
+	_, err := p.discover(ctx)
+	return err
 }
 
 func (p *Provider) config(found *oidc.Provider, redirect string) *oauth2.Config {
@@ -160,7 +172,7 @@ func (g *Gate) redeem(ctx context.Context, r *http.Request, code string, way *un
 	if err != nil {
 		return nil, err
 	}
-	ctx = oidc.ClientContext(ctx, &http.Client{Timeout: providerTime})
+	ctx = oidc.ClientContext(ctx, p.client())
 	token, err := p.config(found, p.Origin(r)+g.opts.Base+CallbackPath).Exchange(ctx, code, oauth2.VerifierOption(way.Verifier))
 	if err != nil {
 		return nil, fmt.Errorf("redeeming the code: %w", err)

@@ -18,7 +18,10 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/nicholas-fedor/shoutrrr/pkg/types"
+
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/outward"
 )
 
 // An outbox in memory: what is not delivered is due again at once.
@@ -92,7 +95,7 @@ func TestAWebhookThatFailsTwiceGetsTheSameMessageAgain(t *testing.T) {
 	}
 	o.waiting = append(o.waiting, &m)
 	counts := map[string]int{}
-	d := &Deliverer{Outbox: o, Senders: map[string]Sender{"ops": &Webhook{URL: url, Secret: secret, Private: true}}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	d := &Deliverer{Outbox: o, Senders: map[string]Sender{"ops": &Webhook{URL: url, Secret: secret, Reach: outward.Reach{All: true}}}, Log: slog.New(slog.NewTextHandler(&log, nil)),
 		OnAttempt: func(target, result string) { counts[target+" "+result]++ }}
 	for range 4 {
 		if err := d.Pass(t.Context()); err != nil {
@@ -136,28 +139,63 @@ func TestWebhooksReachOnlyPublicAddressesAndFollowNothing(t *testing.T) {
 	m := TestMessage("ops", today)
 	for _, url := range []string{target.URL + "/s3cret", strings.Replace(target.URL, "127.0.0.1", "localhost", 1) + "/s3cret"} {
 		err := (&Webhook{URL: url}).Send(t.Context(), &m)
-		if !errors.Is(err, errPrivate) || strings.Contains(err.Error(), "s3cret") {
+		if !errors.Is(err, outward.ErrNotPublic) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
 	redirect := httptest.NewServer(http.RedirectHandler(target.URL, http.StatusTemporaryRedirect))
 	defer redirect.Close()
-	if err := (&Webhook{URL: redirect.URL, Private: true}).Send(t.Context(), &m); err == nil || !strings.Contains(err.Error(), "it answers 307, a redirect, which is not followed") {
+	if err := (&Webhook{URL: redirect.URL, Reach: outward.Reach{All: true}}).Send(t.Context(), &m); err == nil || !strings.Contains(err.Error(), "it answers 307, a redirect, which is not followed") {
 		t.Errorf("a redirect: %v", err)
 	}
 	if reached != 0 {
 		t.Errorf("reached %d times", reached)
 	}
-	if err := (&Webhook{URL: target.URL, Private: true}).Send(t.Context(), &m); err != nil || reached != 1 {
+	if err := (&Webhook{URL: target.URL, Reach: outward.Reach{All: true}}).Send(t.Context(), &m); err != nil || reached != 1 {
 		t.Errorf("allowed: %v", err)
 	}
-	for text, want := range map[string]bool{
-		"1.1.1.1": true, "2606:4700::1111": true, "10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "127.0.0.1": false, "169.254.169.254": false, "100.64.0.1": false,
-		"0.0.0.0": false, "::1": false, "::": false, "fd00::1": false, "fe80::1%eth0": false, "::ffff:10.0.0.1": false, "::ffff:1.1.1.1": true, "64:ff9b::a00:1": false, "2002:a00:1::": false, "224.0.0.1": false, "255.255.255.255": false,
+	inside := outward.Reach{}.With(netip.MustParsePrefix("127.0.0.0/8"))
+	if err := (&Webhook{URL: target.URL, Reach: inside}).Send(t.Context(), &m); err != nil || reached != 2 {
+		t.Errorf("allowed by its network: %v", err)
+	}
+}
+
+// Of the services of shoutrrr, some let themselves be told how to connect, and most use the default.
+func TestServicesOfShoutrrrConnectWithinTheirReach(t *testing.T) {
+	reached := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reached++
+		io.WriteString(w, "{}")
+	}))
+	defer server.Close()
+	usual := http.DefaultTransport
+	http.DefaultTransport = DefaultTransport()
+	defer func() { http.DefaultTransport = usual }()
+	host := strings.TrimPrefix(server.URL, "http://")
+	for _, url := range []string{
+		"gotify://" + host + "/Aabcdefghijklmn?disabletls=yes", "mattermost://" + host + "/token?disabletls=yes", "rocketchat://" + host + "/tokenA/tokenB/@somebody",
 	} {
-		if got := public(netip.MustParseAddr(text)); got != want {
-			t.Errorf("%s is public: %v, want %v", text, got, want)
+		s, err := NewShout(url, outward.Reach{})
+		if err != nil {
+			t.Fatalf("%s: %v", url, err)
 		}
+		// Past the look-up of the name, which may have another answer the next time.
+		if err := s.service.Send("text", &types.Params{}); !errors.Is(err, outward.ErrNotPublic) {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	if resp, err := http.Get(server.URL); !errors.Is(err, outward.ErrNotPublic) {
+		t.Errorf("by the default: %v, %v", resp, err)
+	}
+	if reached > 0 {
+		t.Fatalf("reached %d times", reached)
+	}
+	s, err := NewShout("gotify://"+host+"/Aabcdefghijklmn?disabletls=yes", outward.Reach{All: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.service.Send("text", &types.Params{}); err != nil || reached != 1 {
+		t.Errorf("allowed: %v, reached %d times", err, reached)
 	}
 }
 
@@ -172,7 +210,7 @@ func TestAServiceOfShoutrrrGetsTitleAndText(t *testing.T) {
 	}))
 	defer server.Close()
 	url := "ntfy://user:s3cret@" + strings.TrimPrefix(server.URL, "http://") + "/topic?scheme=http"
-	s, err := NewShout(url, true)
+	s, err := NewShout(url, outward.Reach{All: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,10 +226,10 @@ func TestAServiceOfShoutrrrGetsTitleAndText(t *testing.T) {
 	if err := s.Send(t.Context(), &m); err == nil || strings.Contains(err.Error(), "s3cret") || !strings.HasPrefix(err.Error(), "ntfy cannot be reached: ") {
 		t.Errorf("away: %v", err)
 	}
-	if s, err = NewShout(url, false); err != nil {
+	if s, err = NewShout(url, outward.Reach{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Send(t.Context(), &m); !errors.Is(err, errPrivate) {
+	if err := s.Send(t.Context(), &m); !errors.Is(err, outward.ErrNotPublic) {
 		t.Errorf("at a private address: %v", err)
 	}
 }

@@ -6,16 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/nicholas-fedor/shoutrrr/pkg/router"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/outward"
 )
 
 // A Shout sends messages to a chat or push service by a URL of shoutrrr:
@@ -24,7 +28,7 @@ type Shout struct {
 	scheme  string
 	host    string // of the operator's own server; "" for services that have theirs
 	service types.Service
-	private bool
+	reach   outward.Reach
 }
 
 // selfHosted are the services whose URL names a server. In the others what
@@ -49,8 +53,23 @@ func Services() []string {
 	return names
 }
 
-// NewShout returns a sender for a URL. Its errors do not repeat it.
-func NewShout(text string, private bool) (*Shout, error) {
+// ServerOf returns the host of the operator's own server that a URL of shoutrrr names, or ""
+// if the service has its own.
+func ServerOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	if name, _, _ := strings.Cut(strings.ToLower(u.Scheme), "+"); !slices.Contains(selfHosted, name) {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// NewShout returns a sender for a URL. Its errors do not repeat it. It connects to nothing
+// beyond its reach as far as the service lets itself be told, and as far as it uses
+// DefaultTransport.
+func NewShout(text string, reach outward.Reach) (*Shout, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
 		return nil, errors.New("is no URL")
@@ -63,14 +82,18 @@ func NewShout(text string, private bool) (*Shout, error) {
 	if !slices.Contains(Services(), name) {
 		return nil, errors.New("begins with a scheme that is not known; there are mailto, https and those of shoutrrr: " + strings.Join(Services(), ", "))
 	}
+	reaches.Store(u.Hostname(), reach) // some connect as they are made
 	service, err := (&router.ServiceRouter{}).Locate(text)
 	if err != nil {
 		return nil, fmt.Errorf("is not what shoutrrr wants for %s; its documentation has examples", name)
 	}
-	s := &Shout{scheme: name, service: service, private: private}
-	if slices.Contains(selfHosted, name) {
-		s.host = u.Hostname()
+	s := &Shout{scheme: name, service: service, reach: reach}
+	if own, ok := service.(interface{ GetHTTPClient() *http.Client }); ok && own.GetHTTPClient() != nil {
+		if t, ok := own.GetHTTPClient().Transport.(*http.Transport); ok {
+			t.DialContext = reach.Dialer(dialTime).DialContext
+		}
 	}
+	s.host = ServerOf(text)
 	return s, nil
 }
 
@@ -98,7 +121,7 @@ func (s *Shout) Send(ctx context.Context, m *dmarc.OutgoingMessage) error {
 
 // reachable refuses servers at addresses that are not public.
 func (s *Shout) reachable(ctx context.Context) error {
-	if s.private || s.host == "" {
+	if s.reach.All || s.host == "" {
 		return nil
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", s.host)
@@ -109,11 +132,33 @@ func (s *Shout) reachable(ctx context.Context) error {
 		return fmt.Errorf("looking up its server: %w", err)
 	}
 	for _, a := range addresses {
-		if !public(a) {
-			return fmt.Errorf("%s %w", a, errPrivate)
+		if err := s.reach.Check(a); err != nil {
+			return notPublic(err)
 		}
 	}
 	return nil
+}
+
+// reaches are those of the servers that URLs of shoutrrr name, by host.
+var reaches sync.Map
+
+const dialTime = 10 * time.Second
+
+// DefaultTransport returns what http.DefaultTransport should be in a process that sends by
+// shoutrrr, most of whose services use that: it connects to public addresses alone, whatever name or
+// redirect leads elsewhere, and to a server of a URL within its reach.
+func DefaultTransport() *http.Transport {
+	t := outward.Reach{}.ByProxy()
+	dial := t.DialContext
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if host, _, err := net.SplitHostPort(address); err == nil {
+			if reach, ok := reaches.Load(host); ok {
+				return reach.(outward.Reach).Dialer(dialTime).DialContext(ctx, network, address)
+			}
+		}
+		return dial(ctx, network, address)
+	}
+	return t
 }
 
 var statusCode = regexp.MustCompile(`\b[45]\d\d\b`)
@@ -126,7 +171,7 @@ func (s *Shout) told(err error) error {
 	}
 	var outer *url.Error
 	if errors.As(err, &outer) {
-		return fmt.Errorf("%s cannot be reached: %w", s.scheme, outer.Err)
+		return notPublic(fmt.Errorf("%s cannot be reached: %w", s.scheme, outer.Err))
 	}
 	if code := statusCode.FindString(err.Error()); code != "" {
 		return fmt.Errorf("%s answers %s", s.scheme, code)

@@ -9,24 +9,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/outward"
 )
 
 // A Webhook sends messages as JSON by POST, signed with a secret. It follows no
-// redirect, and connects to no address that is not public unless Private is set.
+// redirect, and connects to nothing beyond its reach.
 type Webhook struct {
-	URL     string
-	Secret  string // "" for no signature
-	Private bool
-	Now     func() time.Time // nil: time.Now
+	URL    string
+	Secret string // "" for no signature
+	Reach  outward.Reach
+	Now    func() time.Time // nil: time.Now
 }
 
 // Headers of a webhook.
@@ -63,16 +61,15 @@ func (w *Webhook) Send(ctx context.Context, m *dmarc.OutgoingMessage) error {
 	if w.Secret != "" {
 		r.Header.Set(headerSignature, Signature(w.Secret, timestamp, m.Body))
 	}
+	transport := w.Reach.Transport()
+	transport.DisableKeepAlives = true
 	client := &http.Client{
-		Transport: &http.Transport{
-			DialContext: (&net.Dialer{Timeout: 10 * time.Second, Control: publicOnly(w.Private)}).DialContext, DisableKeepAlives: true,
-			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10, ForceAttemptHTTP2: true,
-		},
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(r)
 	if err != nil {
-		return withoutURL(err)
+		return notPublic(withoutURL(err))
 	}
 	defer resp.Body.Close()
 	io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
@@ -98,45 +95,10 @@ func withoutURL(err error) error {
 	return err
 }
 
-// errPrivate says that an address is not public.
-var errPrivate = errors.New("is not a public address; allow it with private = true")
-
-// publicOnly returns what keeps a dialer from addresses that are not public, at
-// the moment in which it connects, whatever name led there; nil if all are
-// allowed.
-func publicOnly(private bool) func(network, address string, _ syscall.RawConn) error {
-	if private {
-		return nil
+// notPublic says how to allow what outward refused.
+func notPublic(err error) error {
+	if errors.Is(err, outward.ErrNotPublic) {
+		return fmt.Errorf("%w; allow it with private = true", err)
 	}
-	return func(_, address string, _ syscall.RawConn) error {
-		ap, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return err
-		}
-		if !public(ap.Addr()) {
-			return fmt.Errorf("%s %w", ap.Addr(), errPrivate)
-		}
-		return nil
-	}
-}
-
-// Networks that are not public, beside those that netip knows: shared address
-// space, benchmarks, protocol assignments, NAT64 of local use, and what is reserved.
-var notPublic = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
-	netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("64:ff9b:1::/48"),
-	netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("2001::/32"), netip.MustParsePrefix("::/96"),
-}
-
-func public(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	if !a.IsValid() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() {
-		return false
-	}
-	for _, p := range notPublic {
-		if p.Contains(a) {
-			return false
-		}
-	}
-	return true
+	return err
 }

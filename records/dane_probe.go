@@ -10,8 +10,9 @@ import (
 	"net"
 	"net/netip"
 	"net/smtp"
-	"slices"
 	"time"
+
+	"github.com/dmarcd/dmarcd/outward"
 )
 
 // A Probe connects to servers to see their certificates.
@@ -33,15 +34,15 @@ var errNoSTARTTLS = errors.New("the server does not offer STARTTLS")
 // A Prober is a Probe that connects to public addresses only, and to those
 // that it is told of. It sends no mail: it greets, starts TLS and leaves.
 type Prober struct {
-	helo string
-	also []netip.Prefix
-	dial func(ctx context.Context, server netip.AddrPort) (net.Conn, error)
+	helo  string
+	reach outward.Reach
+	dial  func(ctx context.Context, server netip.AddrPort) (net.Conn, error)
 }
 
 // NewProber returns a prober that calls itself helo in SMTP, and connects to
 // public addresses and to those of also.
 func NewProber(helo string, also ...netip.Prefix) *Prober {
-	return &Prober{helo: helo, also: also, dial: func(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
+	return &Prober{helo: helo, reach: outward.Reach{Also: also}, dial: func(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
 		dialer := net.Dialer{Timeout: dialTimeout}
 		return dialer.DialContext(ctx, "tcp", server.String())
 	}}
@@ -49,8 +50,8 @@ func NewProber(helo string, also ...netip.Prefix) *Prober {
 
 // Certificates is that of Probe.
 func (p *Prober) Certificates(ctx context.Context, host string, server netip.AddrPort) ([]*x509.Certificate, error) {
-	if addr := server.Addr().Unmap(); !isPublic(addr) && !slices.ContainsFunc(p.also, func(n netip.Prefix) bool { return n.Contains(addr) }) {
-		return nil, fmt.Errorf("%s is not a public address", server.Addr())
+	if err := p.reach.Check(server.Addr()); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

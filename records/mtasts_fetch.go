@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/dmarcd/dmarcd/outward"
 )
 
 // The bounds on a policy. RFC 8461, section 3.3, suggests the size and a time
@@ -42,7 +44,7 @@ type PolicyFetcher struct {
 // connects to the addresses that allow returns true for; nil: all public ones.
 func NewPolicyFetcher(r Resolver, allow func(netip.Addr) bool) *PolicyFetcher {
 	if allow == nil {
-		allow = isPublic
+		allow = outward.Public
 	}
 	f := &PolicyFetcher{resolver: r, allow: allow, port: "443"}
 	f.client = &http.Client{
@@ -57,8 +59,6 @@ func NewPolicyFetcher(r Resolver, allow func(netip.Addr) bool) *PolicyFetcher {
 	}
 	return f
 }
-
-func isPublic(ip netip.Addr) bool { return classOf(ip) == addressPublic }
 
 // FetchPolicy gets the policy that a host serves. An answer other than 200
 // comes back as its status.
@@ -113,7 +113,7 @@ func (f *PolicyFetcher) dial(ctx context.Context, network, address string) (net.
 	err = fmt.Errorf("%s has no address", host)
 	for _, ip := range ips[:min(len(ips), maxDialed)] {
 		if !f.allow(ip.Unmap()) {
-			err = fmt.Errorf("%s is not a public address", ip)
+			err = fmt.Errorf("%s %w", ip, outward.ErrNotPublic)
 			continue
 		}
 		dialer := net.Dialer{Timeout: dialTimeout}

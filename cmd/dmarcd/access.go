@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/access"
+	"github.com/dmarcd/dmarcd/outward"
 )
 
 // openAccess prepares finding out who makes requests, and where these come in.
@@ -31,11 +32,31 @@ func (s *service) openAccess(cfg *config) {
 		Record: func(ctx context.Context, action, subject string) { s.keeper.Note(ctx, action, subject, "") },
 	}
 	if a.Issuer != "" {
-		opts.Provider = &access.Provider{Issuer: a.Issuer, ClientID: a.ClientID, ClientSecret: a.ClientSecret.reveal(), Scopes: a.Scopes,
-			GroupsClaim: a.GroupsClaim, NameClaim: a.NameClaim, Label: a.Label, Origin: s.edge.Origin}
+		opts.Provider = cfg.provider()
+		opts.Provider.Origin = s.edge.Origin
 	}
 	s.gate = access.NewGate(s.store, opts)
 	s.keeper.Changed = s.gate.Forget
+}
+
+// provider returns the OpenID provider that people log in with. One that is named by its address
+// is meant.
+func (c *config) provider() *access.Provider {
+	a := &c.Access
+	return &access.Provider{Issuer: a.Issuer, ClientID: a.ClientID, ClientSecret: a.ClientSecret.reveal(), Scopes: a.Scopes,
+		GroupsClaim: a.GroupsClaim, NameClaim: a.NameClaim, Label: a.Label, Transport: c.reach().ToHost(hostOf(a.Issuer)).ByProxy()}
+}
+
+// reach is what dmarcd may connect to on behalf of others, beside public addresses.
+func (c *config) reach() outward.Reach { return outward.Reach{Also: networks(c.Outgoing.Allow)} }
+
+// hostOf returns the host that a URL names, or "".
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
 }
 
 // checkAccess looks at what the settings of access and HTTP say about each other.
@@ -43,6 +64,7 @@ func (l *loader) checkAccess() {
 	c := l.cfg
 	s := func(key string) *setting { return findSetting(c.settings, key) }
 	l.checkCertificate("http", c.HTTP.CertFile, c.HTTP.KeyFile)
+	l.checkACME()
 	a := &c.Access
 	if a.Issuer != "" && a.ClientID == "" && !s("access.oidc_client_id").refused {
 		l.wrong(s("access.oidc_client_id"), "is missing; write the name that the provider knows dmarcd by")

@@ -60,6 +60,18 @@ type config struct {
 		PerMinute int // requests of one address or principal; 0: any number
 	}
 
+	ACME struct {
+		Hosts     []string // that certificates are had for; empty: none
+		Email     string
+		Directory string // of the authority; empty: Let's Encrypt
+		CAFile    string // that the authority itself is believed by
+		Folder    string // empty: acme in DataDir
+		HTTP      string // host:port of the challenge over HTTP; empty: over TLS alone
+	}
+	Outgoing struct {
+		Allow []string // addresses and networks that may be fetched from although they are not public
+	}
+
 	Failure struct {
 		Store    bool // failure reports are kept
 		Subjects bool // with the subjects of the samples
@@ -147,6 +159,7 @@ func defaultConfig(env *environ) *config {
 		Limits: parse.DefaultLimits,
 	}
 	c.Ingest.BatchRows = 5_000
+	c.Outgoing.Allow, c.ACME.Hosts = []string{}, []string{}
 	c.Access.Metrics, c.Access.Groups = access.MetricsLocal, []string{}
 	c.Access.GroupsClaim, c.Access.Scopes, c.Access.Label = "groups", []string{"profile", "email"}, "Log in with OpenID"
 	c.HTTP.Proxies, c.HTTP.PerMinute = []string{}, 6_000

@@ -62,6 +62,7 @@ func TestNothingConfiguredGivesTheDefaults(t *testing.T) {
 	want.Access.Metrics, want.Access.Groups = "local", []string{}
 	want.Access.GroupsClaim, want.Access.Scopes, want.Access.Label = "groups", []string{"profile", "email"}, "Log in with OpenID"
 	want.HTTP.Proxies, want.HTTP.PerMinute = []string{}, 6000
+	want.Outgoing.Allow, want.ACME.Hosts = []string{}, []string{}
 	want.MetricsDomains = 20
 	want.Notify, want.Digest = defaultNotify(), defaultDigest()
 	want.SMTP.Protocol, want.SMTP.Recipients, want.SMTP.Size, want.SMTP.Connections, want.SMTP.PerMinute, want.SMTP.Timeout = "smtp", []string{}, 25<<20, 100, 60, 5*time.Minute

@@ -23,7 +23,7 @@ func (m *mailbox) open(cfg *config, log *slog.Logger) (*ingest.IMAP, error) {
 			return nil, fmt.Errorf("mailbox %s: ca_file %s holds no certificate", m.Name, m.CAFile)
 		}
 	}
-	tokens, err := m.tokens()
+	tokens, err := m.tokens(cfg.reach())
 	if err != nil {
 		return nil, err
 	}

@@ -10,12 +10,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // names of time zones, wherever dmarcd runs
+
+	"github.com/dmarcd/dmarcd/notify"
 )
 
 // Exit statuses.
@@ -33,6 +36,7 @@ func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryGoal)
 	}
+	http.DefaultTransport = notify.DefaultTransport()
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ()))
 }
 

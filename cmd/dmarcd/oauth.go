@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dmarcd/dmarcd/ingest"
+	"github.com/dmarcd/dmarcd/outward"
 )
 
 // An oauth is how a mailbox is opened with access tokens instead of a password.
@@ -160,8 +161,8 @@ func readServiceAccount(path string) (ingest.OAuth, error) {
 }
 
 // tokens returns where the mailbox gets its access tokens, or nil if it is
-// opened with a password.
-func (m *mailbox) tokens() (*ingest.Tokens, error) {
+// opened with a password. A token server that is named by its address is meant.
+func (m *mailbox) tokens(reach outward.Reach) (*ingest.Tokens, error) {
 	o := &m.OAuth
 	from := ingest.OAuth{TokenURL: o.TokenURL, Scope: o.Scope, ClientID: o.ClientID, ClientSecret: o.ClientSecret.reveal(), RefreshToken: o.RefreshToken.reveal()}
 	usual := func(p *string, text string) {
@@ -192,5 +193,6 @@ func (m *mailbox) tokens() (*ingest.Tokens, error) {
 		from.Grant = ingest.GrantRefreshToken
 		usual(&from.TokenURL, googleTokens)
 	}
+	from.Transport = reach.ToHost(hostOf(from.TokenURL)).ByProxy()
 	return ingest.NewTokens(from), nil
 }

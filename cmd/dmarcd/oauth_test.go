@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/outward"
 )
 
 // A tokenServer issues a token to everybody, and remembers what was asked.
@@ -113,7 +114,7 @@ oauth_token_url = "` + s.URL + `/token"`,
 			if err != nil {
 				t.Fatal(err)
 			}
-			tokens, err := cfg.Mailboxes[0].tokens()
+			tokens, err := cfg.Mailboxes[0].tokens(cfg.reach())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -141,7 +142,7 @@ oauth_token_url = "` + s.URL + `/token"`,
 	}
 	m := newMailbox()
 	m.OAuth.Kind, m.OAuth.Tenant = "microsoft", "contoso.example"
-	if _, err := m.tokens(); err != nil {
+	if _, err := m.tokens(outward.Reach{}); err != nil {
 		t.Error(err)
 	}
 }

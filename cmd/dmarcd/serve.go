@@ -96,6 +96,14 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if len(boxes) == 0 && len(s.doors) == 0 {
 		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
 	}
+	challenges, err := s.openACME(cfg)
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
+	if challenges != nil {
+		defer challenges.listener.Close()
+		s.doors = append(s.doors, challenges)
+	}
 	scheme := "http://"
 	if s.tls != nil {
 		scheme = "https://"
@@ -176,6 +184,13 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 			cancel(fmt.Errorf("HTTP server: %w", err))
 		}
 	})
+	if s.certificates != nil {
+		wg.Go(func() {
+			if err := s.certificates.Keep(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
 	for _, d := range s.doors {
 		s.log.Info("receiving", "by", d.name, "address", d.listener.Addr().String())
 		wg.Go(func() {

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dmarcd/dmarcd/access"
+	"github.com/dmarcd/dmarcd/acme"
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/migrations"
@@ -41,12 +42,13 @@ type service struct {
 	identifier   *sources.Identifier // of the addresses that send; nil for none
 	gate         *access.Gate        // tells who makes a request
 	keeper       *access.Keeper
-	edge         *access.Edge     // where requests come in
-	tls          *tls.Config      // nil for plain HTTP
-	watcher      *records.Watcher // of what the domains publish; nil for none
-	metrics      *meters          // of every stage
-	teller       *teller          // of what people want to be told; nil for none
-	domainMeters *domainMeters    // of volume and pass rate; nil for none
+	edge         *access.Edge       // where requests come in
+	tls          *tls.Config        // nil for plain HTTP
+	certificates *acme.Certificates // by ACME; nil for none
+	watcher      *records.Watcher   // of what the domains publish; nil for none
+	metrics      *meters            // of every stage
+	teller       *teller            // of what people want to be told; nil for none
+	domainMeters *domainMeters      // of volume and pass rate; nil for none
 	streams      []*stream.Streamer
 
 	retention store.Retention

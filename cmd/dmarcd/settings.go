@@ -92,6 +92,15 @@ func (c *config) table() []*setting {
 		{key: "http.proxies", doc: "addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host and access.user_header are believed", example: `["127.0.0.1"]`, value: listValue(&c.HTTP.Proxies, readNetwork)},
 		{key: "http.per_minute", doc: "requests a minute of one address, this machine apart, and of one token or person; 0: any number", value: intValue(&c.HTTP.PerMinute, 0)},
 
+		{key: "acme.hosts", doc: "names that dmarcd is reached by: certificates for HTTPS at listen are had for them by ACME; you agree to the terms of the authority; empty: none", example: `["dmarc.example.com"]`, value: listValue(&c.ACME.Hosts, readDomain)},
+		{key: "acme.email", doc: "mail address that the authority may write to", example: `"admin@example.com"`, value: textValue(&c.ACME.Email, optional(oneAddress))},
+		{key: "acme.directory", doc: "URL of the directory of the authority; empty: that of Let's Encrypt", example: `"https://acme-staging-v02.api.letsencrypt.org/directory"`, value: textValue(&c.ACME.Directory, optional(issuerURL))},
+		{key: "acme.ca_file", doc: "certificates (PEM) that the authority itself is believed by; empty: those of the system", example: `"/etc/dmarcd/ca.pem"`, value: textValue(&c.ACME.CAFile, nil)},
+		{key: "acme.folder", doc: "where keys and certificates are kept; several processes share it for the same names; empty: acme in data_dir", example: `"/var/lib/dmarcd/acme"`, value: textValue(&c.ACME.Folder, optional(directory))},
+		{key: "acme.http_listen", doc: "address where the authority may ask over HTTP as well, at port 80 of the names; it sends people on to HTTPS; empty: the authority asks over TLS alone, at port 443", example: `":80"`, value: textValue(&c.ACME.HTTP, optional(hostPort))},
+
+		{key: "outgoing.allow", doc: "addresses and networks that are not public and may be connected to nevertheless: for an OpenID provider, token servers, webhooks, chats and MTA-STS policies; one that a setting names by its address, or as localhost, may be without", example: `["10.0.0.0/8"]`, value: listValue(&c.Outgoing.Allow, readNetwork)},
+
 		{key: "failure.store", doc: "keep failure reports (RFC 9991); they hold personal data", value: boolValue(&c.Failure.Store)},
 		{key: "failure.subjects", doc: "keep the subjects of the messages that failed, too", value: boolValue(&c.Failure.Subjects)},
 
@@ -192,6 +201,8 @@ func (c *config) table() []*setting {
 var tables = []struct{ name, doc string }{
 	{"access", "Who may see and do what."},
 	{"http", "How dashboard and API are reached."},
+	{"acme", "Certificates by ACME (RFC 8555), in place of http.cert_file: had by dmarcd itself, and renewed in time."},
+	{"outgoing", "What dmarcd itself connects to. Private, local and reserved addresses are refused, whatever name or redirect leads there."},
 	{"failure", "Failure reports: single messages that failed. Reading them is always on, storing them is not."},
 	{"records", "What the domains publish in DNS, and how it is looked at."},
 	{"sources", "Whose the addresses are that send as the domains."},

@@ -44,7 +44,7 @@ func newStream() *streamTo {
 	s.From, s.SASL = fromStart, stream.SASLScramSHA512
 	s.settings = []*setting{
 		{key: "name", doc: "name of the stream, for good: by it is known how far it has come", example: `"siem"`, required: true, value: textValue(&s.Name, targetName)},
-		{key: "to", doc: "where to: the path of a file, - for standard output, kafka://HOST:PORT,HOST:PORT/TOPIC, or kafkas:// with TLS", example: `"kafkas://kafka.example.com:9093/dmarc"`, required: true, value: textValue(&s.To, streamTarget)},
+		{key: "to", doc: "where to: the path of a file, - for standard output, kafka://HOST:PORT,HOST:PORT/TOPIC, or kafkas:// with TLS", example: `"kafkas://kafka.example.com:9093/dmarc"`, secret: true, required: true, value: textValue(&s.To, streamTarget)},
 		{key: "from", doc: "where the stream begins when it is new: with all that is stored (start), or with what changes from then on (now)", value: choiceValue(&s.From, fromStart, fromNow)},
 		{key: "domains", doc: "domains to tell of, with their subdomains; empty: all", example: `["example.com"]`, value: listValue(&s.Domains, readDomain)},
 		{key: "user", doc: "user to log in at Kafka with SASL; empty: no login", example: `"dmarcd"`, value: textValue(&s.User, nil)},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/notify"
+	"github.com/dmarcd/dmarcd/outward"
 )
 
 // A target is somebody who is told of what happens.
@@ -148,7 +149,14 @@ func (c *config) sender(t *target) (notify.Sender, error) {
 		case u.Scheme == "http" && !t.Private:
 			return nil, errors.New("would be sent in plain text over the network; write https://, or set private = true")
 		}
-		return &notify.Webhook{URL: text, Secret: t.Secret.reveal(), Private: t.Private}, nil
+		return &notify.Webhook{URL: text, Secret: t.Secret.reveal(), Reach: c.targetReach(t)}, nil
 	}
-	return notify.NewShout(text, t.Private)
+	return notify.NewShout(text, c.targetReach(t))
+}
+
+// targetReach is what sending to a target may connect to.
+func (c *config) targetReach(t *target) outward.Reach {
+	reach := c.reach()
+	reach.All = t.Private
+	return reach
 }

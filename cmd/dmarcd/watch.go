@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -31,7 +30,7 @@ func (s *service) newWatcher(cfg *config, sample bool) (*records.Watcher, error)
 	if err != nil {
 		return nil, err
 	}
-	fetcher := records.NewPolicyFetcher(client, nil)
+	fetcher := records.NewPolicyFetcher(client, cfg.reach().Allows)
 	prober := cfg.prober()
 	return &records.Watcher{Store: s.store, Log: s.log, Evidence: func(ctx context.Context, domain string) (records.Options, error) {
 		told, err := s.told(ctx, domain, time.Now())
@@ -65,13 +64,7 @@ func (c *config) prober() *records.Prober {
 			helo = "localhost"
 		}
 	}
-	var also []netip.Prefix
-	for _, text := range c.Records.ProbeAlso {
-		if n, err := network(text); err == nil {
-			also = append(also, n)
-		}
-	}
-	return records.NewProber(helo, also...)
+	return records.NewProber(helo, append(networks(c.Outgoing.Allow), networks(c.Records.ProbeAlso)...)...)
 }
 
 // addSelectors adds those of the configured selectors that are of a domain:
