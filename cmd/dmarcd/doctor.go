@@ -13,8 +13,9 @@ import (
 const (
 	doctorUsage = `Tries everything that the configuration names, side by side, and says what is wrong and how to mend it: the data
 directory and its disk, the database with its version, privileges, schema and clock, each mailbox up to counting what waits
-in it, the resolver, whether reports about the configured domains reach you, the listeners and their certificates. Nothing
-is changed: no message is marked, no step of the schema is applied.
+in it, the resolver, whether reports about the configured domains reach you, the OpenID provider, the servers of notification
+targets, the authority of certificates, streams, the listeners and their certificates. Nothing is changed and nothing is
+sent: no message is marked, no step of the schema is applied.
 
 Each line begins with a mark and a word: ok, note (worth a look), wrong, or unknown (it could not be found out now).
 Exit status 1 if anything is wrong.`
@@ -202,7 +203,7 @@ func (d *doctor) examinations() []examination {
 	for _, path := range d.cfg.Sources.Networks {
 		all = append(all, examination{"networks", path, func(_ context.Context, x *findings) { d.networks(x, path) }})
 	}
-	return append(all, d.doors()...)
+	return append(append(all, d.outward()...), d.doors()...)
 }
 
 // configuration says what there is to be done.

@@ -430,3 +430,84 @@ func certificateFiles(t *testing.T, end time.Time) (cert, key string) {
 	return writeFile(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
 		writeFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text})))
 }
+
+// What dmarcd itself connects to is tried, and nothing is sent there.
+func TestDoctorTriesWhatIsConnectedTo(t *testing.T) {
+	requests := 0
+	answer := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		io.WriteString(w, answer)
+	}))
+	defer server.Close()
+	answer = fmt.Sprintf(`{"issuer":%q,"authorization_endpoint":%[1]q,"token_endpoint":%[1]q,"jwks_uri":%[1]q,"newNonce":%[1]q,"newAccount":%[1]q,"newOrder":%[1]q}`, server.URL)
+	gone := freeAddress(t)
+	dir := t.TempDir()
+	file := writeFile(t, "dmarcd.toml", fmt.Sprintf(`
+[access]
+oidc_issuer = %q
+oidc_client_id = "dmarcd"
+groups = ["* = read @ *"]
+[acme]
+hosts = ["localhost.localdomain"]
+directory = %[1]q
+folder = %[3]q
+[mail]
+server = "smtp://%[2]s"
+from = "dmarcd@example.com"
+[[target]]
+name = "open"
+url = %[1]q
+private = true
+[[target]]
+name = "mail"
+url = "mailto:ops@example.com"
+[[target]]
+name = "closed"
+url = "https://127.0.0.1/s3cret"
+[[target]]
+name = "chat"
+url = "discord://s3cret@1234"
+[[stream]]
+name = "there"
+to = "%[3]s/out.ndjson"
+[[stream]]
+name = "away"
+to = "kafka://%[2]s/dmarc"
+`, server.URL, gone, dir))
+	url := pgtest.URL(t)
+	w := world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}}
+	for _, args := range [][]string{{"import", "testdata/aggregate.xml"}, {"export", "--name", "old", "--to", dir + "/old.ndjson"}, {"import", "../../parse/testdata/deviations/093-two-files-large.xml"}} {
+		if got := w.run(t, args...); got.status != exitDone {
+			t.Fatalf("%q: %+v", args, got)
+		}
+	}
+	db, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(t.Context(), "UPDATE report_changes SET at = at - interval '1 hour'"); err != nil {
+		t.Fatal(err)
+	}
+	got := consult(t, "DMARCD_CONFIG="+file, "DMARCD_DATABASE_URL="+url)
+	for area, want := range map[string][]string{
+		"login":   {"ok the OpenID provider answers; whether it knows dmarcd was not tried: log in once"},
+		"target":  {"ok its server can be reached; nothing was sent", "wrong it cannot be reached", "wrong it is not connected to: dial tcp 127.0.0.1:443: 127.0.0.1 is not a public address", "ok the URL is one of discord; nothing was sent"},
+		"acme":    {"ok the authority answers; no certificate was asked for", "note dmarcd listens where the authority does not reach it"},
+		"stream":  {"ok it can go there; nothing was sent", "wrong it cannot go there"},
+		"streams": {`note what is kept for the stream "old" grows`},
+	} {
+		for _, line := range want {
+			if all := got.about(area); !strings.Contains(all, line) || strings.Contains(all, "s3cret") || strings.Contains(all, "BAD FIX") {
+				t.Errorf("%s:\n%swant %s", area, all, line)
+			}
+		}
+	}
+	if requests != 2 {
+		t.Errorf("%d requests, want that for the provider and that for the authority", requests)
+	}
+	if files, _ := filepath.Glob(dir + "/out*"); len(files) > 0 {
+		t.Errorf("it wrote %q", files)
+	}
+}
