@@ -79,9 +79,11 @@ func moved[T any](s, all []T) (part, longer []T) {
 
 // judged returns the rows with our own verdict.
 func (k *kept) judged(policy dmarc.PolicyPublished) iter.Seq2[*dmarc.Row, error] {
-	clear(k.index)
-	indexes.Put(k.index)
-	k.index = nil
+	if k.index != nil { // it is nil if there are no rows
+		clear(k.index)
+		indexes.Put(k.index)
+		k.index = nil
+	}
 	var aligner dmarc.Aligner
 	for i := range k.rests {
 		r := &k.rests[i]

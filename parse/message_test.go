@@ -490,3 +490,17 @@ func TestADefectCostsOneMessageOnly(t *testing.T) {
 		t.Errorf("%+v, %v", found, err)
 	}
 }
+
+// What one message leaves to the next, to be used again, must not show.
+func TestReportsWithoutRowsAndBrokenOnesLeaveTheNextAsItIs(t *testing.T) {
+	head, rest, _ := strings.Cut(report("empty"), "<record>")
+	_, foot, _ := strings.Cut(rest, "</record>")
+	broken := gzipped(t, report("broken"))
+	for range 10 {
+		read(t, head+foot, "", DefaultLimits)
+		check(t, read(t, report("whole"), "", DefaultLimits), ": aggregate whole 2 []")
+		read(t, gzipped(t, head+foot), "", DefaultLimits)
+		read(t, broken[:len(broken)-20], "", DefaultLimits)
+		check(t, read(t, gzipped(t, report("packed")), "", DefaultLimits), ": aggregate packed 2 []")
+	}
+}
