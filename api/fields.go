@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,8 +85,10 @@ func (o object) pick(names []string) (picked object, bad string, ok bool) {
 	return picked, "", true
 }
 
-// with adds the fields of another part of the same object.
+// with returns it with the fields of another part of the same object. What it
+// is made of may be of all requests, and stays as it is.
 func (o object) with(part object) object {
+	o = slices.Clone(o)
 	for _, f := range part {
 		if have := o.find(f.name); have != nil {
 			have.inner = have.inner.with(f.inner)
