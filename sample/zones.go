@@ -255,13 +255,8 @@ func ServeDNS(ctx context.Context, opts Options) (address string, err error) {
 	if err := parser.Err(); err != nil {
 		return "", fmt.Errorf("zones of the sample: %w", err)
 	}
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	packets, stream, err := bothPorts()
 	if err != nil {
-		return "", err
-	}
-	stream, err := net.Listen("tcp", packets.LocalAddr().String())
-	if err != nil {
-		packets.Close()
 		return "", err
 	}
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) { w.WriteMsg(answer(known, q, w.LocalAddr().Network() == "udp")) })
@@ -273,6 +268,21 @@ func ServeDNS(ctx context.Context, opts Options) (address string, err error) {
 		context.AfterFunc(ctx, func() { server.Shutdown() })
 	}
 	return packets.LocalAddr().String(), nil
+}
+
+// bothPorts listens at a loopback address for packets and for streams. A port that
+// is free for one may be taken for the other, so that some are tried.
+func bothPorts() (packets net.PacketConn, stream net.Listener, err error) {
+	for range 20 {
+		if packets, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
+		}
+		if stream, err = net.Listen("tcp", packets.LocalAddr().String()); err == nil {
+			return packets, stream, nil
+		}
+		packets.Close()
+	}
+	return nil, nil, err
 }
 
 func answer(known map[string][]dns.RR, q *dns.Msg, udp bool) *dns.Msg {
