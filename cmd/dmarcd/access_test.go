@@ -312,7 +312,7 @@ func (x *customer) finds(answer string) (all []string) {
 
 // A question is a request about a tenant: never is the same about one that does
 // not exist.
-type question struct{ method, path, never, body string }
+type question struct{ method, path, never, body, form string }
 
 // questions are requests for every operation of the OpenAPI document and every
 // page. Those with a never are about bravo.

@@ -36,6 +36,7 @@ type contract struct {
 	strict  routers.Router
 	partial routers.Router // of the document without required fields, for answers in part
 	all     []operation
+	seen    *statements
 
 	root, reader, uploader string // tokens
 	domain, id             string
@@ -57,6 +58,7 @@ func init() {
 func newContract(t *testing.T, more ...func(*config)) *contract {
 	t.Helper()
 	c := &contract{service: openAccess(t, pgtest.URL(t), more...)}
+	c.traced(t)
 	mails := sample.Options{Seed: 3, Now: time.Now(), Domains: 3, Days: 12}
 	for mail := range sample.Mailbox(mails, nil) {
 		c.take(t, mail.Raw)
@@ -195,14 +197,14 @@ type answer struct {
 // ask asks the server with a token.
 func (c *contract) ask(t testing.TB, q question, secret string) (a answer) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), q.method, c.server.URL+q.path, strings.NewReader(q.body))
+	r, err := http.NewRequestWithContext(t.Context(), q.method, c.server.URL+q.path, strings.NewReader(q.body+q.form))
 	if err != nil {
 		t.Fatalf("%s %q: %v", q.method, q.path, err)
 	}
 	if secret != "" {
 		r.Header.Set("Authorization", "Bearer "+secret)
 	}
-	if q.body != "" {
+	if q.body+q.form != "" {
 		r.Header.Set("Content-Type", q.media())
 	}
 	resp, err := c.server.Client().Do(r)
@@ -219,6 +221,9 @@ func (c *contract) ask(t testing.TB, q question, secret string) (a answer) {
 
 // media is the type of the body of a request.
 func (q question) media() string {
+	if q.form != "" {
+		return "application/x-www-form-urlencoded"
+	}
 	if strings.HasPrefix(q.body, "{") || strings.HasPrefix(q.body, "[") {
 		return "application/json"
 	}
