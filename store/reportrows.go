@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,21 +17,38 @@ import (
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
-// rowKeys are what rows of a report are sorted by before their place: two numbers
-// and an address, of which an order uses what it needs.
-var rowKeys = map[dmarc.RowOrder]struct{ first, second, third string }{
-	dmarc.RowsBusiest:  {"0", "-u.messages", "inet '0.0.0.0'"},
-	dmarc.RowsFailing:  {"least(u.verdict & 3, 1)", "-u.messages", "inet '0.0.0.0'"},
-	dmarc.RowsBySource: {"(u.source IS NULL)::int", "0", "coalesce(u.source, '0.0.0.0')"},
-	dmarc.RowsStored:   {"0", "0", "inet '0.0.0.0'"},
+// rowOrders are what rows of a report are sorted by before their place: two numbers
+// and an address, of which an order uses what it needs. Columns are those that it reads.
+var rowOrders = map[dmarc.RowOrder]struct {
+	first, second, third string
+	columns              []string
+}{
+	dmarc.RowsBusiest:  {"0", "-u.messages", "inet '0.0.0.0'", []string{"messages"}},
+	dmarc.RowsFailing:  {"least(u.verdict & 3, 1)", "-u.messages", "inet '0.0.0.0'", []string{"verdict", "messages"}},
+	dmarc.RowsBySource: {"(u.source IS NULL)::int", "0", "coalesce(u.source, '0.0.0.0')", []string{"source"}},
+	dmarc.RowsStored:   {"0", "0", "inet '0.0.0.0'", nil},
 }
 
-var rowChoices = map[dmarc.RowChoice]string{
-	dmarc.RowsAll:     "",
-	dmarc.RowsPassed:  " AND u.verdict & 3 <> 0",
-	dmarc.RowsFailed:  " AND u.verdict & 3 = 0",
-	dmarc.RowsStopped: " AND u.verdict >> 4 & 7 IN (2, 3)",
-	dmarc.RowsOdd:     " AND (coalesce(u.flags, 0) <> 0 OR u.ours >= " + strconv.Itoa(oursDisagreement) + ")",
+var rowChoices = map[dmarc.RowChoice]struct {
+	condition string
+	columns   []string
+}{
+	dmarc.RowsAll:     {},
+	dmarc.RowsPassed:  {" AND u.verdict & 3 <> 0", []string{"verdict"}},
+	dmarc.RowsFailed:  {" AND u.verdict & 3 = 0", []string{"verdict"}},
+	dmarc.RowsStopped: {" AND u.verdict >> 4 & 7 IN (2, 3)", []string{"verdict"}},
+	dmarc.RowsOdd:     {" AND (coalesce(u.flags, 0) <> 0 OR u.ours >= " + strconv.Itoa(oursDisagreement) + ")", []string{"flags", "ours"}},
+}
+
+// singleColumns unnests the columns that are needed, and no others: each costs time.
+func singleColumns(columns []string) string {
+	columns = slices.Clone(columns)
+	slices.Sort(columns)
+	list := ""
+	for _, c := range slices.Compact(columns) {
+		list += ", unnest(" + c + ") AS " + c
+	}
+	return list
 }
 
 // A rowPlace is a place in a sorted list of the rows of a report.
@@ -49,7 +67,7 @@ func (p rowPlace) cursor() dmarc.Cursor {
 
 func afterRow(c dmarc.Cursor) (p rowPlace, err error) {
 	if c == "" {
-		return rowPlace{first: -1, third: netip.IPv4Unspecified(), group: "(0,0)"}, nil // before everything
+		return p, nil
 	}
 	text, err := base64.RawURLEncoding.DecodeString(string(c))
 	fields := strings.Split(string(text), " ")
@@ -79,7 +97,7 @@ func (s *Store) ReportRows(ctx context.Context, q dmarc.RowQuery) (dmarc.RowList
 	if err != nil {
 		return dmarc.RowList{}, "", err
 	}
-	keys, known := rowKeys[q.Order]
+	order, known := rowOrders[q.Order]
 	choice, known2 := rowChoices[q.Choice]
 	if !known || !known2 {
 		return dmarc.RowList{}, "", fmt.Errorf("rows of report %s: no order %q, or no choice %q", q.Report, q.Order, q.Choice)
@@ -95,49 +113,51 @@ func (s *Store) ReportRows(ctx context.Context, q dmarc.RowQuery) (dmarc.RowList
 	}
 	args := pgx.NamedArgs{"domain": domain, "day": day, "report": number, "limit": q.Limit + 1,
 		"first": after.first, "second": after.second, "third": after.third, "group": after.group, "n": after.n}
+	where, columns := choice.condition, choice.columns
 	if q.Source.IsValid() {
-		choice += " AND u.source <<= @source"
+		where += " AND u.source <<= @source"
+		columns = append([]string{"source"}, columns...)
 		args["source"] = q.Source.Masked()
 	}
-	if choice != "" {
-		// The columns that are needed to choose, and no others: each costs time.
+	if where != "" {
 		sql := `
 			SELECT count(*), coalesce(sum(u.messages), 0)::bigint
 			FROM (
-				SELECT unnest(messages) AS messages, unnest(flags) AS flags, unnest(verdict) AS verdict, unnest(ours) AS ours,
-					unnest(source) AS source
+				SELECT 0` + singleColumns(append([]string{"messages"}, columns...)) + `
 				FROM row_groups
 				WHERE domain_id = @domain AND day = @day AND report = @report
 			) AS u
-			WHERE true` + choice
+			WHERE true` + where
 		if err := s.db.QueryRow(ctx, sql, args).Scan(&list.Rows, &list.Messages); err != nil {
 			return list, "", fmt.Errorf("counting rows of report %s: %w", q.Report, err)
 		}
 	}
+	beyond := "true"
+	if q.After != "" {
+		beyond = "(" + order.first + ", " + order.second + ", " + order.third + ", u.place, u.n) > (@first, @second, @third::inet, @group::text::tid, @n)"
+	}
+	// The place of each row on the page first, and then what stands there.
 	sql := `
-		SELECT messages, flags, verdict, ours, source,
-			coalesce((SELECT name FROM names WHERE domain_id = @domain AND id = header_from_id), ''),
-			coalesce((SELECT name FROM names WHERE domain_id = @domain AND id = envelope_from_id), ''),
-			envelope_from_id IS NOT NULL,
-			coalesce((SELECT name FROM names WHERE domain_id = @domain AND id = envelope_to_id), ''),
-			(SELECT body FROM auth_results WHERE domain_id = @domain AND id = auth_id),
-			first, second, third, place::text, n
+		SELECT g.messages[t.n], coalesce(g.flags[t.n], 0), g.verdict[t.n], g.ours[t.n], g.source[t.n],
+			coalesce((SELECT name FROM names WHERE domain_id = @domain AND id = g.header_from_id[t.n]), ''),
+			coalesce((SELECT name FROM names WHERE domain_id = @domain AND id = g.envelope_from_id[t.n]), ''),
+			g.envelope_from_id[t.n] IS NOT NULL,
+			coalesce((SELECT name FROM names WHERE domain_id = @domain AND id = g.envelope_to_id[t.n]), ''),
+			(SELECT body FROM auth_results WHERE domain_id = @domain AND id = g.auth_id[t.n]),
+			t.first, t.second, t.third, t.place::text, t.n
 		FROM (
-			SELECT u.*, ` + keys.first + ` AS first, ` + keys.second + ` AS second, ` + keys.third + ` AS third
+			SELECT u.place, u.n, ` + order.first + ` AS first, ` + order.second + ` AS second, ` + order.third + ` AS third
 			FROM (
-				SELECT g.ctid AS place, u.messages, u.header_from_id, u.envelope_from_id, u.envelope_to_id, u.auth_id,
-					coalesce(u.flags, 0) AS flags, u.verdict, u.ours, u.source, u.n
-				FROM row_groups g
-				CROSS JOIN LATERAL unnest(g.messages, g.header_from_id, g.envelope_from_id, g.envelope_to_id, g.auth_id, g.flags, g.verdict,
-					g.ours, g.source)
-					WITH ORDINALITY AS u (messages, header_from_id, envelope_from_id, envelope_to_id, auth_id, flags, verdict, ours, source, n)
-				WHERE g.domain_id = @domain AND g.day = @day AND g.report = @report
+				SELECT ctid AS place, generate_subscripts(messages, 1) AS n` + singleColumns(append(columns, order.columns...)) + `
+				FROM row_groups
+				WHERE domain_id = @domain AND day = @day AND report = @report
 			) AS u
-			WHERE (` + keys.first + `, ` + keys.second + `, ` + keys.third + `, u.place, u.n) > (@first, @second, @third::inet, @group::text::tid, @n)` + choice + `
+			WHERE ` + beyond + where + `
 			ORDER BY first, second, third, place, n
 			LIMIT @limit
-		) AS r
-		ORDER BY first, second, third, place, n`
+		) AS t
+		JOIN row_groups g ON g.domain_id = @domain AND g.day = @day AND g.report = @report AND g.ctid = t.place
+		ORDER BY t.first, t.second, t.third, t.place, t.n`
 	type line struct {
 		rowPlace
 		row dmarc.Row
