@@ -5,6 +5,8 @@
 # make bench   runs the benchmarks
 # make load    has clients ask the demo for summaries, and tells how many it answers
 # make screenshot   takes the picture of the README anew
+# make sbom    lists what is in bin/dmarcd, in bin/dmarcd.cdx.json (CycloneDX)
+# make vuln    looks for known vulnerabilities; needs the network
 # make clean   removes what was built
 #
 # demo and test first see to what they need: as root on Debian or Ubuntu it is
@@ -26,7 +28,7 @@ build_flags = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSIO
 # what uses them side by side is watched where it does.
 calm := ./parse ./dmarc ./advice/...
 
-.PHONY: build demo test check fuzz bench load screenshot deps-demo deps-test clean
+.PHONY: build demo test check fuzz bench load sbom vuln screenshot deps-demo deps-test clean
 .NOTPARALLEL:
 
 build:
@@ -58,6 +60,12 @@ bench: deps-test
 
 load: deps-demo
 	$(GO) test -run '^$$' -bench SummaryOfTheDemo -benchtime 30000x -timeout 10m ./cmd/dmarcd
+
+sbom: build
+	$(GO) run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 bin -json -licenses -version $(VERSION) -output bin/dmarcd.cdx.json bin/dmarcd
+
+vuln:
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 screenshot: deps-test build
 	deploy/screenshot.sh

@@ -57,14 +57,22 @@ var built = sync.OnceValues(func() (string, error) {
 	}
 	builtIn = dir
 	binary := filepath.Join(dir, "dmarcd")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", binary, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building: %w\n%s", err, out)
+	if err := buildIn(".", binary); err != nil {
+		return "", err
 	}
 	// Some tests run it as somebody else.
 	return binary, errors.Join(os.Chmod(dir, 0o755), os.Chmod(binary, 0o755))
 })
+
+// buildIn builds the command whose source is in a folder.
+func buildIn(dir, binary string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, ".")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building: %w\n%s", err, out)
+	}
+	return nil
+}
 
 var builtIn string
 
