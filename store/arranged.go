@@ -210,7 +210,7 @@ func daysOf(d *time.Duration) *int32 {
 	if d == nil {
 		return nil
 	}
-	days := int32(*d / (24 * time.Hour))
+	days := int32((*d + 24*time.Hour - 1) / (24 * time.Hour)) // never shorter than was asked for
 	return &days
 }
 

@@ -424,7 +424,7 @@ func TestIdentitiesAndOverrulesDecideWhoseASourceIs(t *testing.T) {
 	// The configuration wins, and says so.
 	cfg := &config{}
 	cfg.Sources.Own = []string{network.String()}
-	o.file = cfg.ownNetworks()
+	o.file = cfg.overrules()
 	if class, clues := a.classOf(t, "acme.example", named); class != dmarc.ClassOwn || !strings.Contains(clues, "sources.own") {
 		t.Errorf("%s is %s: %s", named, class, clues)
 	}

@@ -130,15 +130,16 @@ func sorted(words []string) []string {
 // A networkConfig names an address or a network.
 type networkConfig struct {
 	listed
-	Network, Domain string
-	Labels          []string
+	Network, Domain, Class string
+	Labels                 []string
 }
 
 func newNetwork() *networkConfig {
 	n := &networkConfig{Labels: []string{}}
 	n.settings = []*setting{
 		{key: "network", doc: "an address or a network that sends", example: `"192.0.2.0/24"`, required: true, value: textValue(&n.Network, nil)},
-		{key: "labels", doc: "what to call it", example: `["newsletter"]`, required: true, value: listValue(&n.Labels, readLabel)},
+		{key: "labels", doc: "what to call it", example: `["newsletter"]`, value: listValue(&n.Labels, readLabel)},
+		{key: "class", doc: "whose it is: own, service, forwarder or suspicious; empty: what the reports tell", example: `"own"`, value: choiceValue(&n.Class, "", "own", "service", "forwarder", "suspicious")},
 		{key: "domain", doc: "whose sources are meant; empty: those of all domains", example: `"acme.example"`, value: textValue(&n.Domain, nil)},
 	}
 	n.setting("network").set = func(text string) (err error) {
@@ -209,7 +210,9 @@ func (l *loader) checkArranged() {
 		if !missing(&n.listed, "network", "say which address or network is meant") {
 			twice(seen, &n.listed, "network", strings.TrimSpace(n.Network+" "+n.Domain))
 		}
-		missing(&n.listed, "labels", "say what to call it")
+		if len(n.Labels) == 0 && n.Class == "" && !n.setting("labels").refused && !n.setting("class").refused {
+			l.wrong(n.at("labels"), "is missing, and so is class: say what to call it, or whose it is")
+		}
 	}
 }
 
@@ -223,7 +226,7 @@ func (c *config) arrangements() *dmarc.Arrangements {
 		a.Domains[d.Name] = d.words()
 	}
 	for _, n := range c.Networks {
-		if p, err := network(n.Network); err == nil {
+		if p, err := network(n.Network); err == nil && len(n.Labels) > 0 {
 			a.Networks = append(a.Networks, dmarc.NetworkLabel{Domain: n.Domain, Network: p, Labels: sorted(n.Labels), File: true})
 		}
 	}

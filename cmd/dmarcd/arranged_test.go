@@ -60,6 +60,11 @@ ignored = true
 [[network]]
 network = "192.0.2.0/24"
 labels = ["office"]
+
+[[network]]
+network = "192.0.2.66"
+domain = "alpha.example"
+class = "own"
 `)
 	s := openAccess(t, url, func(c *config) {
 		c.Access.Groups, c.Access.UserHeader, c.Access.GroupsHeader, c.HTTP.Proxies = []string{"it = read @ group:clients"}, "X-User", "X-Groups", []string{"192.0.2.1"}
@@ -204,6 +209,14 @@ labels = ["office"]
 	do(200, "GET", "/domains/alpha.example/sources?exact=true", "", `"labels":["office","printer"]`)
 	do(204, "DELETE", "/domains/alpha.example/networks/192.0.2.1", "")
 	do(404, "DELETE", "/domains/alpha.example/networks/192.0.2.1", "")
+
+	s.overrules.file = file.overrules()
+	do(409, "PUT", "/domains/alpha.example/overrules/192.0.2.66", `{"class":"service"}`, "the configuration says that 192.0.2.66/32 is own ([[network]]), and wins")
+	do(201, "PUT", "/domains/carol.example/overrules/192.0.2.66", `{"class":"service"}`)
+	do(200, "GET", "/domains/alpha.example/overrules", "", `{"network":"192.0.2.66","class":"own","note":"[[network]] of the configuration","by":null,"at":null,"scope":"domain","file":true}`)
+	if answer := do(200, "GET", "/domains/carol.example/overrules", ""); strings.Contains(answer, `"own"`) {
+		t.Errorf("what the file says of another domain: %s", answer)
+	}
 
 	// People are told of a group, and never of what is ignored.
 	told := configured(t, `
@@ -389,7 +402,7 @@ labels = []
 	}
 	for _, want := range []string{
 		":2: group.name", ":3: group.domains", ":8: group.name", ":7: group.domains: is missing", ":9: domain.name: is missing", ":10: domain.retention_rows", ":11: domain.colour: is no setting",
-		":14: domain.labels", ":15: domain.ignored", ":17: domain.name: another entry", ":19: network.network", ":20: network.labels: is missing",
+		":14: domain.labels", ":15: domain.ignored", ":17: domain.name: another entry", ":19: network.network", ":20: network.labels: is missing, and so is class",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("it lacks %q", want)

@@ -59,7 +59,7 @@ var tableLists = []*tableList{
 			}
 			return all
 		}},
-	{"network", "A name for an address or a network that sends. There can be several, in the file alone; they win over those that were given by the API.", func() []*setting { return newNetwork().settings },
+	{"network", "What an address or a network that sends is called, and whose it is. There can be several, in the file alone; they win over what was said by the API.", func() []*setting { return newNetwork().settings },
 		func(c *config, line int) []*setting {
 			n := newNetwork()
 			n.line, c.Networks = line, append(c.Networks, n)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/store"
@@ -18,14 +19,22 @@ type overruler struct {
 	file  []dmarc.Overrule
 }
 
-// ownNetworks returns what the configuration says: that networks are one's own.
-func (c *config) ownNetworks() []dmarc.Overrule {
+// overrules returns what the configuration says about whose networks are: of all
+// domains first.
+func (c *config) overrules() []dmarc.Overrule {
 	var list []dmarc.Overrule
 	for _, text := range c.Sources.Own {
 		if p, err := network(text); err == nil { // it was checked as it was read
 			list = append(list, dmarc.Overrule{Network: p.Masked(), Class: dmarc.ClassOwn, Note: "sources.own of the configuration", File: true})
 		}
 	}
+	for _, n := range c.Networks {
+		p, err := network(n.Network)
+		if class, ok := dmarc.ParseClass(n.Class); err == nil && ok && n.Class != "" {
+			list = append(list, dmarc.Overrule{Domain: n.Domain, Network: p.Masked(), Class: class, Note: "[[network]] of the configuration", File: true})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b dmarc.Overrule) int { return cmp.Compare(a.Domain, b.Domain) })
 	return list
 }
 
@@ -36,34 +45,45 @@ func (o *overruler) Overrules(ctx context.Context, domain string) ([]dmarc.Overr
 	if err != nil {
 		return nil, err
 	}
-	list = slices.DeleteFunc(list, func(l dmarc.Overrule) bool { return o.fixed(l.Network) })
-	list = append(list, o.file...)
+	list = slices.DeleteFunc(list, func(l dmarc.Overrule) bool { return o.fixed(l.Domain, l.Network) != nil })
+	for _, f := range o.file {
+		if f.Domain == "" || f.Domain == domain {
+			list = append(list, f)
+		}
+	}
 	slices.SortStableFunc(list, func(a, b dmarc.Overrule) int {
 		return cmp.Or(a.Network.Addr().Compare(b.Network.Addr()), cmp.Compare(a.Network.Bits(), b.Network.Bits()))
 	})
 	return list, nil
 }
 
-func (o *overruler) fixed(network netip.Prefix) bool {
-	return slices.ContainsFunc(o.file, func(f dmarc.Overrule) bool { return f.Network == network })
+// fixed returns what the configuration says about a network for a domain, or for
+// all of them with "", nil if it says nothing.
+func (o *overruler) fixed(domain string, network netip.Prefix) *dmarc.Overrule {
+	for i := range o.file {
+		if f := &o.file[i]; f.Network == network && (f.Domain == "" || f.Domain == domain) {
+			return f
+		}
+	}
+	return nil
 }
 
-func (o *overruler) refusal(network netip.Prefix) error {
-	return dmarc.Refusal(fmt.Sprintf("the configuration names %s as your own, and wins; change sources.own there", network))
+func refusal(f *dmarc.Overrule) error {
+	return dmarc.Refusal(fmt.Sprintf("the configuration says that %s is %s (%s), and wins; change that there", f.Network, f.Class, strings.TrimSuffix(f.Note, " of the configuration")))
 }
 
 // PutOverrule keeps what an operator says about a network.
 func (o *overruler) PutOverrule(ctx context.Context, l *dmarc.Overrule) (bool, error) {
-	if o.fixed(l.Network) {
-		return false, o.refusal(l.Network)
+	if f := o.fixed(l.Domain, l.Network); f != nil {
+		return false, refusal(f)
 	}
 	return o.store.PutOverrule(ctx, l)
 }
 
 // DropOverrule forgets what an operator said about a network.
 func (o *overruler) DropOverrule(ctx context.Context, domain string, network netip.Prefix) error {
-	if o.fixed(network) {
-		return o.refusal(network)
+	if f := o.fixed(domain, network); f != nil {
+		return refusal(f)
 	}
 	return o.store.DropOverrule(ctx, domain, network)
 }

@@ -128,7 +128,7 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sources.catalogue: %w", err), s.close())
 	}
-	s.overrules = &overruler{s.store, cfg.ownNetworks()}
+	s.overrules = &overruler{s.store, cfg.overrules()}
 	s.arranged = &arranger{s.store, cfg.Retention}
 	s.adviser = &adviser{store: s.store, senders: senders, overrules: s.overrules, log: log}
 	if len(cfg.ReportAddresses) > 0 {
