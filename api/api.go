@@ -35,6 +35,8 @@ type Store interface {
 	Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error)
 	Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSummary, dmarc.Cursor, error)
 	Report(ctx context.Context, id string) (dmarc.ReportSummary, error)
+	// ReportRows returns rows of a report.
+	ReportRows(ctx context.Context, q dmarc.RowQuery) (dmarc.RowList, dmarc.Cursor, error)
 	// Alternatives returns the other contents that came under the identity of
 	// a report.
 	Alternatives(ctx context.Context, id string, page dmarc.Page) ([]dmarc.ReportSummary, dmarc.Cursor, error)
@@ -174,6 +176,7 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 		map[string]*huma.MediaType{mediaJSON: {Schema: huma.SchemaFromType(h.OpenAPI().Components.Schemas, reflect.TypeFor[WholeReport]())}}, a.report)
 	streamed(h, "/reports/{id}/raw", "get-raw-report", "The message a report came in", "The message or file that the report came in, byte for byte.",
 		map[string]*huma.MediaType{"message/rfc822": binary(), "application/octet-stream": binary()}, a.raw)
+	list(a, h, reportRowsAtOnce, "/reports/{id}/rows", "list-rows", "Rows of a report", "The rows of an aggregate report that counts, with most messages first.", a.reportRows)
 	list(a, h, itemsAtOnce, "/reports/{id}/alternatives", "list-alternatives", "What else came under the identity of a report", "Reports of the same domain, reporter, report_id and period with other content, newest arrival first. One of all counts: the one with the most messages, unless another was chosen.", a.alternatives)
 	register(h, huma.Operation{
 		OperationID: "activate-report", Method: http.MethodPost, Path: "/api/v1/reports/{id}/activate", Summary: "Let a report count",

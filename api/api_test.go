@@ -90,6 +90,12 @@ func (f *fake) Report(context.Context, string) (dmarc.ReportSummary, error) {
 	return rep, f.err
 }
 
+func (f *fake) ReportRows(_ context.Context, q dmarc.RowQuery) (dmarc.RowList, dmarc.Cursor, error) {
+	f.last = q
+	row := dmarc.Row{Source: netip.MustParseAddr("192.0.2.1"), Count: 5, HeaderFrom: "example.com", AuthDKIM: []dmarc.DKIMResult{{Domain: "example.com", Selector: "s1", Result: dmarc.ResultPass}}}
+	return dmarc.RowList{Items: []dmarc.Row{row}, Rows: 1, Messages: 5}, "", f.err
+}
+
 func (f *fake) Alternatives(context.Context, string, dmarc.Page) ([]dmarc.ReportSummary, dmarc.Cursor, error) {
 	return []dmarc.ReportSummary{{ID: "1-2"}}, "", f.err
 }
@@ -266,6 +272,7 @@ func TestListsAnswerEveryEndpoint(t *testing.T) {
 		"/api/v1/domains/a.example/sources":        `"source":"2001:db8::1"`,
 		"/api/v1/domains/a.example/reporters":      `{"items":[],"next":null}`,
 		"/api/v1/reports":                          `"id":"1-1"`,
+		"/api/v1/reports/1-1/rows?sort=failing":    `"next":null,"rows":1,"messages":5`,
 		"/api/v1/domains/a.example/checks":         `"id":"spf.missing"`,
 		"/api/v1/domains/a.example/checks/history": `"before":["x"],"after":[]`,
 		"/api/v1/attention":                        `"attention":"new_failure","sentence":"It has failed."`,

@@ -203,6 +203,43 @@ func (a *API) report(ctx context.Context, in *struct{ ID }) (*huma.StreamRespons
 	}}, nil
 }
 
+// RowPage is a page of the rows of a report.
+type RowPage struct {
+	Body struct {
+		Items    []RowItem `json:"items" nullable:"false"`
+		Next     *string   `json:"next" doc:"pass it as after for the next page; null on the last one"`
+		Rows     int64     `json:"rows" doc:"rows in the list, over all pages"`
+		Messages int64     `json:"messages" doc:"messages of these"`
+	}
+}
+
+// reportRowsAtOnce is how many rows are read at once while they are streamed: each
+// time all rows of the report are looked at.
+const reportRowsAtOnce = 20_000
+
+func (a *API) reportRows(ctx context.Context, in *struct {
+	ID
+	Page
+	FromSource
+	Which string `query:"which" enum:"passed,failed,stopped,odd" doc:"only rows of mail that passed DMARC, that failed, or that was quarantined or rejected; odd: with flags, or a verdict that the raw results do not bear out"`
+	Sort  string `query:"sort" enum:"-count,failing,source,stored" default:"-count" doc:"most messages first; failing: those that failed before the others; source: by address; stored: as they stand in the report"`
+}) (*RowPage, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	order := dmarc.RowOrder(in.Sort)
+	if in.Sort == "-count" {
+		order = dmarc.RowsBusiest
+	}
+	list, next, err := a.store.ReportRows(ctx, dmarc.RowQuery{Report: in.ID.ID, Order: order, Source: in.prefix, Choice: dmarc.RowChoice(in.Which), Page: in.page()})
+	if err != nil {
+		return nil, a.problem(err, "listing the rows of a report")
+	}
+	var out RowPage
+	out.Body.Items, out.Body.Next = listOf(list.Items, "", DescribeRow).Body.Items, orNull(string(next))
+	out.Body.Rows, out.Body.Messages = list.Rows, list.Messages
+	return &out, nil
+}
+
 // alternativesShown is how many alternatives stand with a report itself.
 const alternativesShown = 100
 
