@@ -187,6 +187,7 @@ type ReportQuery struct {
 	// Inactive asks for those alone that do not count, since another content
 	// of the same identity does.
 	Inactive bool
+	Flags    Flags // only those with one of them; 0 for all
 	Period   Period
 	Page
 }

@@ -174,6 +174,10 @@ func (s *Store) reportList(ctx context.Context, q *dmarc.ReportQuery) (*reportLi
 		l.which += " AND r.about->>'org_name' = @reporter"
 		l.args["reporter"] = clean(q.Reporter)
 	}
+	if q.Flags != 0 {
+		l.which += " AND r.flags & @flags <> 0"
+		l.args["flags"] = int64(q.Flags)
+	}
 	l.which += talliesOf(&q.Filter, "r.")
 	return l, nil
 }

@@ -207,6 +207,10 @@ func TestReportsThatOverlapOrSayTheSameAreFlagged(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("flags = %v, want %v", got, want)
 	}
+	list, _, err := s.Reports(context.Background(), dmarc.ReportQuery{Scope: dmarc.Everything, Domain: "example.com", Flags: dmarc.FlagOverlaps | dmarc.FlagNoRows, Period: february, Page: dmarc.Page{Limit: 9}})
+	if err != nil || len(list) != 1 || list[0].Report.ID != "week" {
+		t.Errorf("reports that overlap: %d, %v", len(list), err)
+	}
 }
 
 func TestAMessageThatTheDatabaseRefusesIsSetAside(t *testing.T) {

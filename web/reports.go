@@ -2,11 +2,13 @@ package web
 
 import (
 	"context"
+	"errors"
 	"html/template"
 	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -108,6 +110,7 @@ type reportsPage struct {
 	Items   []dmarc.ReportSummary
 	HasMore bool
 	Filter  reportFilter
+	Flags   []dmarc.FlagDoc // that can be asked for
 	Action  string
 	Clear   string // address without the filter
 	pager
@@ -115,9 +118,13 @@ type reportsPage struct {
 
 // A reportFilter is what the form above the list says.
 type reportFilter struct {
-	Domain   string // of the form of all domains
-	Reporter string
-	Inactive bool
+	Domain      string // of the form of all domains
+	Reporter    string
+	Source      string
+	Disposition string
+	Aligned     string // "yes", "no" or ""
+	Flag        string // name of a flag, "any" or ""
+	Inactive    bool
 }
 
 // Set tells whether it leaves anything out.
@@ -125,7 +132,7 @@ func (f *reportFilter) Set() bool { return *f != reportFilter{} }
 
 // query adds the filter to the values of an address.
 func (f *reportFilter) query(v url.Values) url.Values {
-	for name, value := range map[string]string{"domain": f.Domain, "reporter": f.Reporter} {
+	for name, value := range map[string]string{"domain": f.Domain, "reporter": f.Reporter, "source": f.Source, "disposition": f.Disposition, "aligned": f.Aligned, "flag": f.Flag} {
 		if value != "" {
 			v.Set(name, value)
 		}
@@ -136,7 +143,45 @@ func (f *reportFilter) query(v url.Values) url.Values {
 	return v
 }
 
-// scopeOf reads which domain a list is about: the one in the path, or, of the
+// reportFields are the names of the fields of the form.
+var reportFields = []string{"domain", "reporter", "source", "disposition", "aligned", "flag", "inactive"}
+
+// readFilter reads the form from an address into a question. The error is a badRequest.
+func readFilter(q url.Values) (f reportFilter, to dmarc.ReportQuery, err error) {
+	var bad badRequest
+	f = reportFilter{Reporter: q.Get("reporter"), Disposition: q.Get("disposition"), Aligned: q.Get("aligned"), Flag: q.Get("flag"), Inactive: q.Get("inactive") != ""}
+	f.Source, to.Source, err = readSource(q)
+	errors.As(err, &bad)
+	wrong := func(name, value, must string) {
+		bad = append(bad, name+` is "`+cut(plain(value), 40)+`": it must be `+must)
+	}
+	if to.Disposition = dmarc.ParseDisposition(f.Disposition); f.Disposition != "" && to.Disposition == dmarc.DispositionUnknown {
+		wrong("disposition", f.Disposition, "none, quarantine or reject")
+	}
+	switch f.Aligned {
+	case "":
+	case "yes":
+		to.Aligned = dmarc.Yes
+	case "no":
+		to.Aligned = dmarc.No
+	default:
+		wrong("aligned", f.Aligned, "yes or no")
+	}
+	if f.Flag == "any" {
+		to.Flags = 1<<len(dmarc.ReportFlagDocs) - 1
+	} else if i := slices.IndexFunc(dmarc.ReportFlagDocs[:], func(d dmarc.FlagDoc) bool { return d.Name == f.Flag }); i >= 0 {
+		to.Flags = 1 << i
+	} else if f.Flag != "" {
+		wrong("flag", f.Flag, "the name of an oddity, or any")
+	}
+	to.Reporter, to.Inactive = f.Reporter, f.Inactive
+	if len(bad) > 0 {
+		return f, to, bad
+	}
+	return f, to, nil
+}
+
+// listOf reads which domain a list is about: the one in the path, or, of the
 // lists of all, the one that the form names.
 func (s *site) listOf(r *http.Request, under string) (path, domain, asked string, err error) {
 	if chi.URLParam(r, "domain") != "" {
@@ -152,21 +197,24 @@ func (s *site) reports(r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	sp, choose, err := s.readPeriod(r, path, "domain", "reporter", "inactive")
+	sp, choose, err := s.readPeriod(r, path, reportFields...)
 	if err != nil {
 		return nil, err
 	}
 	q := r.URL.Query()
 	after := dmarc.Cursor(q.Get("after"))
-	p := &reportsPage{Domain: domain, Span: sp, Action: s.link(path), Clear: s.link(path, sp.query(nil)),
-		Filter: reportFilter{Domain: asked, Reporter: q.Get("reporter"), Inactive: q.Get("inactive") != ""}}
-	if domain == "" {
-		domain = asked
+	filter, query, err := readFilter(q)
+	if err != nil {
+		return nil, err
 	}
+	filter.Domain = asked
+	p := &reportsPage{Domain: domain, Span: sp, Action: s.link(path), Clear: s.link(path, sp.query(nil)), Filter: filter, Flags: dmarc.ReportFlagDocs[:]}
+	if query.Domain = domain; domain == "" {
+		query.Domain = asked
+	}
+	query.Period, query.Page = sp.Period, dmarc.Page{After: after, Limit: linesPerPage}
 	var next dmarc.Cursor
-	p.Items, next, err = s.store.Reports(r.Context(), dmarc.ReportQuery{
-		Domain: domain, Filter: dmarc.Filter{Reporter: p.Filter.Reporter}, Inactive: p.Filter.Inactive, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage},
-	})
+	p.Items, next, err = s.store.Reports(r.Context(), query)
 	if err != nil {
 		return nil, err
 	}

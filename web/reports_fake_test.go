@@ -35,13 +35,20 @@ func (f *fake) Reports(_ context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSu
 		}
 		for _, r := range d.reports {
 			b := r.Report.Period.Begin
-			if !b.Before(q.Period.Begin) && b.Before(q.Period.End) && (q.Reporter == "" || r.Report.Reporter.OrgName == q.Reporter) && !(q.Inactive && r.Active) {
+			if !b.Before(q.Period.Begin) && b.Before(q.Period.End) && (q.Reporter == "" || r.Report.Reporter.OrgName == q.Reporter) && !(q.Inactive && r.Active) &&
+				(q.Flags == 0 || r.Report.Flags&q.Flags != 0) && (q.Aligned != dmarc.No || r.Report.Tally.DMARCPass < r.Report.Tally.Messages) &&
+				(q.Disposition != dmarc.DispositionReject || r.Report.Tally.Reject > 0) && (!q.Source.IsValid() || f.sent(r.ID, q.Source)) {
 				all = append(all, r)
 			}
 		}
 	}
 	slices.SortStableFunc(all, func(a, b dmarc.ReportSummary) int { return b.Report.Period.Begin.Compare(a.Report.Period.Begin) })
 	return pageOf(all, q.Page)
+}
+
+// sent tells whether a report has a row of an address in a network.
+func (f *fake) sent(id string, network netip.Prefix) bool {
+	return slices.ContainsFunc(f.rows[id], func(r dmarc.Row) bool { return network.Contains(r.Source) })
 }
 
 func (f *fake) Report(_ context.Context, id string) (dmarc.ReportSummary, error) {

@@ -372,7 +372,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 	err = chi.Walk(pages, func(method, pattern string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		targets = append(targets, target{method, pattern})
 		for name, list := range map[string][]string{"days": {"90", "3650"}, "all": {"1"}, "after": sc.cursors, "q": {"alpha", "BRAVO"}, "reporter": {"alpha-reporter.test", "BRAVO-reporter.test"},
-			"mailbox": {"import"}, "outcome": {"ok", "bad_xml"}, "group": {"alpha-clients", "BRAVO-clients", "both"}, "of": {sc.alpha.address, sc.bravo.address, "as BRAVO-service.test"}, "p": {"reject"}, "by": {"volume"}, "show": {"failed", "whole"}, "source": {sc.alpha.address, "203.0.113.96/27"}, "inactive": {"1"}, "class": {"own"}, "sort": {"failed", "source"}, "mend": {"as BRAVO.example"}, "domain": {"alpha.example", "BRAVO.example"}} {
+			"mailbox": {"import"}, "outcome": {"ok", "bad_xml"}, "group": {"alpha-clients", "BRAVO-clients", "both"}, "of": {sc.alpha.address, sc.bravo.address, "as BRAVO-service.test"}, "p": {"reject"}, "by": {"volume"}, "show": {"failed", "whole"}, "source": {sc.alpha.address, "203.0.113.96/27"}, "inactive": {"1"}, "flag": {"any"}, "aligned": {"no"}, "class": {"own"}, "sort": {"failed", "source"}, "mend": {"as BRAVO.example"}, "domain": {"alpha.example", "BRAVO.example"}} {
 			values[pattern+"?"+name] = list
 		}
 		return nil
