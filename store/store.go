@@ -42,6 +42,9 @@ type Store struct {
 	// connection and now and then asks for a second one: were all connections
 	// held by such, none would go on.
 	writers chan struct{}
+	// streams bounds how many streams read at once, for the same reason, and
+	// since each may wait for its receiver meanwhile.
+	streams chan struct{}
 
 	mu        sync.Mutex
 	mailboxes map[string]int64
@@ -63,6 +66,7 @@ func New(db *pgxpool.Pool, log *slog.Logger) *Store {
 		db:        db,
 		log:       log,
 		writers:   make(chan struct{}, max(1, min(maxWriters, db.Config().MaxConns-3))),
+		streams:   make(chan struct{}, max(1, db.Config().MaxConns/3)),
 		mailboxes: make(map[string]int64),
 		changed:   make(chan struct{}, 1),
 	}

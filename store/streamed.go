@@ -55,6 +55,14 @@ func (s *Store) EachCurrent(ctx context.Context, changes []dmarc.ReportChange, l
 		all.Queue(header, p.domain, p.report)
 		all.Queue(rows, p.domain, p.report, c.Day)
 	}
+	if !latest { // who asks for what there is now asks again from here
+		select {
+		case s.streams <- struct{}{}:
+			defer func() { <-s.streams }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	results := s.db.SendBatch(ctx, all)
 	defer results.Close()
 	for i := range changes {

@@ -195,17 +195,13 @@ func (o *oneWriter) Write(p []byte) (int, error) {
 	return o.w.Write(p)
 }
 
-// stream tells one other system, until ctx ends.
+// stream tells one other system, until ctx ends. Where it writes is let go with the lease, since
+// another process goes on there.
 func (s *service) stream(ctx context.Context, st *stream.Streamer) {
-	s.underLease(ctx, streamInterval, streamPass(st.Name), func(ctx context.Context, lease dmarc.Lease) error {
-		err := st.Pass(ctx, lease)
-		if ctx.Err() != nil || err != nil {
-			// Another process may go on with it.
-			err = errors.Join(err, st.Sink.Close())
-		}
-		return err
+	s.alone(ctx, streamLease(st.Name), func(ctx context.Context, lease dmarc.Lease) {
+		defer st.Sink.Close()
+		s.passes(ctx, streamInterval, streamPass(st.Name), func(ctx context.Context) error { return st.Pass(ctx, lease) })
 	})
-	st.Sink.Close()
 }
 
 // watchStreams adds what is counted of streams.

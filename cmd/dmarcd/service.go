@@ -213,15 +213,20 @@ func (s *service) every(ctx context.Context, interval time.Duration, what string
 // is still theirs to keep.
 func (s *service) underLease(ctx context.Context, interval time.Duration, what string, pass func(context.Context, dmarc.Lease) error) {
 	s.alone(ctx, "pass "+what, func(ctx context.Context, l dmarc.Lease) {
-		for {
-			if err := s.metrics.metered(ctx, what, func(ctx context.Context) error { return pass(ctx, l) }); err != nil && ctx.Err() == nil {
-				s.log.Error("a pass failed; it will be tried again", "pass", what, "error", err)
-			}
-			if !sleep(ctx, interval) {
-				return
-			}
-		}
+		s.passes(ctx, interval, what, func(ctx context.Context) error { return pass(ctx, l) })
 	})
+}
+
+// passes makes passes until ctx ends.
+func (s *service) passes(ctx context.Context, interval time.Duration, what string, pass func(context.Context) error) {
+	for {
+		if err := s.metrics.metered(ctx, what, pass); err != nil && ctx.Err() == nil {
+			s.log.Error("a pass failed; it will be tried again", "pass", what, "error", err)
+		}
+		if !sleep(ctx, interval) {
+			return
+		}
+	}
 }
 
 // expire makes the partitions of the months to come and removes what is not to
