@@ -107,7 +107,7 @@ type Ingester struct {
 const (
 	batchAge      = time.Second
 	batchBytes    = 8 << 20
-	batchMessages = 1000
+	batchMessages = 500
 	batchGrowth   = 4               // times BatchRows, while there is another one on its way
 	graceTime     = 5 * time.Second // to commit what is in hand once the context has ended
 )
