@@ -66,7 +66,7 @@ missing() {
 	have_dns || echo dns
 	have_c || echo c
 	have curl || echo curl # examples of the documentation use it
-	for program in zsh fish mandoc; do # completion and the manual page are read by them
+	for program in zsh fish mandoc jq; do # completion, the manual page and answers of the API are read by them
 		have $program || echo $program
 	done
 }
