@@ -94,6 +94,7 @@ func isAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/api/v1
 // of their session, if there is one.
 func (g *Gate) Login(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer removeFiles(r)
 		var err error
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			if err = errForm; g.sites.Check(r) != nil {
@@ -264,6 +265,7 @@ func (g *Gate) bearer(r *http.Request, secret string) (dmarc.Token, error) {
 // pages by a way to the login.
 func (g *Gate) Let(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer removeFiles(r)
 		p, err := g.identify(r)
 		if err == nil && p == nil {
 			err = errNobody
@@ -351,6 +353,8 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", "60")
 	case errors.Is(err, errForeign), errors.Is(err, errForm), errors.Is(err, errName):
 		status = http.StatusForbidden
+	case errors.Is(err, errLarge):
+		status = http.StatusRequestEntityTooLarge
 	case errors.Is(err, dmarc.ErrForbidden):
 		status, detail = http.StatusForbidden, "this needs the role read for all domains"
 	case errors.Is(err, errNobody), errors.Is(err, errUnknown):

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dmarcd/dmarcd/advice"
 	"github.com/dmarcd/dmarcd/dmarc"
@@ -42,6 +43,14 @@ type Store interface {
 	// Group returns a group; dmarc.ErrNotFound if there is none of the name.
 	Group(ctx context.Context, name string) (dmarc.Group, error)
 	Ready(ctx context.Context) error
+	MailboxHealth(ctx context.Context) ([]dmarc.MailboxHealth, error)
+	PassHealth(ctx context.Context) ([]dmarc.PassHealth, error)
+	Leases(ctx context.Context) ([]dmarc.LeaseHolder, error)
+	Refused(ctx context.Context, since time.Time) (map[dmarc.Outcome]int64, error)
+	AllOverrules(ctx context.Context, s dmarc.Scope, page dmarc.Page) ([]dmarc.Overrule, dmarc.Cursor, error)
+	// Archived returns the bytes of a message; dmarc.ErrNotFound if they are not
+	// kept.
+	Archived(ctx context.Context, digest dmarc.Digest) (io.ReadCloser, error)
 	// DomainOfReport returns the domain that a report of an id is about,
 	// whether there is such a report or not.
 	DomainOfReport(ctx context.Context, id string) (string, error)
@@ -52,6 +61,9 @@ type Intake interface {
 	Activate(ctx context.Context, id string) (dmarc.ReportSummary, error)
 	ReportText(ctx context.Context, id string) (io.ReadCloser, error)
 	TakeIf(ctx context.Context, mailbox, name string, body io.Reader, wanted func(*dmarc.Delivery) error) (dmarc.Fate, error)
+	// Retry reads a message of the ledger again; a dmarc.Refusal says why its
+	// bytes cannot be had.
+	Retry(ctx context.Context, e dmarc.LedgerEntry) error
 }
 
 // A Guard is a store and an intake as the principal of each context may know and
@@ -66,6 +78,7 @@ type Guard struct {
 	Adviser  Adviser
 	Said     Overrules
 	Arranged Arrangements
+	Setup    Setup
 }
 
 // Overrules keep what operators say about sources.
@@ -352,10 +365,12 @@ func (g *Guard) Messages(ctx context.Context, q dmarc.MessageQuery) (items []dma
 	if part, domain := q.Scope, q.Domain; !narrow(&part, &domain, q.Subdomains) {
 		return []dmarc.LedgerEntry{}, "", nil
 	}
+	f := From(ctx).Scope(dmarc.RoleFailures)
+	q.HideSubjects = !f.All() && (q.Scope.All() || !slices.Equal(f.Domains(), q.Scope.Domains()))
 	if items, next, err = g.Store.Messages(ctx, q); err != nil {
 		return nil, "", err
 	}
-	if f := From(ctx).Scope(dmarc.RoleFailures); !f.All() && !slices.Equal(f.Domains(), q.Scope.Domains()) {
+	if q.HideSubjects {
 		for i := range items {
 			if slices.ContainsFunc(items[i].Reports, func(part dmarc.LedgerPart) bool { return part.Kind == failureKind }) {
 				items[i].Subject = ""

@@ -233,6 +233,10 @@ func (g *Gate) checkForm(w http.ResponseWriter, r *http.Request, bound string) e
 			r.Body = http.MaxBytesReader(w, r.Body, multipartSize)
 			err = r.ParseMultipartForm(formMemory)
 		}
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return errLarge
+		}
 		if err != nil {
 			return errForm
 		}
@@ -243,6 +247,17 @@ func (g *Gate) checkForm(w http.ResponseWriter, r *http.Request, bound string) e
 	}
 	return nil
 }
+
+// removeFiles removes the files that a form brought and that were put on the disk
+// meanwhile. The server does so only with a request that was not copied on its way.
+func removeFiles(r *http.Request) {
+	if r.MultipartForm != nil {
+		r.MultipartForm.RemoveAll()
+	}
+}
+
+// errLarge is returned for a form that brings too much at once.
+var errLarge = errors.New("this is more than one form may bring: send fewer files at a time, or use dmarcd import")
 
 // errForm is returned for a change that no page of ours has asked for.
 var errForm = errors.New("this form is not of your session, or too old: load its page again, and send it anew")

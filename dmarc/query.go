@@ -255,6 +255,16 @@ type MessageQuery struct {
 	Domain     string
 	Subdomains bool
 	Period     Period // of receipt; zero: whenever
+	ID         int64  // only this message; 0 for all
+	Refused    bool   // only those that may hold a report and were not read
+	// Text is looked for in subject, sender, name of the file and Message-ID,
+	// regardless of case; "" for all. A page may then end before its limit, or
+	// be empty: the cursor tells whether there is more to look through. It is for lists
+	// that begin with the newest.
+	Text string
+	// HideSubjects lets Text not be looked for in the subjects of messages that
+	// hold failure reports.
+	HideSubjects bool
 	Page
 }
 

@@ -40,6 +40,9 @@ type Archive interface {
 type Rereader struct {
 	*Ingester
 	Archive Archive
+	// Fetch gets a message that is not archived from its mailbox, for Retry;
+	// dmarc.ErrNotFound if it is not there. Nil if there are no mailboxes.
+	Fetch func(ctx context.Context, e dmarc.LedgerEntry) (Raw, error)
 }
 
 // RereadOptions say which messages are read again.

@@ -37,6 +37,10 @@ type Trial struct {
 	Missing []string
 }
 
+// Reached returns the step that the last attempt to reach the messages came to. It
+// is for whoever uses the mailbox, and at no other time than after that.
+func (m *IMAP) Reached() Step { return m.step }
+
 // Try does all that leads up to fetching messages, and ends the connection. It
 // changes nothing in the mailbox. The error is that of the step that the Trial
 // names.

@@ -25,7 +25,7 @@ var shape = struct {
 	local: []string{
 		"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons", "tokens", "keys", "audit",
 		"episodes", "events", "deliveries", "mailbox_health", "source_identities", "overrules", "domain_groups", "domain_settings",
-		"network_labels", "streams", "report_changes", "stream_clock",
+		"network_labels", "streams", "report_changes", "stream_clock", "pass_health", "rule_switches",
 	},
 }
 

@@ -376,6 +376,11 @@ func (s *Store) Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.Led
 	if q.Outcome != "" {
 		where, args["outcome"] = where+" AND m.outcome = @outcome", clean(string(q.Outcome))
 	}
+	more, floor, err := s.messagesLike(ctx, &q, args)
+	if err != nil {
+		return nil, "", err
+	}
+	where += more
 	fill := strings.NewReplacer("@where", where, "@direction", direction(up))
 	list := where
 	if !q.Scope.All() {
@@ -403,6 +408,51 @@ func (s *Store) Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.Led
 	if err != nil {
 		return nil, "", fmt.Errorf("listing messages: %w", err)
 	}
-	return pageOf(lines, q.Limit, func(e dmarc.LedgerEntry) dmarc.LedgerEntry { return e },
+	items, next, err := pageOf(lines, q.Limit, func(e dmarc.LedgerEntry) dmarc.LedgerEntry { return e },
 		func(e dmarc.LedgerEntry) dmarc.Cursor { return numberCursor(e.ID) })
+	if next == "" && floor > 0 {
+		next = numberCursor(floor)
+	}
+	return items, next, err
+}
+
+// textWindow is how many numbers of the ledger one question looks through for a
+// text.
+const textWindow = 100_000
+
+// messagesLike is a condition for a single message, those that were not read, or
+// those with a text in them, and adds its arguments. For a text, floor is the message
+// before which it was not looked for, though there are some; else 0.
+func (s *Store) messagesLike(ctx context.Context, q *dmarc.MessageQuery, args pgx.NamedArgs) (where string, floor int64, err error) {
+	if q.ID != 0 {
+		where, args["id"] = where+" AND m.id = @id", q.ID
+	}
+	if q.Refused {
+		where += " AND m." + refused
+	}
+	if q.Text == "" {
+		return where, 0, nil
+	}
+	after, err := afterNumber(q.After)
+	if err != nil {
+		return "", 0, err
+	}
+	const window = `
+		SELECT top.id, EXISTS (SELECT FROM messages WHERE id < top.id - $2)
+		FROM (SELECT coalesce(max(id), 0) AS id FROM messages WHERE id < $1) AS top`
+	var top int64
+	var more bool
+	if err := s.db.QueryRow(ctx, window, after, textWindow).Scan(&top, &more); err != nil {
+		return "", 0, fmt.Errorf("listing messages: %w", err)
+	}
+	if args["floor"] = top - textWindow; more {
+		floor = top - textWindow
+	}
+	subject := "position(@text in lower(m.subject)) > 0"
+	if q.HideSubjects {
+		subject += ` AND NOT m.parts @> '[{"kind": "failure"}]'`
+	}
+	args["text"] = strings.ToLower(clean(q.Text))
+	return where + ` AND m.id >= @floor AND (` + subject + ` OR position(@text in lower(m.sender)) > 0
+			OR position(@text in lower(m.source)) > 0 OR position(@text in lower(m.message_id)) > 0)`, floor, nil
 }

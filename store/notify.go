@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -195,14 +194,17 @@ func (s *Store) ChangedRecords(ctx context.Context, limit int) ([]dmarc.ChangedR
 	return list, nil
 }
 
+// refused is a condition for messages that may hold a report and were not read. It
+// is that of an index.
+const refused = `outcome NOT IN ('ok', 'ok_with_flags', 'duplicate', 'conflict', 'not_kept', 'not_a_report', 'empty_report', 'complaint')`
+
 // Refused counts the messages that were taken in since a time and could not be
 // read, by outcome.
 func (s *Store) Refused(ctx context.Context, since time.Time) (map[dmarc.Outcome]int64, error) {
 	const sql = `
 		SELECT outcome, count(*)
 		FROM messages
-		WHERE received_at >= $1
-			AND outcome NOT IN ('ok', 'ok_with_flags', 'duplicate', 'conflict', 'not_kept', 'not_a_report', 'empty_report', 'complaint')
+		WHERE received_at >= $1 AND ` + refused + `
 		GROUP BY outcome`
 	counts := make(map[dmarc.Outcome]int64)
 	rows, _ := s.db.Query(ctx, sql, since)
@@ -218,25 +220,6 @@ func (s *Store) Refused(ctx context.Context, since time.Time) (map[dmarc.Outcome
 	return counts, nil
 }
 
-// MailboxTried keeps how a try to read a mailbox went.
-func (s *Store) MailboxTried(ctx context.Context, mailbox string, at time.Time, failure error) error {
-	const sql = `
-		INSERT INTO mailbox_health AS h (mailbox, ok_at, failing_since, error, seen_at)
-		VALUES ($1, CASE WHEN $3 = '' THEN $2::timestamptz END, CASE WHEN $3 <> '' THEN $2::timestamptz END, $3, $2)
-		ON CONFLICT (mailbox) DO UPDATE
-		SET ok_at = coalesce(excluded.ok_at, h.ok_at),
-			failing_since = CASE WHEN $3 <> '' THEN coalesce(h.failing_since, excluded.failing_since) END,
-			error = excluded.error, seen_at = excluded.seen_at`
-	text := ""
-	if failure != nil {
-		text = cmp.Or(clean(cut(failure.Error(), 500)), "it failed")
-	}
-	if _, err := s.db.Exec(ctx, sql, clean(mailbox), at, text); err != nil {
-		return fmt.Errorf("keeping how mailbox %s is: %w", mailbox, err)
-	}
-	return nil
-}
-
 // cut shortens a text to n bytes, on a letter.
 func cut(text string, n int) string {
 	if len(text) <= n {
@@ -246,26 +229,6 @@ func cut(text string, n int) string {
 		n--
 	}
 	return text[:n]
-}
-
-// MailboxHealth returns how reading each mailbox goes.
-func (s *Store) MailboxHealth(ctx context.Context) ([]dmarc.MailboxHealth, error) {
-	rows, _ := s.db.Query(ctx, "SELECT mailbox, ok_at, failing_since, error, seen_at FROM mailbox_health ORDER BY mailbox")
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h dmarc.MailboxHealth, err error) {
-		var ok, failing *time.Time
-		err = row.Scan(&h.Mailbox, &ok, &failing, &h.Error, &h.Seen)
-		if ok != nil {
-			h.OK = *ok
-		}
-		if failing != nil {
-			h.Failing = *failing
-		}
-		return h, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading how mailboxes are: %w", err)
-	}
-	return list, nil
 }
 
 // Episodes returns what rules have told of and is not over.

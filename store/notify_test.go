@@ -294,7 +294,11 @@ func TestHowAMailboxIsAndWhatIsRefused(t *testing.T) {
 	at := func(minutes int) time.Time { return received.Add(time.Duration(minutes) * time.Minute) }
 	try := func(minutes int, err error) {
 		t.Helper()
-		if err := s.MailboxTried(ctx, "inbox", at(minutes), err); err != nil {
+		fix := ""
+		if err != nil {
+			fix = "do something"
+		}
+		if err := s.MailboxTried(ctx, "inbox", at(minutes), time.Duration(minutes)*time.Second, err, fix); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -308,16 +312,30 @@ func TestHowAMailboxIsAndWhatIsRefused(t *testing.T) {
 	}
 	try(0, errors.New("refused"))
 	try(1, errors.New("timeout"))
-	if got, want := health(), (dmarc.MailboxHealth{Mailbox: "inbox", Failing: at(0), Error: "timeout", Seen: at(1)}); got != want {
+	if got, want := health(), (dmarc.MailboxHealth{Mailbox: "inbox", Failing: at(0), Error: "timeout", Seen: at(1), Fix: "do something", Failures: 2, Took: time.Second}); got != want {
 		t.Errorf("failing: %+v, want %+v", got, want)
 	}
 	try(2, nil)
-	if got, want := health(), (dmarc.MailboxHealth{Mailbox: "inbox", OK: at(2), Seen: at(2)}); got != want {
+	if got, want := health(), (dmarc.MailboxHealth{Mailbox: "inbox", OK: at(2), Seen: at(2), Failures: 2, Took: 2 * time.Second}); got != want {
 		t.Errorf("mended: %+v, want %+v", got, want)
 	}
 	try(3, errors.New("refused"))
-	if got, want := health(), (dmarc.MailboxHealth{Mailbox: "inbox", OK: at(2), Failing: at(3), Error: "refused", Seen: at(3)}); got != want {
+	if got, want := health(), (dmarc.MailboxHealth{Mailbox: "inbox", OK: at(2), Failing: at(3), Error: "refused", Seen: at(3), Fix: "do something", Failures: 3, Took: 3 * time.Second}); got != want {
 		t.Errorf("failing again: %+v, want %+v", got, want)
+	}
+	for _, waiting := range []int{7, 0} {
+		want := health()
+		if want.Waiting = waiting; waiting > 0 {
+			want.Oldest = at(-90)
+		} else {
+			want.Oldest = time.Time{}
+		}
+		if err := s.MailboxBacklog(ctx, "inbox", waiting, want.Oldest, at(4)); err != nil {
+			t.Fatal(err)
+		}
+		if got := health(); got != want {
+			t.Errorf("%d wait: %+v, want %+v", waiting, got, want)
+		}
 	}
 
 	bad := mail(1)

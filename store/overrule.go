@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +39,55 @@ func (s *Store) Overrules(ctx context.Context, domain string) ([]dmarc.Overrule,
 		return nil, fmt.Errorf("overrules of %q: %w", domain, err)
 	}
 	return list, nil
+}
+
+// AllOverrules returns what operators say about sources of the domains in a scope,
+// and of all domains: that first, then by domain and network.
+func (s *Store) AllOverrules(ctx context.Context, scope dmarc.Scope, page dmarc.Page) ([]dmarc.Overrule, dmarc.Cursor, error) {
+	name, network, err := afterOverrule(page.After)
+	if err != nil {
+		return nil, "", err
+	}
+	args := pgx.NamedArgs{"name": name, "network": network, "limit": page.Limit + 1}
+	within := ""
+	if !scope.All() {
+		ids, err := s.domainsIn(ctx, scope)
+		if err != nil {
+			return nil, "", err
+		}
+		within, args["within"] = " AND (o.domain_id = 0 OR o.domain_id = ANY (@within::bigint[]))", ids
+	}
+	sql := `
+		SELECT coalesce(d.name, ''), o.network, o.class, o.note, o.said_by, o.said_at
+		FROM overrules o
+		LEFT JOIN domains d ON d.id = o.domain_id AND o.domain_id <> 0
+		WHERE (coalesce(d.name, ''), o.network) > (@name, @network::cidr)` + within + `
+		ORDER BY coalesce(d.name, ''), o.network
+		LIMIT @limit`
+	rows, _ := s.db.Query(ctx, sql, args)
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o dmarc.Overrule, err error) {
+		err = row.Scan(&o.Domain, &o.Network, &o.Class, &o.Note, &o.By, &o.At)
+		return o, err
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("listing overrules: %w", err)
+	}
+	return pageOf(list, page.Limit, func(o dmarc.Overrule) dmarc.Overrule { return o },
+		func(o dmarc.Overrule) dmarc.Cursor { return encodeCursor(o.Domain, o.Network.String()) })
+}
+
+// afterOverrule reads the cursor of a list that is sorted by domain and network.
+func afterOverrule(c dmarc.Cursor) (name string, network netip.Prefix, err error) {
+	if c == "" {
+		return "", netip.PrefixFrom(netip.IPv4Unspecified(), 0), nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(string(c))
+	name, last, ok := strings.Cut(string(text), " ")
+	network, err2 := netip.ParsePrefix(last)
+	if err != nil || err2 != nil || !ok || clean(name) != name {
+		return "", network, dmarc.ErrBadCursor
+	}
+	return name, network, nil
 }
 
 // PutOverrule keeps what an operator says about a network, in the place of what

@@ -132,6 +132,10 @@ func (r *reread) run(ctx context.Context, o dmarc.RereadOptions) error {
 		if err := r.lockLedger(ctx, tx); err != nil {
 			return err
 		}
+		// Those that came from the mailbox once more are kept now.
+		if err := r.addRaw(ctx, tx); err != nil {
+			return err
+		}
 		r.w = newRowWriter(r.batch, tx)
 		defer r.w.release()
 		for i := range r.ds {
@@ -171,34 +175,6 @@ func (r *reread) run(ctx context.Context, o dmarc.RereadOptions) error {
 		return nil
 	}
 	return err
-}
-
-func (r *reread) lockLedger(ctx context.Context, tx pgx.Tx) error {
-	ids := make([]int64, len(r.ds))
-	at := make(map[int64]int, len(r.ds))
-	for i := range r.ds {
-		ids[i] = r.fates[i].MessageID
-		at[ids[i]] = i
-	}
-	r.before = make([]ledgerLine, len(r.ds))
-	const sql = `
-		SELECT id, outcome, reason, parts
-		FROM messages
-		WHERE id = ANY ($1)
-		ORDER BY id
-		FOR UPDATE`
-	rows, _ := tx.Query(ctx, sql, ids)
-	var id int64
-	var l ledgerLine
-	_, err := pgx.ForEachRow(rows, []any{&id, &l.outcome, &l.reason, &l.parts}, func() error {
-		r.before[at[id]] = l
-		l = ledgerLine{}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("reading the ledger: %w", err)
-	}
-	return nil
 }
 
 // message stores what one message says now.
@@ -583,45 +559,6 @@ func (r *reread) removeOther(ctx context.Context, tx pgx.Tx, kind string, domain
 	}
 	if err != nil {
 		return fmt.Errorf("removing a TLS report: %w", err)
-	}
-	return nil
-}
-
-// longestHistory bounds the reason of a message that was read again and again.
-const longestHistory = 2000
-
-// tellLedger writes the fate of a message, if it changed. What it was stays in
-// the reason.
-func (r *reread) tellLedger(ctx context.Context, tx pgx.Tx, i int) error {
-	was, f := &r.before[i], &r.fates[i]
-	r.decide(i)
-	if string(f.Outcome) == was.outcome && (reflect.DeepEqual(r.parts[i], was.parts) || len(r.parts[i])+len(was.parts) == 0) {
-		return nil
-	}
-	reason := f.Reason
-	if reason != "" {
-		reason += "; "
-	}
-	reason += "read again on " + time.Now().UTC().Format(time.DateOnly) + ", before: " + was.outcome
-	if was.reason != "" {
-		reason += ": " + was.reason
-	}
-	if len(reason) > longestHistory {
-		reason = strings.ToValidUTF8(reason[:longestHistory], "") + "…"
-	}
-	text, err := json.Marshal(r.parts[i])
-	if err != nil {
-		return err
-	}
-	if r.parts[i] == nil {
-		text = []byte("[]")
-	}
-	const sql = `
-		UPDATE messages
-		SET outcome = $2, reason = $3, parts = $4::jsonb
-		WHERE id = $1`
-	if _, err := tx.Exec(ctx, sql, f.MessageID, string(f.Outcome), clean(reason), clean(string(text))); err != nil {
-		return fmt.Errorf("writing the ledger: %w", err)
 	}
 	return nil
 }

@@ -133,6 +133,8 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 			last = now
 		}
 	}()
+	s.noteMailboxes(s.ingester, []ingest.Mailbox{box}, nil)
+	s.notePasses()
 	return s.serve(ctx, listener, []ingest.Mailbox{box})
 }
 

@@ -25,6 +25,8 @@ type meters struct {
 	passed, leases                  *prometheus.GaugeVec
 	lookedUp                        *prometheus.CounterVec
 	waiting                         prometheus.Gauge // messages in the outbox
+
+	onPass func(pass string, took time.Duration, err error) // is told of passes, too; nil for nobody
 }
 
 // durations are the bounds of what takes from a millisecond to minutes.
@@ -83,6 +85,9 @@ func newMeters(in *ingest.Ingester, db *pgxpool.Pool) *meters {
 
 // done counts a pass.
 func (m *meters) done(pass string, took time.Duration, err error) {
+	if m.onPass != nil {
+		m.onPass(pass, took, err)
+	}
 	m.pass.WithLabelValues(pass).Observe(took.Seconds())
 	failures := m.failures.WithLabelValues(pass) // that there is none is told too
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dmarcd/dmarcd/dmarc"
-	"github.com/dmarcd/dmarcd/ingest"
 	"github.com/dmarcd/dmarcd/notify"
 )
 
@@ -57,7 +56,12 @@ func (s *service) newTeller(cfg *config) (*teller, error) {
 func (s *service) tell(ctx context.Context, t *teller) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		s.underLease(ctx, notifyInterval, "notify", t.notifier.Pass)
+		s.underLease(ctx, notifyInterval, "notify", func(ctx context.Context, l dmarc.Lease) error {
+			if err := s.setup.switchRules(ctx, t.notifier); err != nil {
+				return err
+			}
+			return t.notifier.Pass(ctx, l)
+		})
 	})
 	if t.digester != nil {
 		wg.Go(func() {
@@ -75,42 +79,6 @@ func (s *service) tell(ctx context.Context, t *teller) {
 		})
 	})
 	wg.Wait()
-}
-
-// noteMailboxes keeps how reading each mailbox goes, for those who are told when
-// one cannot be read.
-func (s *service) noteMailboxes(in *ingest.Ingester) {
-	type noted struct {
-		failed bool
-		at     time.Time
-	}
-	var mu sync.Mutex
-	last := make(map[string]noted)
-	hear := in.OnPass
-	in.OnPass = func(mailbox string, took time.Duration, err error) {
-		if hear != nil {
-			hear(mailbox, took, err)
-		}
-		now := time.Now().UTC()
-		mu.Lock()
-		before, known := last[mailbox]
-		worth := !known || before.failed != (err != nil) || now.Sub(before.at) >= time.Minute
-		if worth {
-			last[mailbox] = noted{err != nil, now}
-		}
-		mu.Unlock()
-		if !worth {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if e := s.store.MailboxTried(ctx, mailbox, now, err); e != nil {
-			s.log.Warn("it could not be kept how the mailbox is", "mailbox", mailbox, "error", e)
-			mu.Lock()
-			delete(last, mailbox)
-			mu.Unlock()
-		}
-	}
 }
 
 // watchDeliveries adds metrics of what is delivered to targets, and returns what

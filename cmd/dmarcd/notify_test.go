@@ -129,7 +129,7 @@ func TestAMailboxThatCannotBeReadIsToldOfOnce(t *testing.T) {
 		}
 	}
 	box := &ingest.Ingester{}
-	a.noteMailboxes(box)
+	a.noteMailboxes(box, nil, nil)
 	box.OnPass("reports", time.Second, fmt.Errorf("dial tcp: connection refused"))
 	pass()
 	if keys, _ := h.got(); len(keys) != 0 {

@@ -92,7 +92,8 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if s.streams, err = s.newStreams(cfg, env.stdout); err != nil {
 		return errors.Join(err, s.close())
 	}
-	s.noteMailboxes(s.ingester)
+	s.noteMailboxes(s.ingester, boxes, cfg.Mailboxes)
+	s.notePasses()
 	if len(boxes) == 0 && len(s.doors) == 0 {
 		log.Warn("no mailbox is configured: set DMARCD_IMAP_URL, or add [[mailbox]] to the configuration; reports can be uploaded meanwhile")
 	}
@@ -133,6 +134,8 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 			}
 		})
 	}
+	wg.Go(func() { s.noteBacklogs(ctx, boxes) })
+	wg.Go(func() { s.live.Run(ctx) })
 	wg.Go(func() { s.alone(ctx, "pass sources", s.summarise) })
 	wg.Go(func() { s.every(ctx, time.Hour, "retention", s.expire) })
 	if s.verifier != nil {
@@ -227,7 +230,10 @@ func (s *service) handler() http.Handler {
 	if s.replica != nil {
 		reads, opts.Ready = s.replica, func() string { return replicaLine(s.replica.State()) }
 	}
-	guard := &access.Guard{Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store}, Keeper: s.keeper, Adviser: s.adviser, Said: s.overrules, Arranged: s.arranged}
+	guard := &access.Guard{
+		Store: reads, Intake: &ingest.Rereader{Ingester: s.ingester, Archive: s.store, Fetch: s.setup.fetch},
+		Keeper: s.keeper, Adviser: s.adviser, Said: s.overrules, Arranged: s.arranged, Setup: s.setup,
+	}
 	opts.Advise, opts.Evidence, opts.Keeper, opts.Overrules = guard.Advise, guard.Evidence, s.keeper, guard
 	opts.Arrangements = guard
 	pages := web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard, Arranged: guard, Texts: guard, Gate: s.gate, Base: s.edge.Base})

@@ -25,6 +25,7 @@ import (
 	"github.com/dmarcd/dmarcd/store"
 	"github.com/dmarcd/dmarcd/stream"
 	"github.com/dmarcd/dmarcd/transport"
+	"github.com/dmarcd/dmarcd/web"
 )
 
 // A service is what the commands that store reports have in common: a database
@@ -42,6 +43,8 @@ type service struct {
 	identifier   *sources.Identifier // of the addresses that send; nil for none
 	gate         *access.Gate        // tells who makes a request
 	keeper       *access.Keeper
+	setup        *setup
+	live         *web.Live          // tells pages of what is new
 	edge         *access.Edge       // where requests come in
 	tls          *tls.Config        // nil for plain HTTP
 	certificates *acme.Certificates // by ACME; nil for none
@@ -108,6 +111,7 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	}
 	s.store = store.New(s.db, log)
 	s.store.RefuseLate = cfg.Late == "refuse"
+	s.setup, s.live = newSetup(cfg, s.store), web.NewLive(s.store.Version, log)
 	s.retention = cfg.Retention
 	s.openAccess(cfg)
 	if url := cfg.ReadURL.reveal(); url != "" {

@@ -1,0 +1,224 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// A Setup knows what the configuration says, and tries it.
+type Setup interface {
+	Installation(ctx context.Context) (dmarc.Installation, error)
+	// TryMailbox goes all the way to the messages of a mailbox, and keeps
+	// nothing.
+	TryMailbox(ctx context.Context, url, password string) dmarc.MailboxTrial
+	// TestTarget sends a test; dmarc.ErrNotFound if there is no such target, and
+	// a dmarc.Refusal if it did not arrive.
+	TestTarget(ctx context.Context, name string) error
+	// SwitchRule gives a dmarc.Refusal if the configuration decides.
+	SwitchRule(ctx context.Context, r dmarc.RuleSwitch) error
+}
+
+// Rights tells what the principal may do.
+func (g *Guard) Rights(ctx context.Context) dmarc.Rights {
+	p := From(ctx)
+	return dmarc.Rights{
+		Read: p.May(dmarc.RoleRead), Upload: p.May(dmarc.RoleUpload), Failures: p.May(dmarc.RoleFailures), Admin: p.May(dmarc.RoleAdmin),
+		All: p.Scope(dmarc.RoleRead).All(), Govern: p.Governs(),
+	}
+}
+
+// installed is nil if the principal may know of the installation itself, which
+// tells about all domains.
+func installed(ctx context.Context) error {
+	if !From(ctx).Scope(dmarc.RoleRead).All() {
+		return dmarc.ErrForbidden
+	}
+	return nil
+}
+
+// governs is nil if the principal may change what is of no domain.
+func governs(ctx context.Context) error {
+	if !From(ctx).Governs() {
+		return dmarc.ErrForbidden
+	}
+	return nil
+}
+
+// MailboxHealth returns how reading each mailbox goes, for those who may know of
+// everything.
+func (g *Guard) MailboxHealth(ctx context.Context) ([]dmarc.MailboxHealth, error) {
+	if err := installed(ctx); err != nil {
+		return nil, err
+	}
+	return g.Store.MailboxHealth(ctx)
+}
+
+// PassHealth returns how each pass goes.
+func (g *Guard) PassHealth(ctx context.Context) ([]dmarc.PassHealth, error) {
+	if err := installed(ctx); err != nil {
+		return nil, err
+	}
+	return g.Store.PassHealth(ctx)
+}
+
+// Leases returns who works on what.
+func (g *Guard) Leases(ctx context.Context) ([]dmarc.LeaseHolder, error) {
+	if err := installed(ctx); err != nil {
+		return nil, err
+	}
+	return g.Store.Leases(ctx)
+}
+
+// Refused counts messages that could not be read.
+func (g *Guard) Refused(ctx context.Context, since time.Time) (map[dmarc.Outcome]int64, error) {
+	if err := installed(ctx); err != nil {
+		return nil, err
+	}
+	return g.Store.Refused(ctx, since)
+}
+
+// Installation returns what the configuration says.
+func (g *Guard) Installation(ctx context.Context) (dmarc.Installation, error) {
+	if err := installed(ctx); err != nil {
+		return dmarc.Installation{}, err
+	}
+	return g.Setup.Installation(ctx)
+}
+
+// TryMailbox tries a mailbox. It is recorded, since it makes dmarcd connect to
+// where somebody says.
+func (g *Guard) TryMailbox(ctx context.Context, url, password string) (dmarc.MailboxTrial, error) {
+	if err := governs(ctx); err != nil {
+		return dmarc.MailboxTrial{}, err
+	}
+	t := g.Setup.TryMailbox(ctx, url, password)
+	detail := "it can be read"
+	if !t.OK {
+		detail = "it cannot be read"
+	}
+	g.Keeper.Note(ctx, "mailbox.try", url, detail)
+	return t, nil
+}
+
+// TestTarget sends a test to somebody who is told of what happens.
+func (g *Guard) TestTarget(ctx context.Context, name string) error {
+	if err := governs(ctx); err != nil {
+		return err
+	}
+	err := g.Setup.TestTarget(ctx, name)
+	if errors.Is(err, dmarc.ErrNotFound) {
+		return err
+	}
+	detail := "sent"
+	if err != nil {
+		detail = "failed"
+	}
+	g.Keeper.Note(ctx, "target.test", name, detail)
+	return err
+}
+
+// SwitchRule switches what people are told of.
+func (g *Guard) SwitchRule(ctx context.Context, r dmarc.RuleSwitch) error {
+	if err := governs(ctx); err != nil {
+		return err
+	}
+	if p := From(ctx); p.Via != ViaOpen {
+		r.By = p.Name
+	}
+	err := g.Setup.SwitchRule(ctx, r)
+	if err == nil {
+		detail := "off"
+		if r.On {
+			detail = "on"
+		}
+		g.Keeper.Note(ctx, "rule.switch", string(r.Rule), detail)
+	}
+	return err
+}
+
+// AllOverrules returns what operators say about sources of all domains that the
+// principal may know of.
+func (g *Guard) AllOverrules(ctx context.Context, page dmarc.Page) ([]dmarc.Overrule, dmarc.Cursor, error) {
+	s, err := scope(ctx, dmarc.RoleRead)
+	if err != nil {
+		return nil, "", err
+	}
+	said, next, err := g.Store.AllOverrules(ctx, s, page)
+	if !s.All() {
+		for i := range said {
+			if said[i].Domain == "" {
+				said[i].By, said[i].Note = "", ""
+			}
+		}
+	}
+	return said, next, err
+}
+
+// Message returns a line of the ledger, if all that the message holds is reports
+// that the principal may know of.
+func (g *Guard) Message(ctx context.Context, id int64) (dmarc.LedgerEntry, error) {
+	items, _, err := g.Messages(ctx, dmarc.MessageQuery{ID: id, Page: dmarc.Page{Limit: 1}})
+	if err == nil && len(items) == 0 {
+		err = dmarc.ErrNotFound
+	}
+	if err != nil {
+		return dmarc.LedgerEntry{}, err
+	}
+	return items[0], nil
+}
+
+// RawMessage returns a message as it came. Where something in it is no stored
+// aggregate or TLS report it may be about people, and needs the role failures; that
+// it was read is recorded first.
+func (g *Guard) RawMessage(ctx context.Context, id int64) (io.ReadCloser, dmarc.LedgerEntry, error) {
+	entry, err := g.Message(ctx, id)
+	if err != nil {
+		return nil, entry, err
+	}
+	if err := g.whole(ctx, &entry); err != nil {
+		return nil, entry, err
+	}
+	known := func(p dmarc.LedgerPart) bool { return p.Report != "" }
+	if len(entry.Reports) == 0 || !allOf(entry.Reports, known) {
+		if !From(ctx).Scope(dmarc.RoleFailures).All() {
+			return nil, entry, dmarc.ErrForbidden
+		}
+		if err := g.Keeper.Record(ctx, "message.read", "message "+strconv.FormatInt(id, 10), string(entry.Outcome)); err != nil {
+			return nil, entry, err
+		}
+	}
+	body, err := g.Store.Archived(ctx, entry.Digest)
+	return body, entry, err
+}
+
+func allOf(parts []dmarc.LedgerPart, is func(dmarc.LedgerPart) bool) bool {
+	return !slices.ContainsFunc(parts, func(p dmarc.LedgerPart) bool { return !is(p) })
+}
+
+// Retry reads a message again and returns what the ledger says of it then. What
+// is in it is known only afterwards, so that it is for those who may change
+// everything. A dmarc.Refusal says why it cannot be read.
+func (g *Guard) Retry(ctx context.Context, id int64) (dmarc.LedgerEntry, error) {
+	if err := governs(ctx); err != nil {
+		return dmarc.LedgerEntry{}, err
+	}
+	before, err := g.Message(ctx, id)
+	if err != nil {
+		return before, err
+	}
+	if err := g.Intake.Retry(ctx, before); err != nil {
+		return before, err
+	}
+	after, err := g.Message(ctx, id)
+	if err != nil {
+		return after, err
+	}
+	g.Keeper.Note(ctx, "message.retry", "message "+strconv.FormatInt(id, 10), string(before.Outcome)+", now "+string(after.Outcome))
+	return after, nil
+}
