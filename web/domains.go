@@ -101,6 +101,9 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	if p.Items, next, err = s.store.Domains(r.Context(), first); err != nil {
 		return nil, err
 	}
+	if len(p.Items) == 0 && search == "" && after == "" && p.Group == "" {
+		return s.start(r)
+	}
 	address := func(after dmarc.Cursor, urgent bool) string {
 		v := url.Values{}
 		if s.adviser != nil && !urgent {

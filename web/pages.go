@@ -34,6 +34,7 @@ type view struct {
 	Choose *chooser // of the period; nil where there is none
 	Data   any
 
+	Once   bool   // it shows what is not shown again, and nothing keeps it
 	User   string // who asks; "" where nobody is asked
 	Leaves bool   // they can log out
 }
@@ -91,7 +92,7 @@ func (s *site) parsePages() pages {
 		"kindFill": func(c dmarc.Class) string { return kinds[kindOf(c)].Fill },
 		"csrf":     s.csrfField,
 		"version":  func() string { return s.version },
-	}).Funcs(s.reportFuncs()).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
+	}).Funcs(s.reportFuncs()).Funcs(s.operatingFuncs()).ParseFS(templates, "templates/layout.html", "templates/parts.html", "templates/operating.html"))
 	files, err := templates.ReadDir("templates")
 	if err != nil {
 		panic(err)
@@ -99,7 +100,7 @@ func (s *site) parsePages() pages {
 	all := pages{}
 	for _, f := range files {
 		name := strings.TrimSuffix(f.Name(), ".html")
-		if name == "layout" || name == "parts" {
+		if name == "layout" || name == "parts" || name == "operating" {
 			continue
 		}
 		p := template.Must(layout.Clone())
@@ -138,6 +139,9 @@ func (s *site) render(w http.ResponseWriter, r *http.Request, v *view) {
 	if v.Status == 0 {
 		v.Status = http.StatusOK
 	}
+	if v.Once {
+		h.Set("Cache-Control", "no-store")
+	}
 	w.WriteHeader(v.Status)
 	w.Write(page)
 }
@@ -157,6 +161,7 @@ type problem struct {
 // fail answers with the page of an error; no other knows status codes.
 func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var bad badRequest
+	var form badForm
 	var to moved
 	var refused dmarc.Refusal
 	p := problem{Try: "Go back, or begin with all domains."}
@@ -168,6 +173,10 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &bad):
 		status = http.StatusBadRequest
 		p.Heading, p.Reasons = "This address cannot be understood", bad
+	case errors.As(err, &form):
+		status = http.StatusBadRequest
+		p.Heading, p.Reasons = "The form cannot be used as it is", form.sentences()
+		p.Try = "Go back: what you wrote is still there."
 	case errors.Is(err, dmarc.ErrBadCursor):
 		status = http.StatusBadRequest
 		p.Heading, p.Reasons = "This place in the list does not exist", []string{"The address names a place that is not one of this list."}

@@ -54,6 +54,13 @@ type Options struct {
 	Texts Texter
 	// Arranged knows groups and labels of domains; without it none are shown.
 	Arranged Arranger
+	// Intake answers what is of the installation; without one there are no pages
+	// of intake and settings.
+	Intake Intake
+	// Keeper keeps tokens and the audit log; without one there are none.
+	Keeper Keeper
+	// Live tells pages of what is new; without one they are not told.
+	Live *Live
 	// Gate lets people in; without one there is no login.
 	Gate Gate
 	// Base is the path that the dashboard is reached under, such as
@@ -74,6 +81,9 @@ type site struct {
 	arranger  Arranger // nil for none
 	origins   *http.CrossOriginProtection
 	texts     Texter // nil for none
+	intake    Intake // nil for none
+	keeper    Keeper // nil for none
+	live      *Live  // nil for none
 	gate      Gate   // nil for none
 	form      string // stands in pages where the forms of who asks are bound to them
 	base      string
@@ -81,9 +91,10 @@ type site struct {
 	pages     pages
 }
 
-// New returns the dashboard. It serves /, /domains/…, /messages and /static/….
+// New returns the dashboard. It serves /, /domains/…, /messages, /intake, /settings and /static/….
 func New(store Store, opts Options) http.Handler {
 	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, arranger: opts.Arranged, origins: http.NewCrossOriginProtection(), texts: opts.Texts, gate: opts.Gate, form: rand.Text(), base: strings.TrimRight(opts.Base, "/")}
+	s.intake, s.keeper, s.live = opts.Intake, opts.Keeper, opts.Live
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -116,6 +127,12 @@ func New(store Store, opts Options) http.Handler {
 	})
 	s.routeReports(r)
 	r.Get("/messages", s.page(s.messages))
+	if s.intake != nil {
+		s.operating(r)
+	}
+	if s.live != nil {
+		r.Get("/live", s.live.ServeHTTP)
+	}
 	r.Get("/static/{name}", s.assets.serve)
 	if s.gate != nil {
 		r.Get("/login", s.page(s.login))
@@ -126,10 +143,36 @@ func New(store Store, opts Options) http.Handler {
 	return r
 }
 
+// operating routes the pages of intake and settings.
+func (s *site) operating(r chi.Router) {
+	r.Get("/start", s.page(s.start))
+	r.Post("/start/mailbox", s.tryMailbox)
+	r.Get("/intake", s.page(s.intakeOverview))
+	r.Post("/intake/upload", s.upload)
+	r.Post("/messages/retry", s.post(s.retryAll))
+	r.Get("/messages/{id}", s.page(s.message))
+	r.Get("/messages/{id}/raw", s.rawMessage)
+	r.Post("/messages/{id}/retry", s.post(s.retry))
+	r.Get("/settings", s.page(s.accessSettings))
+	r.Get("/settings/notifications", s.page(s.notifySettings))
+	r.Post("/settings/notifications/test", s.testTarget)
+	r.Post("/settings/notifications/rules", s.post(s.switchRule))
+	r.Get("/settings/senders", s.page(s.ownership))
+	r.Get("/settings/configuration", s.page(s.configuration))
+	r.Get("/settings/audit", s.page(s.audit))
+	if s.overruler != nil {
+		r.Post("/settings/senders", s.post(s.sayOwner))
+	}
+	if s.keeper != nil {
+		r.Post("/settings/tokens", s.createToken)
+		r.Post("/settings/tokens/{id}/revoke", s.post(s.revokeToken))
+	}
+}
+
 // guard sets the headers that keep what strangers wrote from doing anything in
 // the browser, even if it should get into a page unescaped.
 func guard(next http.Handler) http.Handler {
-	const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; " +
+	const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -359,7 +359,7 @@ func TestAPageMayDoNothingButItsOwn(t *testing.T) {
 	for _, path := range []string{"/", "/nowhere", "/messages"} {
 		h := get(t, realistic(), path).Header()
 		for name, want := range map[string]string{
-			"Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+			"Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 			"X-Content-Type-Options":  "nosniff",
 			"Referrer-Policy":         "same-origin",
 			"Cache-Control":           "private, no-cache",
@@ -396,8 +396,8 @@ func TestFilesAreKeptByTheirContent(t *testing.T) {
 			t.Errorf("%s: status %d for a browser that has it", l, again.Code)
 		}
 	}
-	if found != 3 {
-		t.Errorf("%d files, want 3: %q", found, links)
+	if found != 5 {
+		t.Errorf("%d files, want 5: %q", found, links)
 	}
 	if w := get(t, &fake{}, "/static/style.0000000000000000.css"); w.Code != 404 || w.Header().Get("Cache-Control") != "" {
 		t.Errorf("a file of another version: status %d, %v", w.Code, w.Header())

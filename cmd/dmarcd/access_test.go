@@ -365,14 +365,15 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 			}
 		}
 	}
-	pages, ok := web.New(&access.Guard{}, web.Options{Adviser: &access.Guard{}, Overrules: &access.Guard{}, Texts: &access.Guard{}}).(chi.Routes)
+	pages, ok := web.New(&access.Guard{}, web.Options{Adviser: &access.Guard{}, Overrules: &access.Guard{}, Texts: &access.Guard{}, Intake: &access.Guard{}, Keeper: &access.Keeper{}}).(chi.Routes)
 	if !ok {
 		t.Fatal("the pages cannot be walked")
 	}
 	err = chi.Walk(pages, func(method, pattern string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		targets = append(targets, target{method, pattern})
 		for name, list := range map[string][]string{"days": {"90", "3650"}, "all": {"1"}, "after": sc.cursors, "q": {"alpha", "BRAVO"}, "reporter": {"alpha-reporter.test", "BRAVO-reporter.test"},
-			"mailbox": {"import"}, "outcome": {"ok", "bad_xml"}, "group": {"alpha-clients", "BRAVO-clients", "both"}, "of": {sc.alpha.address, sc.bravo.address, "as BRAVO-service.test"}, "p": {"reject"}, "by": {"volume"}, "show": {"failed", "whole"}, "source": {sc.alpha.address, "203.0.113.96/27"}, "inactive": {"1"}, "flag": {"any"}, "aligned": {"no"}, "class": {"own"}, "sort": {"failed", "source"}, "mend": {"as BRAVO.example"}, "domain": {"alpha.example", "BRAVO.example"}} {
+			"mailbox": {"import"}, "outcome": {"ok", "bad_xml"}, "group": {"alpha-clients", "BRAVO-clients", "both"}, "of": {sc.alpha.address, sc.bravo.address, "as BRAVO-service.test"}, "p": {"reject"}, "by": {"volume"}, "show": {"failed", "whole"}, "source": {sc.alpha.address, "203.0.113.96/27"}, "inactive": {"1"}, "flag": {"any"}, "aligned": {"no"}, "class": {"own"}, "sort": {"failed", "source"}, "mend": {"as BRAVO.example"}, "domain": {"alpha.example", "BRAVO.example"},
+			"who": {"BRAVO"}, "was": {"ok"}, "rua": {"x@BRAVO.example"}} {
 			values[pattern+"?"+name] = list
 		}
 		return nil
@@ -514,6 +515,30 @@ func TestNobodyLearnsOfDomainsBeyondTheirScope(t *testing.T) {
 				t.Errorf("%s: %s %s counts all domains", role, q.method, q.path)
 			}
 		}
+	}
+	// A message is about those who are in it.
+	_, none := as(sc, "GET", "/messages/99999", tokens["all roles"], "")
+	seen := 0
+	for id := range 30 {
+		for _, path := range []string{fmt.Sprintf("/messages/%d", id), fmt.Sprintf("/messages/%d/raw", id)} {
+			for role, secret := range tokens {
+				code, answer := as(sc, "GET", path, secret, "")
+				if found := sc.bravo.finds(answer); len(found) > 0 {
+					t.Errorf("%s: %s tells of bravo: %q", role, path, found)
+				}
+				if role != "all roles" {
+					continue
+				}
+				if code == http.StatusOK {
+					seen++
+				} else if strings.HasSuffix(path, fmt.Sprint(id)) && (code != http.StatusNotFound || timeless(answer) != timeless(none)) {
+					t.Errorf("%s is told from a message that does not exist: %d\n%s", path, code, firstDifference(timeless(answer), timeless(none)))
+				}
+			}
+		}
+	}
+	if seen < 8 {
+		t.Errorf("the tenant sees %d messages and raw messages of its own", seen)
 	}
 	for _, what := range []string{"name", "address", "count", "count for people", "id " + sc.bravo.ids[0]} {
 		if !told[what] {
