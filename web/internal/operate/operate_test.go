@@ -1,0 +1,482 @@
+// Package operate works the pages of intake and settings of the real program as
+// operators do, from an empty database on.
+package operate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/dmarcd/dmarcd/postgres/pgtest"
+	"github.com/dmarcd/dmarcd/sample"
+	"github.com/dmarcd/dmarcd/web/internal/browser"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// A program is dmarcd as it is served to operators.
+type program struct {
+	binary  string
+	environ []string
+	base    string
+	log     *bytes.Buffer
+	run     *exec.Cmd
+}
+
+// build makes the program, with a database of its own.
+func build(t *testing.T, config string) *program {
+	t.Helper()
+	dir := t.TempDir()
+	p := &program{binary: filepath.Join(dir, "dmarcd"), log: &bytes.Buffer{}}
+	make := exec.Command("go", "build", "-buildvcs=false", "-o", p.binary, "../../../cmd/dmarcd")
+	make.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	file := filepath.Join(dir, "dmarcd.toml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	p.base = "http://" + address
+	p.environ = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DMARCD_CONFIG=" + file, "DMARCD_DATA_DIR=" + filepath.Join(dir, "data"), "DMARCD_DATABASE_URL=" + pgtest.URL(t),
+		"DMARCD_LISTEN=" + address, "DMARCD_LOG_FORMAT=text", "DMARCD_RECORDS_WATCH=false", "DMARCD_SOURCES_LOOKUP=false",
+	}
+	t.Cleanup(func() {
+		p.stop()
+		if t.Failed() {
+			t.Log(p.log.String())
+		}
+	})
+	return p
+}
+
+// start serves, with more said by variables, until stop.
+func (p *program) start(t *testing.T, more ...string) {
+	t.Helper()
+	p.run = exec.Command(p.binary, "serve")
+	p.run.Env, p.run.Stdout, p.run.Stderr = append(slices.Clone(p.environ), more...), p.log, p.log
+	if err := p.run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 600 {
+		if r, err := http.Get(p.base + "/readyz"); err == nil {
+			r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("it is not ready")
+}
+
+func (p *program) stop() {
+	if p.run != nil {
+		p.run.Process.Signal(syscall.SIGTERM)
+		p.run.Wait()
+		p.run = nil
+	}
+}
+
+// ask asks the API.
+func (p *program) ask(t *testing.T, path, token string, into any) int {
+	t.Helper()
+	r, _ := http.NewRequest(http.MethodGet, p.base+path, nil)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if into != nil {
+		if err := json.NewDecoder(answer.Body).Decode(into); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+	}
+	return answer.StatusCode
+}
+
+// A person sits at a browser.
+type person struct {
+	t   *testing.T
+	ctx context.Context
+	p   *program
+}
+
+func (x *person) run(actions ...chromedp.Action[chromedp.Void]) {
+	x.t.Helper()
+	if err := chromedp.Do(x.ctx, actions...); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+func (x *person) visit(path string) { x.t.Helper(); x.run(chromedp.Navigate(x.p.base + path)) }
+
+// until waits until an expression is true on a page.
+func (x *person) until(what, expression string) {
+	x.t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		// While one page follows another there is nothing to be asked.
+		if ok, err := chromedp.Run(x.ctx, chromedp.Evaluate[bool](`document.readyState === "complete" && !!(`+expression+`)`)); err == nil && ok {
+			return
+		}
+	}
+	x.t.Fatalf("%s does not come about; the page says:\n%s", what, x.says())
+}
+
+// sees waits until the page says something.
+func (x *person) sees(text string) {
+	x.t.Helper()
+	quoted, _ := json.Marshal(text)
+	x.until("to see "+text, `document.body.textContent.replace(/[\s\u00a0]+/g, " ").includes(`+string(quoted)+`)`)
+}
+
+func (x *person) says() string {
+	text, err := chromedp.Run(x.ctx, chromedp.Evaluate[string](`document.body.innerText.replace(/[\s\u00a0]+/g, " ")`))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return text
+}
+
+func (x *person) text(selector string) string {
+	x.t.Helper()
+	text, err := chromedp.Run(x.ctx, chromedp.TextContent(selector))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return text
+}
+
+func (x *person) scripts(on bool) {
+	x.run(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
+		return err
+	}))
+}
+
+// report is an aggregate report.
+func report(id, domain string) string {
+	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -2)
+	return fmt.Sprintf(`<feedback><report_metadata><org_name>beta.test</org_name><email>a@beta.test</email><report_id>%s</report_id><date_range><begin>%d</begin><end>%d</end></date_range></report_metadata>
+<policy_published><domain>%s</domain><p>none</p></policy_published><record><row><source_ip>192.0.2.1</source_ip><count>4711</count><policy_evaluated><disposition>none</disposition><dkim>pass</dkim><spf>pass</spf></policy_evaluated></row>
+<identifiers><header_from>%[4]s</header_from></identifiers><auth_results><spf><domain>%[4]s</domain><result>pass</result></spf></auth_results></record></feedback>`, id, day.Unix(), day.Unix()+86399, domain)
+}
+
+// bring uploads by the API.
+func (p *program) bring(t *testing.T, name, text string) {
+	t.Helper()
+	r, err := http.Post(p.base+"/api/v1/reports?filename="+name, "application/xml", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, r.Body)
+	r.Body.Close()
+}
+
+// drop lets files fall on the page, as a hand does that has dragged them there.
+func drop(files map[string]string) string {
+	text, _ := json.Marshal(files)
+	return `(() => {
+		const data = new DataTransfer();
+		for (const [name, text] of Object.entries(` + string(text) + `)) data.items.add(new File([text], name));
+		for (const type of ["dragenter", "dragover", "drop"])
+			document.querySelector("main").dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer: data }));
+		return true;
+	})()`
+}
+
+const hostile = "<img src=x onerror=alert(1)>\u202egnp.xml"
+
+// From an empty database to the first chart, to a message that is read again, tokens,
+// and a notification that arrives: by pointer, by keys alone, and without scripts.
+func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	ctx, closeBrowser, err := browser.Open(ctx)
+	if errors.Is(err, browser.ErrNone) && os.Getenv("DMARCD_TEST_REQUIRE") == "" {
+		t.Skipf("SKIPPED, so the pages are not tried: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeBrowser()
+
+	var mu sync.Mutex
+	var told []string
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, string(body))
+	}))
+	defer hook.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mail, err := sample.Serve(ctx, l, "dmarc", "open sesame", func(func(sample.Mail) bool) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mail.Close()
+
+	p := build(t, fmt.Sprintf("[notify]\nspf_limit = false\n[sources]\nown = [\"192.0.2.128/25\"]\n[[target]]\nname = \"ops\"\nurl = %q\nprivate = true\n[[target]]\nname = \"deaf\"\nurl = \"http://127.0.0.1:1/\"\nprivate = true\n", hook.URL))
+	p.start(t, "DMARCD_DOMAINS=acme.example")
+	x := &person{t, ctx, p}
+	x.run(browser.Window(1280, 900, 1, false))
+
+	t.Run("what to publish, by keys alone", func(t *testing.T) {
+		x.t = t
+		x.visit("/")
+		x.sees("No reports yet")
+		x.run(chromedp.Focus(`input[name="domain"]`), chromedp.KeyEvent("acme.example"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent("dmarc@reports.test"), chromedp.KeyEvent(kb.Enter))
+		x.sees("v=DMARC1; p=none; rua=mailto:dmarc@reports.test")
+		x.sees("acme.example._report._dmarc.reports.test")
+		x.sees("v=TLSRPTv1; rua=mailto:dmarc@reports.test")
+	})
+	t.Run("a mailbox is tried and not kept", func(t *testing.T) {
+		x.t = t
+		address := "imap://dmarc@" + l.Addr().String() + "/INBOX"
+		for password, want := range map[string]string{"wrong": "It cannot be read.", "open sesame": "It can be read."} {
+			x.visit("/start")
+			x.run(chromedp.SendKeys(`input[name="url"]`, address), chromedp.SendKeys(`input[name="password"]`, password), chromedp.KeyEvent(kb.Enter))
+			x.sees(want)
+			if page, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.documentElement.outerHTML`)); err != nil || strings.Contains(page, "sesame") {
+				t.Errorf("the page has the password in it, %v", err)
+			}
+		}
+		x.visit("/start")
+		x.run(chromedp.SendKeys(`input[name="url"]`, address), chromedp.SendKeys(`input[name="password"]`, "open sesame"), chromedp.KeyEvent(kb.Enter))
+		x.sees("DMARCD_IMAP_URL=" + address)
+		x.sees(`url = "` + address + `"`)
+		if strings.Contains(p.log.String(), "sesame") {
+			t.Error("the log has the password in it")
+		}
+	})
+	t.Run("files are dropped, and each has its fate", func(t *testing.T) {
+		x.t = t
+		x.visit("/")
+		if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](drop(map[string]string{
+			"good.xml": report("1", "acme.example"), hostile: "<feedback><report_metadata>", "other.xml": report("2", "other.example"), "note.txt": "nothing",
+		}))); err != nil {
+			t.Fatal(err)
+		}
+		x.until("all files to be done", `document.querySelectorAll(".uploads li.done-with").length === 4`)
+		x.sees("4 files done: 1 new report, and ")
+		x.sees("1 new report with 1 row")
+		x.sees("<img src=x onerror=alert(1)>\ufffdgnp.xml")
+		if n, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.querySelectorAll("img").length`)); err != nil || n != 0 {
+			t.Errorf("%d pictures came of a file's name, %v", n, err)
+		}
+		x.run(chromedp.Click(".to-chart"))
+		x.until("a chart", `location.pathname === "/domains/acme.example" && document.querySelector("svg.plot")`)
+		x.sees("4,711")
+	})
+	t.Run("pages are told of what is new, and do not move", func(t *testing.T) {
+		x.t = t
+		x.visit("/intake")
+		x.sees("No mailbox is read here.")
+		x.sees(hostile[:28])
+		x.run(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+			_, err := chromedp.Run(ctx, chromedp.Evaluate[any](`(async () => {
+				const source = new EventSource(document.body.dataset.live);
+				await new Promise((done) => source.addEventListener("here", done));
+				source.close();
+				window.before = document.querySelector("#latest").getBoundingClientRect().top;
+				return 0;
+			})()`, chromedp.EvalAwaitPromise))
+			return err
+		}))
+		p.bring(t, "late.xml", report("3", "acme.example"))
+		x.until("word of it", `document.querySelector(".new-data a")`)
+		if moved, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`document.querySelector("#latest").getBoundingClientRect().top !== window.before`)); err != nil || moved {
+			t.Errorf("the page moved: %v, %v", moved, err)
+		}
+		x.run(chromedp.Click(".new-data a"))
+		x.sees("late.xml")
+	})
+	t.Run("a message is read again, and has one fate", func(t *testing.T) {
+		x.t = t
+		x.visit("/messages?outcome=unknown_domain")
+		x.sees("other.xml")
+		x.run(chromedp.Click(`.ledger td a.line`))
+		x.sees("If the domain is yours, add it to domains in the configuration")
+		x.run(chromedp.Click(`.acts button`))
+		x.sees("It was read again. Its fate is what it was: unknown_domain.")
+		at, err := chromedp.Run(ctx, chromedp.Evaluate[string](`location.pathname`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.stop()
+		p.start(t) // every domain is wanted now
+		x.visit(at)
+		x.run(chromedp.Click(`.acts button`))
+		x.sees("Its fate was unknown_domain, and now it is ok.")
+		var list struct {
+			Items []struct {
+				File, Outcome string
+				Parts         []struct{ Report *string }
+			}
+		}
+		p.ask(t, "/api/v1/messages?limit=100", "", &list)
+		n := 0
+		for _, m := range list.Items {
+			if m.File == "other.xml" {
+				n++
+				if m.Outcome != "ok" || len(m.Parts) != 1 || m.Parts[0].Report == nil {
+					t.Errorf("%+v", m)
+				}
+			}
+		}
+		if n != 1 {
+			t.Errorf("it stands %d times in the ledger", n)
+		}
+		x.visit("/messages?q=other.xml&first=2020-01-01")
+		x.sees("other.xml")
+		x.visit("/messages?q=no+such+file")
+		x.sees("No message is of this kind.")
+		x.visit("/messages?outcome=refused")
+		x.run(chromedp.SetValue(`select[name="outcome"]`, "bad_xml"), chromedp.Click(`.filter button`))
+		x.sees("Read them again")
+		x.run(chromedp.Click(`.act button`))
+		x.sees("1 message was read again; none of them has another fate now.")
+	})
+	var secret string
+	t.Run("a token is made by keys alone, opens, and is revoked", func(t *testing.T) {
+		x.t = t
+		x.visit("/settings")
+		x.run(chromedp.Focus(`input[name="name"]`), chromedp.KeyEvent("Ann"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(" "),
+			chromedp.Focus(`textarea[name="domains"]`), chromedp.KeyEvent("acme.example"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+		x.sees("It is shown this once, and kept nowhere.")
+		secret = x.text("#secret")
+		if code := p.ask(t, "/api/v1/domains", secret, nil); code != http.StatusOK {
+			t.Errorf("with the token: %d", code)
+		}
+		x.visit("/settings")
+		if strings.Contains(x.says(), secret[8:20]) {
+			t.Error("the secret is shown again")
+		}
+		x.sees("read, upload")
+		x.run(chromedp.Focus(`input[name="name"]`), chromedp.KeyEvent("Bob"), chromedp.KeyEvent(kb.Enter))
+		second := ""
+		x.sees("A token for Bob")
+		second = x.text("#secret")
+		x.visit("/settings")
+		x.run(chromedp.Focus(`.sure summary`), chromedp.KeyEvent(kb.Enter), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+		x.sees("The token opens nothing any more.")
+		if a, b := p.ask(t, "/api/v1/domains", second, nil), p.ask(t, "/api/v1/domains", secret, nil); a != http.StatusUnauthorized || b != http.StatusOK {
+			t.Errorf("the revoked token: %d, the other: %d", a, b)
+		}
+		x.visit("/settings/audit?action=token.revoke")
+		x.sees("Bob")
+	})
+	t.Run("a notification is tried, and a rule switched", func(t *testing.T) {
+		x.t = t
+		x.visit("/settings/notifications")
+		x.run(chromedp.Click(`tbody tr:nth-child(1) button`))
+		x.sees("The test to ops was taken.")
+		mu.Lock()
+		if len(told) != 1 || !strings.Contains(told[0], "a test by dmarcd to the target ops") {
+			t.Errorf("the target was told %q", told)
+		}
+		mu.Unlock()
+		x.run(chromedp.Click(`tbody tr:nth-child(2) button`))
+		x.sees("The test did not reach deaf:")
+		if page := x.says(); strings.Contains(page, hook.URL+"/") && !strings.Contains(page, hook.URL+"/…") {
+			t.Error("the page shows where webhooks go")
+		}
+		x.run(chromedp.Click(`.rules tbody tr:nth-child(1) button`))
+		x.sees("Nobody is told of it from now on.")
+		x.until("the rule to be off", `document.querySelector(".rules tbody tr").innerText.includes("Switch on")`)
+		x.sees("notify.spf_limit, file ")
+		x.sees("set there")
+	})
+	t.Run("whose a network is", func(t *testing.T) {
+		x.t = t
+		x.visit("/settings/senders")
+		x.sees("192.0.2.128/25")
+		x.run(chromedp.SendKeys(`.form input[name="network"]`, "198.51.100.0/24"), chromedp.SendKeys(`.form input[name="note"]`, "<b>us</b>"), chromedp.KeyEvent(kb.Enter))
+		x.sees("It is kept")
+		x.sees("<b>us</b>")
+		x.run(chromedp.SendKeys(`.form input[name="network"]`, "192.0.2.128/25"), chromedp.KeyEvent(kb.Enter))
+		x.sees("The configuration names 192.0.2.128/25 as your own, and wins")
+		x.visit("/settings/senders")
+		x.run(chromedp.Click(`tbody button`))
+		x.sees("It is forgotten.")
+		x.visit("/settings/configuration")
+		x.sees("sources.own")
+	})
+	t.Run("without scripts", func(t *testing.T) {
+		x.t = t
+		x.scripts(false)
+		defer x.scripts(true)
+		file := filepath.Join(t.TempDir(), "plain.xml")
+		if err := os.WriteFile(file, []byte(report("4", "acme.example")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"1 new report with 1 row", "there already"} {
+			x.visit("/intake")
+			x.run(chromedp.SetUploadFiles(`#files`, []string{file}), chromedp.Click(`.drop button`))
+			x.sees(want)
+		}
+	})
+	t.Run("who may see one domain sees nothing of others", func(t *testing.T) {
+		x.t = t
+		p.stop()
+		p.start(t, "DMARCD_ACCESS_TOKENS=true")
+		x.visit("/intake")
+		x.run(chromedp.SendKeys(`input[name="token"]`, secret), chromedp.KeyEvent(kb.Enter))
+		x.sees("Every message taken in has one fate")
+		x.sees("plain.xml")
+		page := x.says()
+		for _, hidden := range []string{"other.xml", "Mailboxes", "What is done by itself", "could not be read"} {
+			if strings.Contains(page, hidden) {
+				t.Errorf("the page says %q", hidden)
+			}
+		}
+		for path, want := range map[string]string{
+			"/settings": "This is for those who may change everything", "/settings/configuration": "This is for those who may see every domain", "/messages/2": "There is no such page",
+		} {
+			x.visit(path)
+			if path != "/messages/2" {
+				x.sees(want)
+			}
+		}
+		x.visit("/intake")
+		if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](drop(map[string]string{"theirs.xml": report("5", "other.example"), "ours.xml": report("6", "acme.example")}))); err != nil {
+			t.Fatal(err)
+		}
+		x.sees("there is a report about a domain that you may not bring reports about; nothing was kept")
+		x.sees("2 files done: 1 new report, and 1 file that could not be used.")
+	})
+}
