@@ -5,6 +5,7 @@
 # make bench   runs the benchmarks
 # make load    has clients ask the demo for summaries, and tells how many it answers
 # make screenshot   takes the picture of the README anew
+# make screenshots  takes pictures of every page, into docs/screenshots
 # make sbom    lists what is in bin/dmarcd, in bin/dmarcd.cdx.json (CycloneDX)
 # make vuln    looks for known vulnerabilities; needs the network
 # make clean   removes what was built
@@ -28,7 +29,7 @@ build_flags = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSIO
 # what uses them side by side is watched where it does.
 calm := ./parse ./dmarc ./advice/...
 
-.PHONY: build demo test check fuzz bench load sbom vuln screenshot deps-demo deps-test clean
+.PHONY: build demo test check fuzz bench load sbom vuln screenshot screenshots deps-demo deps-test clean
 .NOTPARALLEL:
 
 build:
@@ -69,6 +70,10 @@ vuln:
 
 screenshot: deps-test build
 	deploy/screenshot.sh
+
+# A few of them are kept, see docs/screenshots/.gitignore.
+screenshots: deps-test build
+	GO=$(GO) deploy/screenshot.sh --all docs/screenshots
 
 deps-demo:
 	@deploy/install-deps.sh demo

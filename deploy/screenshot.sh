@@ -2,6 +2,7 @@
 # Takes a picture of the dashboard as the demo shows it.
 #
 #   deploy/screenshot.sh [FILE [PATH]]     docs/screenshot.png and / unless told otherwise
+#   deploy/screenshot.sh --all FOLDER      a page of each kind, wide and narrow, light and dark
 set -eu
 cd "$(dirname "$0")/.."
 file=${1:-docs/screenshot.png}
@@ -33,6 +34,11 @@ while [ -z "$url" ]; do
 	tries=$((tries + 1))
 	url=$(sed -n 's|.*\(http://[0-9.]*:[0-9]*\).*|\1|p' "$dir/out" | head -n 1)
 done
+
+if [ "$file" = --all ]; then
+	"${GO:-go}" run ./web/internal/shot -all "${2:?a folder}" "$url"
+	exit
+fi
 
 mkdir -p "$(dirname "$file")"
 sandbox=

@@ -189,7 +189,11 @@ func flowChart(m *mix, all []flow) template.HTML {
 			if p.thick == 0 {
 				continue
 			}
-			fmt.Fprintf(&b, `<svg class="stop %s" x="%s" y="%s"><rect class="post" x="%d" y="%s" width="6" height="%s"/>`, side.class, side.x, num(p.top), side.bar, num((p.place-p.thick)/2), num(p.thick))
+			class := side.class
+			if p.thick < name { // its name would cover the bands
+				class += " thin"
+			}
+			fmt.Fprintf(&b, `<svg class="stop %s" x="%s" y="%s"><rect class="post" x="%d" y="%s" width="6" height="%s"/>`, class, side.x, num(p.top), side.bar, num((p.place-p.thick)/2), num(p.thick))
 			if p.name != "" && p.count != "" {
 				// A letter is some eight pixels wide.
 				fmt.Fprintf(&b, `<rect class="pill" y="%s" width="%d" height="36" rx="4"/><text class="label" y="%s">%s</text><text y="%s">%s</text>`,

@@ -231,6 +231,9 @@ func TestFailingMailOfASenderIsToBeMended(t *testing.T) {
 	if !strings.Contains(forged, `class="area let"`) || strings.Contains(forged, `class="area fix"`) {
 		t.Error("a forger's failing mail has the colour of what to mend")
 	}
+	if open := get(t, f, "/domains/acme.example/source?of=2001:db8::7&days=90").Body.String(); !strings.Contains(open, `class="area unknown"`) || strings.Contains(open, `class="area let"`) {
+		t.Error("failing mail of a sender that nobody knows has the colour of forgery")
+	}
 }
 
 // Senders are sorted by any column, and show their addresses.

@@ -191,12 +191,20 @@ func (p *senderPage) draw(days map[time.Time]*dmarc.Tally) {
 }
 
 // failingOf are the bands of what fails: of mail that is the owner's, what is to
-// be mended.
+// be mended, and of others in the colour of their class.
 func failingOf(c dmarc.Class) []bandName {
-	if !isYours(c) {
-		return nil
+	let, held := failFills(c)
+	word := kinds[kindOf(c)].Verb
+	return []bandName{{let, "failed, let through", false}, {held, "failed, " + word, false}}
+}
+
+// failFills are the classes of the colours of what fails: let through, and held.
+func failFills(c dmarc.Class) (let, held string) {
+	if isYours(c) {
+		return bandNames[bandFix].Class, bandNames[bandLost].Class
 	}
-	return []bandName{{bandNames[bandFix].Class, "failed, not stopped", false}, {bandNames[bandLost].Class, "failed, lost", false}}
+	kind := kinds[kindOf(c)]
+	return kind.Fill, kind.Held
 }
 
 // list sorts what is shown in tables, busiest first.

@@ -128,14 +128,11 @@ func passBar(t dmarc.Tally) template.HTML {
 	return bar(t.Messages, piece{"own", t.DMARCPass}, piece{"let", c[3]}, piece{"stopped", c[4]})
 }
 
-// senderBar draws the same of a sender: of mail that is the owner's, what
-// failed is to be mended.
+// senderBar draws the same of a sender, in the colours of its class.
 func senderBar(t dmarc.Tally, class dmarc.Class) template.HTML {
-	if !isYours(class) {
-		return passBar(t)
-	}
 	c := classify(t)
-	return bar(t.Messages, piece{"own", t.DMARCPass}, piece{bandNames[bandFix].Class, c[3]}, piece{bandNames[bandLost].Class, c[4]})
+	let, held := failFills(class)
+	return bar(t.Messages, piece{"own", t.DMARCPass}, piece{let, c[3]}, piece{held, c[4]})
 }
 
 // shareBar draws n of a total in the colour of a class.

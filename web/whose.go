@@ -61,10 +61,8 @@ func (s *sender) MoreLines() int { return s.Addresses - len(s.Lines) }
 
 // Trouble returns the class of the colour that its failing mail has.
 func (s *sender) Trouble() string {
-	if isYours(s.Class) {
-		return bandNames[bandFix].Class
-	}
-	return bandNames[bandLet].Class
+	let, _ := failFills(s.Class)
+	return let
 }
 
 // A crew is everybody who sends as a domain, by class.

@@ -1,6 +1,10 @@
 // Shot writes a picture of a page:
 //
 //	go run ./web/internal/shot -width 1280 -height 900 -dark -out docs/screenshot.png http://127.0.0.1:8080/
+//
+// or of a page of each kind, at two widths and in light and dark colours:
+//
+//	go run ./web/internal/shot -all docs/screenshots http://127.0.0.1:8080/
 package main
 
 import (
@@ -24,13 +28,14 @@ func main() {
 	scale := flag.Float64("scale", 1, "pixels of the picture for one of the window")
 	dark := flag.Bool("dark", false, "ask the page for its dark colours")
 	out := flag.String("out", "", "the PNG `file` to write")
-	wait := flag.Duration("timeout", time.Minute, "how long it may take")
+	all := flag.String("all", "", "the `folder` for pictures of a page of each kind that links lead to")
+	wait := flag.Duration("timeout", 10*time.Minute, "how long it may take")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: shot [flags] -out FILE URL\n\nWrites a picture of a page. The flags:")
+		fmt.Fprintln(os.Stderr, "usage: shot [flags] -out FILE URL\n       shot -all FOLDER URL\n\nWrites a picture of a page. The flags:")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if flag.NArg() != 1 || *out == "" || *width < 1 || *height < 0 {
+	if flag.NArg() != 1 || (*out == "") == (*all == "") || *width < 1 || *height < 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -38,6 +43,13 @@ func main() {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, *wait)
 	defer cancel()
+	if *all != "" {
+		if err := walk(ctx, flag.Arg(0), *all); err != nil {
+			fmt.Fprintln(os.Stderr, "shot:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := shoot(ctx, flag.Arg(0), *out, int64(*width), int64(*height), *scale, *dark); err != nil {
 		fmt.Fprintln(os.Stderr, "shot:", err)
 		os.Exit(1)

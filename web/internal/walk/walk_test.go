@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -122,29 +121,6 @@ func fetch(address string) (body []byte, kind string, err error) {
 	return body, r.Header.Get("Content-Type"), err
 }
 
-var number = regexp.MustCompile(`^[0-9]+([-.][0-9]+)?$`)
-
-// shape is what pages of one kind have in common: their path without
-// numbers, and what their addresses tell beside a period, a filter and a place in a list.
-// Each of the two domains has pages of its own.
-func shape(u *url.URL) string {
-	path := u.Path
-	parts := strings.Split(path, "/")
-	for i := range parts {
-		if number.MatchString(parts[i]) {
-			parts[i] = "#"
-		}
-	}
-	var told []string
-	for name := range u.Query() {
-		if !slices.Contains([]string{"days", "from", "to", "after", "sort", "outcome", "class", "reporter", "by"}, name) {
-			told = append(told, name)
-		}
-	}
-	slices.Sort(told)
-	return strings.Join(parts, "/") + "?" + strings.Join(told, "&")
-}
-
 // pages finds a page of each shape by following links, and holds each answer
 // against what strangers planted.
 func pages(t *testing.T, base string) []string {
@@ -192,7 +168,7 @@ func pages(t *testing.T, base string) []string {
 					continue
 				}
 				to.Fragment = ""
-				if s := shape(to); !seen[s] {
+				if s := browser.Shape(to); !seen[s] {
 					seen[s] = true
 					queue = append(queue, to.RequestURI())
 				}
