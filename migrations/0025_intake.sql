@@ -24,7 +24,3 @@ CREATE TABLE rule_switches (
     said_by text        NOT NULL,
     said_at timestamptz NOT NULL
 );
-
--- Messages of a period are found without looking at all that came since. They stand in the order in which they came, so
--- that an index of ranges does, which costs next to nothing to keep.
-CREATE INDEX messages_received ON messages USING brin (received_at) WITH (pages_per_range = 32, autosummarize = on);
