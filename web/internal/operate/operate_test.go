@@ -429,7 +429,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.sees("It is kept")
 		x.sees("<b>us</b>")
 		x.run(chromedp.SendKeys(`.form input[name="network"]`, "192.0.2.128/25"), chromedp.KeyEvent(kb.Enter))
-		x.sees("The configuration names 192.0.2.128/25 as your own, and wins")
+		x.sees("The configuration says that 192.0.2.128/25 is own (sources.own), and wins")
 		x.visit("/settings/senders")
 		x.run(chromedp.Click(`tbody button`))
 		x.sees("It is forgotten.")
