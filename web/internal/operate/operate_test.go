@@ -39,16 +39,34 @@ type program struct {
 	binary  string
 	environ []string
 	base    string
-	log     *bytes.Buffer
+	log     *log
 	run     *exec.Cmd
+}
+
+// A log is written by the program and read by a test.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // build makes the program, with a database of its own.
 func build(t *testing.T, config string) *program {
 	t.Helper()
 	dir := t.TempDir()
-	p := &program{binary: filepath.Join(dir, "dmarcd"), log: &bytes.Buffer{}}
-	make := exec.Command("go", "build", "-buildvcs=false", "-o", p.binary, "../../../cmd/dmarcd")
+	p := &program{binary: filepath.Join(dir, "dmarcd"), log: &log{}}
+	make := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", p.binary, "../../../cmd/dmarcd")
 	make.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := make.CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
