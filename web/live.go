@@ -12,9 +12,10 @@ import (
 	"time"
 )
 
-// Live tells browsers that something new was committed, by server-sent events. It
-// tells nothing else, so that everybody may listen: what is new is what their next
-// page shows. One question is asked for all of them, and none while nobody listens.
+// Live tells browsers that something new was committed, by server-sent events, and
+// nothing else: what is new is what their next page shows. That something was committed is
+// about all domains, so that only those who may know of all may listen. One question is
+// asked for all of them, and none while nobody listens.
 type Live struct {
 	version func(context.Context) (int64, error)
 	log     *slog.Logger
@@ -186,4 +187,14 @@ func (l *Live) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// listen serves /live. Those who may know of some domains only are told nothing, or they would
+// learn when others have mail: by this answer a browser knows not to ask again.
+func (s *site) listen(w http.ResponseWriter, r *http.Request) {
+	if s.intake == nil || !s.intake.Rights(r.Context()).All {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	s.live.ServeHTTP(w, r)
 }

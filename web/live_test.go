@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
 )
 
 // A listener reads what is sent to it.
@@ -158,4 +160,33 @@ func TestAStreamOfEventsEnds(t *testing.T) {
 			t.Errorf("%d signs of life", n)
 		}
 	})
+}
+
+// An Intake that knows nothing but what somebody may do.
+type allowed struct {
+	Intake
+	rights dmarc.Rights
+}
+
+func (a allowed) Rights(context.Context) dmarc.Rights { return a.rights }
+
+// That something was stored tells of all domains: those who may know of some are not told.
+func TestOnlyThoseWhoMayKnowOfEverythingListen(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		rights dmarc.Rights
+		status int
+	}{
+		{dmarc.Rights{Read: true, All: true}, http.StatusOK},
+		{dmarc.Rights{Read: true, Upload: true, Failures: true, Admin: true}, http.StatusNoContent},
+		{dmarc.Rights{}, http.StatusNoContent},
+	} {
+		s := &site{intake: allowed{rights: c.rights}, live: NewLive(nil, slog.New(slog.DiscardHandler))}
+		w := httptest.NewRecorder()
+		s.listen(w, httptest.NewRequestWithContext(gone, http.MethodGet, "/live", nil))
+		if w.Code != c.status || (w.Body.Len() > 0) != (c.status == http.StatusOK) {
+			t.Errorf("%+v: %d, %q", c.rights, w.Code, w.Body)
+		}
+	}
 }

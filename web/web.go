@@ -131,7 +131,7 @@ func New(store Store, opts Options) http.Handler {
 		s.operating(r)
 	}
 	if s.live != nil {
-		r.Get("/live", s.live.ServeHTTP)
+		r.Get("/live", s.listen)
 	}
 	r.Get("/static/{name}", s.assets.serve)
 	if s.gate != nil {
