@@ -29,9 +29,9 @@ func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
 		}
 	}
 	for args, want := range map[string][2]string{
-		"acme.example":                          {"not_ready", "quarantine"},
-		"--policy reject acme.example":          {"not_ready", "reject"},
-		"north.example":                         {"done", "reject"},
+		"acme.example":                 {"not_ready", "quarantine"},
+		"--policy reject acme.example": {"not_ready", "reject"},
+		"north.example":                {"done", "reject"},
 		// Five days are never enough; that a sender of the shop would lose mail shows in them on some days of the month.
 		"--days 5 --policy reject acme.example": {"not_enough_evidence or not_ready", "reject"},
 	} {
