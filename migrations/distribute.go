@@ -18,14 +18,14 @@ var shape = struct {
 }{
 	reference: []string{"domains"},
 	distributed: []string{
-		"reporters", "names", "auth_results", "reports", "row_groups", "reporter_days", "domain_days", "domain_months", "source_days",
+		"reporters", "names", "auth_results", "reports", "row_groups", "reporter_days", "domain_days", "domain_months", "source_days", "source_lists",
 		"source_facts", "selector_days", "looks", "published", "published_changes", "dkim_keys", "verdicts", "domain_sources",
 		"tls_reports", "failure_reports",
 	},
 	local: []string{
 		"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons", "tokens", "keys", "audit",
 		"episodes", "events", "deliveries", "mailbox_health", "source_identities", "overrules", "domain_groups", "domain_settings",
-		"network_labels", "streams", "report_changes", "stream_clock", "pass_health", "rule_switches",
+		"network_labels", "streams", "report_changes", "stream_clock", "pass_health", "rule_switches", "source_lists_made",
 	},
 }
 

@@ -200,7 +200,6 @@ func (v *verifier) compareSources(ctx context.Context, tx pgx.Tx, pending *int64
 	if err != nil {
 		return err
 	}
-	sums := func(table string) string { return table + "." + strings.Join(tallyNames, ", "+table+".") }
 	sql := `
 		WITH computed (day, dated, kind, source, ` + strings.Join(tallyNames, ", ") + `) AS (` + sourceLines(shared) + `
 		), stored AS (
@@ -222,8 +221,8 @@ func (v *verifier) compareSources(ctx context.Context, tx pgx.Tx, pending *int64
 		), lines AS (
 			SELECT coalesce(stored.day, expected.day) AS day, coalesce(stored.dated, expected.dated) AS dated,
 				coalesce(stored.kind, expected.kind) AS kind, coalesce(stored.source, expected.source) AS source,
-				CASE WHEN stored.day IS NOT NULL THEN ARRAY[` + sums("stored") + `] END AS stored_sums,
-				CASE WHEN expected.day IS NOT NULL THEN ARRAY[` + sums("expected") + `] END AS computed_sums
+				CASE WHEN stored.day IS NOT NULL THEN ARRAY[` + columnsOf("stored", tallyNames) + `] END AS stored_sums,
+				CASE WHEN expected.day IS NOT NULL THEN ARRAY[` + columnsOf("expected", tallyNames) + `] END AS computed_sums
 			FROM stored
 			FULL JOIN expected ON expected.day = stored.day AND expected.dated = stored.dated
 				AND expected.kind = stored.kind AND expected.source = stored.source
@@ -346,6 +345,10 @@ func summed(columns []string) string {
 		parts[i] = "sum(" + c + ")::bigint AS " + c
 	}
 	return strings.Join(parts, ", ")
+}
+
+func columnsOf(table string, columns []string) string {
+	return table + "." + strings.Join(columns, ", "+table+".")
 }
 
 func coalesced(table string, columns []string) string {

@@ -200,7 +200,7 @@ func TestSummariesNeverReadRows(t *testing.T) {
 		"attention": {"domains", "verdicts"},
 		"evidence":  {"domain_sources", "domains", "looks", "overrules", "published_changes", "reporters", "source_facts", "source_identities"},
 		"reporters": {"domains", "reporter_days", "reporters"},
-		"sources":   {"domain_days", "domains", "source_days"},
+		"sources":   {"domain_days", "domains", "source_lists"},
 
 		"filtered summary":   {"domains", "reporter_days", "reporters", "reports", "verdicts"},
 		"filtered reporters": {"domains", "reporter_days", "reporters"},
@@ -247,6 +247,7 @@ func TestOneDomainCostsTheSameHoweverManyOthersThereAre(t *testing.T) {
 		"INSERT INTO reporters (domain_id, key, org_name, email) SELECT d.id, key, org_name, email FROM reporters x, domains d WHERE d.name LIKE 'other%' AND x.domain_id % 4 = d.id % 4 ON CONFLICT DO NOTHING",
 		"INSERT INTO reporter_days SELECT d.id, day, reporter_id, dated, verdict, rows, messages, estimated, reports FROM reporter_days x, domains d WHERE d.name LIKE 'other%' AND x.domain_id % 4 = d.id % 4 ON CONFLICT DO NOTHING",
 		"INSERT INTO source_days SELECT d.id, day, dated, kind, source, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated FROM source_days x, domains d WHERE d.name LIKE 'other%' AND x.domain_id % 4 = d.id % 4 ON CONFLICT DO NOTHING",
+		"INSERT INTO source_lists SELECT d.id, day, dated, lines FROM source_lists x, domains d WHERE d.name LIKE 'other%' AND x.domain_id % 4 = d.id % 4 ON CONFLICT DO NOTHING",
 		"INSERT INTO reports (domain_id, reporter_id, report_id, begins_at, ends_at, hash, active, day, dated, received_at, message, part, flags, about, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated, rows_dropped, messages_dropped) SELECT d.id, reporter_id, report_id, begins_at, ends_at, hash, active, day, dated, received_at, message, part, flags, about, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated, rows_dropped, messages_dropped FROM reports x, domains d WHERE d.name LIKE 'other%' AND x.domain_id % 4 = d.id % 4 ON CONFLICT DO NOTHING",
 		"INSERT INTO tls_reports (domain_id, reporter_id, report_id, begins_at, ends_at, hash, active, received_at, message, part, flags, contact, successful, failed, policies) SELECT d.id, reporter_id, report_id, begins_at, ends_at, hash, active, received_at, message, part, flags, contact, successful, failed, policies FROM tls_reports x, domains d WHERE d.name LIKE 'other%'",
 		"INSERT INTO failure_reports (domain_id, hash, arrived_at, received_at, message, part, flags, body) SELECT d.id, hash, arrived_at, received_at, message, part, flags, body FROM failure_reports x, domains d WHERE d.name LIKE 'other%'",

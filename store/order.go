@@ -15,6 +15,7 @@ import (
 // An order is how the lines of a list that is summed up are sorted: by an expression
 // which is never null, and then by what names each, ascending.
 type order struct {
+	key  string // what it is called
 	by   string // over the line
 	kind string // the type of by: bigint, double precision, text or inet
 	down bool   // the greatest first
@@ -49,7 +50,7 @@ func tallied(name, kind string, more map[string]order) map[string]order {
 		all[key] = o
 	}
 	for key, o := range all {
-		o.name, o.nameKind = name, kind
+		o.key, o.name, o.nameKind = key, name, kind
 		all[key] = o
 	}
 	return all

@@ -25,7 +25,7 @@ type changedDay struct {
 	Dated  bool
 }
 
-// SummariseSources brings source_days up to date with the days that changed
+// SummariseSources brings source_days and source_lists up to date with the days that changed
 // since the last pass. Several may run at once: each day is summarised by one of
 // them at a time. It may be cut short and run again. It comes to each day once: what
 // changes while it runs may be left to the next pass, so that it ends under load.
@@ -44,7 +44,7 @@ func (s *Store) SummariseSources(ctx context.Context) error {
 			return fmt.Errorf("finding days that changed: %w", err)
 		}
 		if len(days) == 0 {
-			return nil
+			return s.listOldDays(ctx)
 		}
 		for _, d := range days {
 			if err := s.summariseDay(ctx, d); err != nil {
@@ -88,8 +88,10 @@ func (s *Store) summariseDay(ctx context.Context, d changedDay) error {
 			if err := s.sumOthers(ctx, tx, d); err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes)
-			return err
+			if _, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes); err != nil {
+				return err
+			}
+			return listSources(ctx, tx, d)
 		}
 		shared := false
 		if d.Dated {
@@ -108,8 +110,10 @@ func (s *Store) summariseDay(ctx context.Context, d changedDay) error {
 		if _, err = tx.Exec(ctx, sql, sourceArgs(d.Domain, period, d.Dated)); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes)
-		return err
+		if _, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes); err != nil {
+			return err
+		}
+		return listSources(ctx, tx, d)
 	})
 }
 

@@ -88,7 +88,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Verification, erro
 }
 
 // verified are the tables that are compared.
-var verified = []string{"reporter_days", "domain_days", "domain_months", "source_days", "source_facts", "selector_days", "reports"}
+var verified = []string{"reporter_days", "domain_days", "domain_months", "source_days", "source_lists", "source_facts", "selector_days", "reports"}
 
 type verifier struct {
 	s *Store
@@ -127,6 +127,7 @@ func (v *verifier) verifyDomain(ctx context.Context, id int64, name string) erro
 			UNION ALL SELECT date_trunc('month', day), 0 FROM domain_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT month, 0 FROM domain_months WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_days WHERE domain_id = $1 GROUP BY 1
+			UNION ALL SELECT date_trunc('month', day), 0 FROM source_lists WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_facts WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM selector_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM row_groups WHERE domain_id = $1 GROUP BY 1
@@ -183,6 +184,7 @@ func (v *verifier) verifyPart(ctx context.Context) error {
 				},
 				func() error { return v.compareTotals(ctx, tx, "domain_months", "month", "", byMonth(totals)) },
 				func() error { return v.compareSources(ctx, tx, &pending) },
+				func() error { return v.compareLists(ctx, tx) },
 				func() error { return v.compareFacts(ctx, tx, &unreduced) },
 				func() error { return v.compareReports(ctx, tx) },
 			} {

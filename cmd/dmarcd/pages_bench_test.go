@@ -130,6 +130,9 @@ func fillPages(b *testing.B, s *service) {
 	exec(`INSERT INTO source_days (domain_id, day, dated, kind, source, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated)
 		SELECT domain_id, day, true, 0, source, 1, 10, 7, 7, 0, 10, 0, 0, 0, 0
 		FROM (SELECT domain_id, day, source, row_number() OVER (PARTITION BY day ORDER BY source) AS n FROM source_facts) AS f WHERE n <= 100`)
+	if err := s.store.SummariseSources(ctx); err != nil { // lists them
+		b.Fatal(err)
+	}
 	exec("ANALYZE")
 	if err := s.adviser.pass(ctx); err != nil { // who the senders are, and the verdicts
 		b.Fatal(err)
