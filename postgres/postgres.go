@@ -199,10 +199,13 @@ func (s *Server) Err() error {
 	}
 }
 
+// ErrHaste is returned for a server that was stopped without writing its buffers.
+// Nothing that was committed is lost, but the next start takes longer.
+var ErrHaste = errors.New("stopped in haste")
+
 // Stop ends all sessions, stops the server and waits until it has stopped. If
-// ctx ends before that, the server is stopped without writing its buffers:
-// nothing that was committed is lost, but the next start takes longer. Stop
-// may be called again.
+// ctx ends before that, the server is stopped anyway, and ErrHaste is returned.
+// Stop may be called again.
 func (s *Server) Stop(ctx context.Context) error {
 	s.relay.quiet.Store(true)
 	s.cancel()
@@ -220,7 +223,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		s.signal(signal)
 		select {
 		case <-s.done:
-			return fmt.Errorf("private PostgreSQL: stopped in haste: %w", context.Cause(ctx))
+			return fmt.Errorf("private PostgreSQL: %w: %w", ErrHaste, context.Cause(ctx))
 		case <-time.After(immediateStop):
 		}
 	}

@@ -161,7 +161,12 @@ func (s *service) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	return s.private.Stop(ctx)
+	err := s.private.Stop(ctx)
+	if errors.Is(err, postgres.ErrHaste) {
+		s.log.Warn("the private PostgreSQL had no time to write its buffers; nothing is lost, but its next start takes longer", "error", err)
+		return nil
+	}
+	return err
 }
 
 // alone does something as the only one of all processes on the database,
