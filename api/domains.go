@@ -29,6 +29,10 @@ func (a *API) domains(ctx context.Context, in *struct {
 	Page
 	Group
 	OfDomain
+	ByReporter
+	FromSource
+	OfClass
+	WithMail
 	Search  string `query:"search" maxLength:"255" doc:"part of the name"`
 	Label   string `query:"label" maxLength:"255" doc:"only domains with this label"`
 	Ignored bool   `query:"ignored" doc:"list those as well that are ignored"`
@@ -40,6 +44,7 @@ func (a *API) domains(ctx context.Context, in *struct {
 	list, next, err := a.store.Domains(ctx, dmarc.DomainQuery{
 		Period: in.period(in.at), Search: in.Search, Group: in.Group.Group, Label: in.Label, Ignored: in.Ignored,
 		Domain: aLabel(in.OfDomain.Domain), Subdomains: in.Subdomains, Verdict: in.Verdict, Page: in.sorted(in.Sort),
+		Mail: in.WithMail.of(in.OfClass.of(dmarc.Filter{Reporter: in.Reporter, Source: in.prefix})),
 	})
 	if err != nil {
 		return nil, a.problem(err, "listing domains")
@@ -80,13 +85,18 @@ func (a *API) summary(ctx context.Context, in *struct {
 	Period
 	WithSubdomains
 	ByReporter
+	FromSource
+	OfClass
 	WithMail
 	Interval string `query:"interval" enum:"day,week,month" default:"day" doc:"length of the points of the series"`
 }) (*Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
 	p := in.period(a.opts.Now())
-	filter := in.WithMail.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter})
+	filter := in.WithMail.of(in.OfClass.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter, Source: in.prefix}))
+	if err := oneDomain(&filter); err != nil {
+		return nil, err
+	}
 	sum, err := a.store.Summary(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Filter: filter, Period: p})
 	if err != nil {
 		return nil, a.problem(err, "summary of a domain")
@@ -206,12 +216,17 @@ func (a *API) reporters(ctx context.Context, in *struct {
 	Page
 	WithSubdomains
 	ByReporter
+	FromSource
+	OfClass
 	WithMail
 	Sort string `query:"sort" enum:"messages,-messages,failed,-failed,pass_rate,-pass_rate,quarantine,-quarantine,reject,-reject,reports,-reports,last_day,-last_day,org_name,-org_name" default:"-messages" doc:"what the list is sorted by, after - the greatest first; failed is messages that failed"`
 }) (*List[ReporterItem], error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	filter := in.WithMail.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter})
+	filter := in.WithMail.of(in.OfClass.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter, Source: in.prefix}))
+	if err := oneDomain(&filter); err != nil {
+		return nil, err
+	}
 	list, next, err := a.store.Reporters(ctx, dmarc.TrafficQuery{Domain: aLabel(in.Domain.Domain), Filter: filter, Period: in.period(in.at), Page: in.sorted(in.Sort)})
 	if err != nil {
 		return nil, a.problem(err, "listing reporters")

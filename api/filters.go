@@ -73,6 +73,15 @@ func (c *OfClass) of(f dmarc.Filter) dmarc.Filter {
 	return f
 }
 
+// oneDomain refuses a question that reads rows for more than one domain.
+func oneDomain(f *dmarc.Filter) error {
+	if f.Subdomains && (f.Source.IsValid() || f.Classed) {
+		return huma.Error422UnprocessableEntity("validation failed", &huma.ErrorDetail{
+			Location: "query.subdomains", Message: "is not possible with source and class, for which rows are read: ask for one domain after the other", Value: true})
+	}
+	return nil
+}
+
 func choice(text string) dmarc.Choice {
 	switch text {
 	case "true":

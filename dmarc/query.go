@@ -41,6 +41,9 @@ type DomainQuery struct {
 	// Subdomains asks for those of Domain, too.
 	Subdomains bool
 	Verdict    string // as DomainVerdict has it; "" for all
+	// Mail asks for domains with such mail: what a reporter tells is counted alone;
+	// its sources and classes are those that the last verdicts found.
+	Mail Filter
 	// Urgent asks for those first that deserve attention first, by the verdicts
 	// that are kept; those that were never judged come last.
 	Urgent bool

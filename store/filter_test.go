@@ -210,6 +210,59 @@ func TestWhatIsFilteredEqualsTheRowsThatAreMeant(t *testing.T) {
 				if int(list.Total) != len(list.Items) {
 					t.Errorf("sources %+v: %d of %d", q.Filter, len(list.Items), list.Total)
 				}
+				if (network == "") == (class == "") || q.Subdomains {
+					continue
+				}
+				// What is counted of senders, by day and by reporter. Without an address
+				// a message is nobody's.
+				where = strings.TrimPrefix(where, " WHERE source IS NOT NULL")
+				if class == "unknown" {
+					where = " AND source IS NULL"
+				}
+				whole := where + " AND " + aligned + " AND " + disposition
+				var want dmarc.Tally
+				if err := db.QueryRow(ctx, "SELECT "+rowTally+" FROM "+told(f)+" WHERE true"+whole).Scan(tallyPlaces(&want)...); err != nil {
+					t.Fatal(err)
+				}
+				sum, err := s.Summary(ctx, q)
+				var days dmarc.Tally
+				for _, d := range sum.Days {
+					days.Merge(d.Tally)
+				}
+				if days.Merge(sum.Undated); err != nil || sum.Tally != want || days != want {
+					t.Errorf("summary %+v: %+v, and days %+v, want %+v; %v", q.Filter, sum.Tally, days, want, err)
+				}
+				var reports int64
+				if err := db.QueryRow(ctx, "SELECT count(DISTINCT report) FROM "+told(f)+" WHERE true"+whole).Scan(&reports); err != nil || sum.Reports != reports {
+					t.Errorf("summary %+v: %d reports, want %d; %v", q.Filter, sum.Reports, reports, err)
+				}
+				reporters, _, err := s.Reporters(ctx, q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				clear(got)
+				for _, r := range reporters {
+					if r.Tally.Messages > 0 {
+						got[r.Reporter.OrgName] = r.Tally
+					}
+				}
+				if want := talliesByKey(t, db, "SELECT org_name, "+rowTally+" FROM "+told(f)+" WHERE true"+where+" GROUP BY org_name"+having); !reflect.DeepEqual(got, want) {
+					t.Errorf("reporters %+v: %v, want %v", q.Filter, got, want)
+				}
+				reportsOf := map[string]bool{}
+				for _, r := range pagesOf(t, "reports", func(p dmarc.Page) ([]dmarc.ReportSummary, dmarc.Cursor, error) {
+					p.Limit = 50
+					return s.Reports(ctx, dmarc.ReportQuery{Scope: dmarc.Everything, Domain: "a.example", Period: ever, Filter: q.Filter, Page: p})
+				}, "") {
+					if r.Active {
+						reportsOf[r.ID[strings.Index(r.ID, "-")+1:]] = true
+					}
+				}
+				for id := range talliesByKey(t, db, "SELECT report::text, "+rowTally+" FROM "+told(f)+" WHERE source IS NOT NULL"+where+" GROUP BY report") {
+					if having == "" && !reportsOf[id] {
+						t.Errorf("reports %+v: %s is missing", q.Filter, id)
+					}
+				}
 			}
 
 			// Reports with such mail; those that do not count have no rows.
@@ -247,6 +300,62 @@ func TestWhatIsFilteredEqualsTheRowsThatAreMeant(t *testing.T) {
 	}
 	if some < 20 {
 		t.Errorf("only %d filters leave something", some)
+	}
+}
+
+func TestDomainsAreThoseWithTheMailThatIsMeant(t *testing.T) {
+	s, db := family(t)
+	for _, f := range filters() {
+		if f.Subdomains {
+			continue
+		}
+		aligned, disposition := meets(f)
+		told := strings.Replace(told(f), "d.name = 'a.example'", "true", 1)
+		told = strings.Replace(told, "SELECT o.id", "SELECT d.name AS domain, o.id", 1)
+		sql := "SELECT domain, " + rowTally + " FROM " + told + " GROUP BY domain HAVING coalesce(sum(messages) FILTER (WHERE " + aligned + "), 0) > 0 AND coalesce(sum(messages) FILTER (WHERE " + disposition + "), 0) > 0"
+		if f.Reporter != "" { // it is counted exactly
+			sql = "SELECT domain, " + rowTally + " FROM " + told + " WHERE " + aligned + " AND " + disposition + " GROUP BY domain"
+		}
+		want := talliesByKey(t, db, sql)
+		got := map[string]dmarc.Tally{}
+		q := dmarc.DomainQuery{Scope: dmarc.Everything, Period: ever, Mail: f}
+		for _, d := range pagesOf(t, "domains", func(p dmarc.Page) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
+			q.Page = p
+			return s.Domains(t.Context(), q)
+		}, "") {
+			if d.Tally.Messages > 0 {
+				got[d.Domain] = d.Tally
+			}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v: %+v, want %+v", f, got, want)
+		}
+		if total, err := s.DomainsTotal(t.Context(), q); err != nil || total.Domains < len(want) {
+			t.Errorf("%+v: %d in all, want %d; %v", f, total.Domains, len(want), err)
+		}
+	}
+	for _, c := range []struct{ network, class, where string }{
+		{"192.0.0.0/25", "", "source <<= '192.0.0.0/25'"}, {"192.0.1.3/32", "", "source = '192.0.1.3'"}, {"0.0.0.0/0", "", "family(source) = 4"},
+		{"2001:db8::/32", "", "false"}, {"", "own", "class = 1"}, {"", "service", "false"}, {"192.0.0.0/30", "own", "source <<= '192.0.0.0/30' AND class = 1"},
+	} {
+		var f dmarc.Filter
+		if c.network != "" {
+			f.Source = netip.MustParsePrefix(c.network)
+		}
+		f.Class, f.Classed = dmarc.ParseClass(c.class)
+		rows, _ := db.Query(t.Context(), "SELECT DISTINCT d.name FROM domain_sources x JOIN domains d ON d.id = x.domain_id WHERE "+c.where+" ORDER BY 1")
+		want, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []string{}
+		items, _, err := s.Domains(t.Context(), dmarc.DomainQuery{Scope: dmarc.Everything, Period: ever, Mail: f, Page: dmarc.Page{Limit: 100}})
+		for _, d := range items {
+			got = append(got, d.Domain)
+		}
+		if slices.Sort(got); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%+v: %q, want %q; %v", c, got, want, err)
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ func (s *Store) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Source
 	var lines []sourceLine
 	switch {
 	case q.Exact && (q.Subdomains || len(ids) != 1):
-		return list, "", dmarc.Refusal("all sources of subdomains are not added up; ask for one domain after the other")
+		return list, "", errOneDomain
 	case q.Exact:
 		lines, err = s.exactSources(ctx, ids[0], &q, &o, behind, args, &list)
 	case q.Reporter != "":

@@ -231,7 +231,7 @@ func shareDaysOf(ctx context.Context, tx pgx.Tx, domain int64, period dmarc.Peri
 		return false, err
 	}
 	const table = `
-		CREATE TEMPORARY TABLE shares (day date, source inet, verdict smallint, rows bigint, messages bigint)
+		CREATE TEMPORARY TABLE shares (report bigint, day date, source inet, verdict smallint, rows bigint, messages bigint)
 		ON COMMIT DROP`
 	if _, err := tx.Exec(ctx, table); err != nil {
 		return false, err
@@ -272,14 +272,14 @@ func copyShares(ctx context.Context, tx pgx.Tx, domain int64, o longReport, peri
 				if day.Equal(o.days.Main) {
 					n = 1
 				}
-				lines = append(lines, []any{day, source, verdict, n, parts[i]})
+				lines = append(lines, []any{o.id, day, source, verdict, n, parts[i]})
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"shares"}, []string{"day", "source", "verdict", "rows", "messages"}, pgx.CopyFromRows(lines)); err != nil {
+		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"shares"}, []string{"report", "day", "source", "verdict", "rows", "messages"}, pgx.CopyFromRows(lines)); err != nil {
 			return err
 		}
 		if tag.RowsAffected() < rowsAtOnce {

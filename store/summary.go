@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,19 +14,15 @@ import (
 
 // Summary returns what the reports of a period tell about a domain: with a filter, of
 // the mail that meets it, which reporter_days tells apart. It is what dashboards ask most, so
-// that it is one round trip.
+// that it is one round trip. A filter about senders reads the rows (mailOf); then reports
+// are counted that have such mail.
 func (s *Store) Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error) {
 	sum := dmarc.DomainSummary{Domain: q.Domain}
 	ids, err := s.domainsOf(ctx, q.Domain, q.Subdomains)
 	if err != nil {
 		return sum, err
 	}
-	sql, args, err := s.daysOfSummary(ctx, ids, &q)
-	if err != nil {
-		return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
-	}
-	batch := &pgx.Batch{}
-	batch.Queue(sql, args).Query(func(rows pgx.Rows) error {
+	days := func(rows pgx.Rows) error {
 		var d dmarc.DayTraffic
 		var dated bool
 		var reports int64
@@ -42,7 +39,29 @@ func (s *Store) Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.Domain
 			return nil
 		})
 		return err
-	})
+	}
+	batch := &pgx.Batch{}
+	if readsRows(&q.Filter) {
+		if q.Subdomains {
+			return sum, errOneDomain
+		}
+		verdicts := cmp.Or(verdictsOf(&q.Filter, "verdict"), "true")
+		question := `
+			SELECT day, dated, bool_or(estimated), count(DISTINCT report) FILTER (WHERE rows > 0),` + tallyColumns + `
+			FROM mail
+			WHERE ` + verdicts + `
+			GROUP BY day, dated
+			ORDER BY day`
+		if err := s.mailOf(ctx, ids[0], &q, question, pgx.NamedArgs{}, days); err != nil {
+			return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
+		}
+	} else {
+		sql, args, err := s.daysOfSummary(ctx, ids, &q)
+		if err != nil {
+			return sum, fmt.Errorf("summary of %s: %w", q.Domain, err)
+		}
+		batch.Queue(sql, args).Query(days)
+	}
 	// What it publishes, and the verdict, are of the domain alone, which need not be known.
 	id := ids[0]
 	if q.Subdomains {
@@ -116,7 +135,7 @@ var reporterSorts = tallied("key", "text", map[string]order{
 })
 
 // Reporters returns who reported about a domain, busiest first. A filter leaves out
-// those who saw no such mail.
+// those who saw no such mail; one about senders counts theirs alone, by the rows.
 func (s *Store) Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error) {
 	ids, err := s.domainsOf(ctx, q.Domain, q.Subdomains)
 	if err != nil {
@@ -136,14 +155,23 @@ func (s *Store) Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.Re
 		which, args["reporter"] = which+" AND org_name = @reporter", clean(q.Reporter)
 	}
 	one := isOneOf("domain_id", ids, args)
-	// A reporter has a number for each domain.
-	sql := `
-		WITH sums AS (
+	sums := `
 			SELECT domain_id, reporter_id, max(day) AS last, sum(reports)::bigint AS reports,` + tallyColumns + `
 			FROM reporter_days
 			WHERE ` + one + ` AND day >= @begin AND day < @end
 			GROUP BY domain_id, reporter_id
-			HAVING sum(reports) > 0 OR sum(messages) > 0
+			HAVING sum(reports) > 0 OR sum(messages) > 0`
+	if readsRows(&q.Filter) {
+		if q.Subdomains {
+			return nil, "", errOneDomain
+		}
+		sums = `
+			SELECT @domain::bigint AS domain_id, reporter_id, max(day) AS last, count(DISTINCT report) FILTER (WHERE rows > 0) AS reports,` + tallyColumns + `
+			FROM mail
+			GROUP BY reporter_id`
+	}
+	// A reporter has a number for each domain.
+	lines := `sums AS (` + sums + `
 		), lines AS (
 			SELECT r.key, min(r.org_name) AS org_name, min(r.email) AS email, max(s.last) AS last, sum(s.reports)::bigint AS reports, ` + summed(tallyNames) + `
 			FROM sums s
@@ -159,15 +187,24 @@ func (s *Store) Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.Re
 		dmarc.ReporterTraffic
 		key, place string
 	}
-	rows, _ := s.db.Query(ctx, sql, args)
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
-		into := append([]any{&l.key, &l.Reporter.OrgName, &l.Reporter.Email, &l.LastDay, &l.Reports}, scanTally(&l.Tally)...)
-		err = row.Scan(append(into, &l.place, nil)...)
-		return l, err
-	})
+	var found []line
+	read := func(rows pgx.Rows) (err error) {
+		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
+			into := append([]any{&l.key, &l.Reporter.OrgName, &l.Reporter.Email, &l.LastDay, &l.Reports}, scanTally(&l.Tally)...)
+			err = row.Scan(append(into, &l.place, nil)...)
+			return l, err
+		})
+		return err
+	}
+	if readsRows(&q.Filter) {
+		err = s.mailOf(ctx, ids[0], &q, ", "+lines, args, read)
+	} else {
+		rows, _ := s.db.Query(ctx, "WITH "+lines, args)
+		err = read(rows)
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("reporters of %s: %w", q.Domain, err)
 	}
-	return pageOf(lines, q.Limit, func(l line) dmarc.ReporterTraffic { return l.ReporterTraffic },
+	return pageOf(found, q.Limit, func(l line) dmarc.ReporterTraffic { return l.ReporterTraffic },
 		func(l line) dmarc.Cursor { return placeCursor(l.place, l.key) })
 }

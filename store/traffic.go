@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -149,12 +150,50 @@ func (s *Store) listed(ctx context.Context, q dmarc.DomainQuery) (order domainOr
 		which += " AND d.name = ANY (@labelled::text[])"
 	}
 	sums = `
-		WITH sums AS (
 			SELECT domain_id, ` + summed(totalColumns) + `
 			FROM (` + trafficOf(q.Period, within, args) + `) AS parts
-			GROUP BY domain_id
+			GROUP BY domain_id`
+	if q.Mail.Reporter != "" {
+		sums = toldBy(&q, within, args)
+		which += " AND t.domain_id IS NOT NULL"
+	} else {
+		which += talliesOf(&q.Mail, "t.")
+	}
+	which += sendersOf(&q.Mail, args)
+	sums = `
+		WITH sums AS (` + sums + `
 		), `
 	return order, sums, which + " AND (@search = '' OR strpos(d.name, @search) > 0)", args, nil
+}
+
+// toldBy is a query for the mail of domains that a reporter tells of and that meets a
+// filter, with columns as in domain_days. It adds its arguments.
+func toldBy(q *dmarc.DomainQuery, within string, args pgx.NamedArgs) string {
+	args["reporter"], args["begin"], args["end"] = clean(q.Mail.Reporter), q.Period.Begin, q.Period.End
+	return `
+			SELECT c.domain_id,` + tallyColumns + `, sum(estimated)::bigint AS estimated, sum(reports)::bigint AS reports
+			FROM reporter_days c
+			JOIN reporters r ON r.domain_id = c.domain_id AND r.id = c.reporter_id
+			WHERE r.org_name = @reporter AND c.day >= @begin AND c.day < @end
+				AND ` + cmp.Or(verdictsOf(&q.Mail, "verdict"), "true") + strings.ReplaceAll(within, "domain_id", "c.domain_id") + `
+			GROUP BY c.domain_id`
+}
+
+// sendersOf is a condition on domains d that a filter about senders makes: that they
+// have such, by their last verdict. It begins with AND.
+func sendersOf(f *dmarc.Filter, args pgx.NamedArgs) string {
+	if !readsRows(f) {
+		return ""
+	}
+	where := ""
+	if f.Classed {
+		where, args["class"] = " AND x.class = @class", int16(f.Class)
+	}
+	if f.Source.IsValid() { // a network is a piece of the index
+		args["network"] = f.Source.Masked()
+		where += " AND x.source >= host(network(@network::inet))::inet AND x.source <= host(broadcast(@network::inet))::inet AND x.source <<= @network::inet"
+	}
+	return " AND EXISTS (SELECT FROM domain_sources x WHERE x.domain_id = d.id" + where + ")"
 }
 
 // DomainsTotal sums all domains of a query, whatever page of them it asks for.
