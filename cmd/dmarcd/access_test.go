@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -145,6 +146,11 @@ func as(h http.Handler, method, path, secret, body string) (int, string) {
 	}
 	if strings.HasPrefix(body, "{") {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if strings.HasPrefix(path, "/live") { // it would go on for minutes
+		ctx, cancel := context.WithCancel(r.Context())
+		cancel()
+		r = r.WithContext(ctx)
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
@@ -365,7 +371,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 			}
 		}
 	}
-	pages, ok := web.New(&access.Guard{}, web.Options{Adviser: &access.Guard{}, Overrules: &access.Guard{}, Texts: &access.Guard{}, Intake: &access.Guard{}, Keeper: &access.Keeper{}}).(chi.Routes)
+	pages, ok := web.New(&access.Guard{}, web.Options{Adviser: &access.Guard{}, Overrules: &access.Guard{}, Texts: &access.Guard{}, Intake: &access.Guard{}, Keeper: &access.Keeper{}, Live: web.NewLive(nil, nil)}).(chi.Routes)
 	if !ok {
 		t.Fatal("the pages cannot be walked")
 	}
