@@ -74,7 +74,7 @@ func (s *Store) Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.Repor
 	if err != nil {
 		return nil, "", err
 	}
-	if readsRows(&q.Filter) {
+	if q.Source.IsValid() {
 		return s.searchReports(ctx, &q, l)
 	}
 	from := "reports r"
@@ -201,7 +201,7 @@ func (s *Store) lookedUpTo(ctx context.Context, l *reportList) (dmarc.Cursor, er
 	return l.cursor(r), nil
 }
 
-// searchReports looks for reports with rows of a source or of a class of them. That stands in the rows
+// searchReports looks for reports with rows of a source. That stands in the rows
 // alone, so one page looks at a bounded number of them, and may be empty although more
 // follow. Reports whose rows are not kept are not found.
 func (s *Store) searchReports(ctx context.Context, q *dmarc.ReportQuery, l *reportList) ([]dmarc.ReportSummary, dmarc.Cursor, error) {
@@ -225,7 +225,6 @@ func (s *Store) searchReports(ctx context.Context, q *dmarc.ReportQuery, l *repo
 		domains[i], ids[i] = looked[i].domain, looked[i].id
 	}
 	l.args["searched_domains"], l.args["searched"] = domains, ids
-	classes, ofClass := classesOf(&q.Filter, "row", l.args)
 	sql := `
 		SELECT r.domain_id, r.id
 		FROM unnest(@searched_domains::bigint[], @searched::bigint[]) AS at (domain_id, id)
@@ -234,11 +233,7 @@ func (s *Store) searchReports(ctx context.Context, q *dmarc.ReportQuery, l *repo
 			SELECT
 			FROM row_groups g
 			WHERE g.domain_id = r.domain_id AND g.day = r.day AND g.report = r.id
-				AND EXISTS (
-					SELECT
-					FROM (SELECT g.domain_id, source FROM unnest(g.source) AS u (source)) AS row` + classes + `
-					WHERE row.source IS NOT NULL` + ofClass + sourceOf(&q.Filter, "row.source", l.args) + `
-				)
+				AND EXISTS (SELECT FROM unnest(g.source) AS row (source) WHERE true` + sourceOf(&q.Filter, "row.source", l.args) + `)
 		)` + l.which
 	found := make(map[position]bool)
 	var at position

@@ -23,20 +23,20 @@ import (
 // empty list.
 func listedDays(where string) string {
 	return `
-		SELECT t.domain_id, t.day, t.dated, coalesce(string_agg(
+		SELECT t.domain_id, t.day, t.dated, t.summarised, coalesce(string_agg(
 			concat_ws(' ', n.kind, host(n.source), ` + columnsOf("n", tallyNames) + `) || E'\n', '' ORDER BY n.kind, n.messages DESC, n.source) FILTER (WHERE n.day IS NOT NULL), '') AS lines
 		FROM domain_days t
 		LEFT JOIN source_days n ON n.domain_id = t.domain_id AND n.day = t.day AND n.dated = t.dated
 		WHERE ` + where + `
-		GROUP BY t.domain_id, t.day, t.dated`
+		GROUP BY t.domain_id, t.day, t.dated, t.summarised`
 }
 
 // listSources writes the list of a day as its sources stand.
 func listSources(ctx context.Context, tx pgx.Tx, d changedDay) error {
 	sql := `
-		INSERT INTO source_lists (domain_id, day, dated, lines)` + listedDays("t.domain_id = $1 AND t.day = $2 AND t.dated = $3") + `
+		INSERT INTO source_lists (domain_id, day, dated, summarised, lines)` + listedDays("t.domain_id = $1 AND t.day = $2 AND t.dated = $3") + `
 		ON CONFLICT (domain_id, day, dated) DO UPDATE
-		SET lines = excluded.lines`
+		SET summarised = excluded.summarised, lines = excluded.lines`
 	_, err := tx.Exec(ctx, sql, d.Domain, d.Day, d.Dated)
 	return err
 }
@@ -63,7 +63,7 @@ func (s *Store) listOldDays(ctx context.Context) error {
 			more = true
 			// A list that is there is as new, or newer.
 			sql := `
-				INSERT INTO source_lists (domain_id, day, dated, lines)` + listedDays("t.domain_id = $1 AND t.summarised <> 0") + `
+				INSERT INTO source_lists (domain_id, day, dated, summarised, lines)` + listedDays("t.domain_id = $1 AND t.summarised <> 0") + `
 				ON CONFLICT (domain_id, day, dated) DO NOTHING`
 			if _, err := tx.Exec(ctx, sql, ids[0]); err != nil {
 				return err
@@ -83,14 +83,14 @@ func (s *Store) listOldDays(ctx context.Context) error {
 
 // listedSources reads the sources of one domain that are kept by name from
 // source_lists, as namedSources reads them from source_days. It reports false if
-// a list is not there yet.
+// a list is not there, or not up to date.
 func (s *Store) listedSources(ctx context.Context, domain int64, q *dmarc.TrafficQuery, o *order, list *dmarc.SourceList) ([]sourceLine, bool, error) {
 	best := bestSources{order: o, limit: q.Limit + 1}
 	if err := best.behind(q.After); err != nil {
 		return nil, false, err
 	}
 	const sql = `
-		SELECT t.day, t.changes <> t.summarised, l.lines IS NULL AND t.summarised <> 0, l.lines
+		SELECT t.day, t.changes <> t.summarised, l.summarised IS DISTINCT FROM t.summarised AND t.summarised <> 0, l.lines
 		FROM domain_days t
 		LEFT JOIN source_lists l ON l.domain_id = t.domain_id AND l.day = t.day AND l.dated = t.dated
 		WHERE t.domain_id = $1 AND t.day >= $2 AND t.day < $3
@@ -312,7 +312,7 @@ func wants(f *dmarc.Filter, t *dmarc.SourceTraffic) bool {
 }
 
 // compareLists compares source_lists with source_days, of days whose sources do not
-// differ: the pass lists those anew. A list that is not there yet is none that differs.
+// differ: the pass lists those anew. A list that is not there, or is older and so not read, is none that differs.
 func (v *verifier) compareLists(ctx context.Context, tx pgx.Tx) error {
 	stale := map[string]bool{}
 	for _, d := range v.found {
@@ -325,7 +325,7 @@ func (v *verifier) compareLists(ctx context.Context, tx pgx.Tx) error {
 		SELECT l.day, l.dated, l.lines, e.lines
 		FROM source_lists l
 		LEFT JOIN (` + listedDays("t.domain_id = $1 AND t.day >= $2 AND t.day < $3") + `) AS e ON e.day = l.day AND e.dated = l.dated
-		WHERE l.domain_id = $1 AND l.day >= $2 AND l.day < $3
+		WHERE l.domain_id = $1 AND l.day >= $2 AND l.day < $3 AND l.summarised = coalesce(e.summarised, l.summarised)
 		ORDER BY l.day, l.dated`
 	rows, _ := tx.Query(ctx, sql, v.domain, v.period.Begin, v.period.End)
 	k := cell{domain: v.domain}

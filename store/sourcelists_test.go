@@ -45,7 +45,9 @@ func TestListsOfSourcesTellWhatTheirLinesDo(t *testing.T) {
 			}
 		}
 	}
-	change(t, db, "DELETE FROM source_lists")
+	// One that another dmarcd left behind is not read.
+	change(t, db, "UPDATE source_lists SET lines = '', summarised = summarised - 1 WHERE day < '2026-02-20'")
+	change(t, db, "DELETE FROM source_lists WHERE day >= '2026-02-20'")
 	shown := 0
 	for i, q := range questions {
 		list, next, err := s.Sources(context.Background(), q)
@@ -58,6 +60,7 @@ func TestListsOfSourcesTellWhatTheirLinesDo(t *testing.T) {
 		t.Errorf("only %d sources were compared", shown)
 	}
 	// A pass makes those that are missing.
+	change(t, db, "DELETE FROM source_lists")
 	change(t, db, "UPDATE source_lists_made SET domain_id = 0")
 	if err := s.SummariseSources(t.Context()); err != nil {
 		t.Fatal(err)

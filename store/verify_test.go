@@ -111,7 +111,7 @@ func TestVerifyNamesWhatIsWrongAndRebuildsIt(t *testing.T) {
 			}},
 		{"UPDATE source_lists SET lines = replace(lines, ' 15 ', ' 14 ')" + of + " AND day = '2026-02-03'",
 			[]string{"source_lists example.com 2026-02-03: lines=2 hash=H -> lines=2 hash=H"}},
-		{"INSERT INTO source_lists SELECT domain_id, day + 100, dated, lines FROM source_lists" + of + " AND day = '2026-02-03'",
+		{"INSERT INTO source_lists SELECT domain_id, day + 100, dated, summarised, lines FROM source_lists" + of + " AND day = '2026-02-03'",
 			[]string{"source_lists example.com 2026-05-14: lines=2 hash=H -> "}},
 	} {
 		change(t, db, step.sql)
