@@ -8,6 +8,8 @@
 # make screenshots  takes pictures of every page, into docs/screenshots
 # make sbom    lists what is in bin/dmarcd, in bin/dmarcd.cdx.json (CycloneDX)
 # make vuln    looks for known vulnerabilities; needs the network
+# make dump    makes the database that a step of the schema before the newest is upgraded from in tests
+# make new-machine  follows README and docs word for word on a machine with nothing installed; as root on Debian
 # make clean   removes what was built
 #
 # demo and test first see to what they need: as root on Debian or Ubuntu it is
@@ -29,7 +31,7 @@ build_flags = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSIO
 # what uses them side by side is watched where it does.
 calm := ./parse ./dmarc ./advice/...
 
-.PHONY: build demo test check fuzz bench load sbom vuln screenshot screenshots deps-demo deps-test clean
+.PHONY: build demo test older dump new-machine check fuzz bench load sbom vuln screenshot screenshots deps-demo deps-test clean
 .NOTPARALLEL:
 
 build:
@@ -40,10 +42,26 @@ demo: deps-demo build
 
 # With DMARCD_TEST_REQUIRE a test that misses something fails, where it would
 # be skipped otherwise. -count=1: what is tested is also outside of Go's view.
-test: deps-test check
-	CGO_ENABLED=1 DMARCD_TEST_REQUIRE=1 $(GO) test -race -count=1 -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(calm))")
+test: deps-test check older
+	DMARCD_TEST_OLDER=$$(! test -x bin/older/dmarcd || echo $(CURDIR)/bin/older/dmarcd) CGO_ENABLED=1 DMARCD_TEST_REQUIRE=1 $(GO) test -race -count=1 -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(calm))")
 	DMARCD_TEST_REQUIRE=1 $(GO) test -count=1 $(calm)
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=10000x
+
+# What works beside the dmarcd of today: bin/older/dmarcd, that of before the newest
+# step of the schema. A clone without history has none, and does not test it.
+older:
+	@rm -rf bin/older; mkdir -p bin/older/src
+	@if commit=$$(migrations/older.sh); then \
+		git archive $$commit | tar -x -C bin/older/src && \
+		cd bin/older/src && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o ../dmarcd ./cmd/dmarcd; \
+	fi
+	@rm -rf bin/older/src
+
+dump: older
+	$(GO) test ./migrations -run EveryEarlierStep -count=1 -args -dump $(CURDIR)/bin/older/dmarcd
+
+new-machine:
+	deploy/new-machine.sh
 
 # What can be said without running anything.
 check:

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -23,15 +24,33 @@ type Step struct {
 	Number    int
 	Name      string
 	AppliedAt time.Time // zero if it is not applied
-	sql       string
+	// Needs is the newest step that a dmarcd has to know to run on a database
+	// with this one; 0 for none. A step that takes something away says so in a line
+	// "-- needs: 26" of its file, and it is written to the database, for those who
+	// do not know the file.
+	Needs int
+	sql   string
+}
+
+// A NewerError says that a database was changed by a newer dmarcd, in a way that
+// this one cannot work with.
+type NewerError struct {
+	Step  int // that the database has
+	Needs int // that has to be known to work with it
+	Known int // the newest step that is known here
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("the database has step %d, which needs a dmarcd that knows step %d, but this one knows only %d: it was changed by a newer version; run that one",
+		e.Step, e.Needs, e.Known)
 }
 
 // lockKey guards the schema: several processes may start at once.
 const lockKey = 0x646d61726364 // "dmarcd"
 
 // Apply brings the schema up to date and returns the steps that it applied.
-// Each step is a transaction of its own. It refuses a database that a newer
-// dmarcd has changed.
+// Each step is a transaction of its own. A database with steps that only a newer
+// dmarcd knows stays as it is: the error is a *NewerError if this one cannot work with it.
 func Apply(ctx context.Context, db *pgxpool.Pool) ([]Step, error) {
 	conn, err := db.Acquire(ctx)
 	if err != nil {
@@ -65,7 +84,10 @@ func Apply(ctx context.Context, db *pgxpool.Pool) ([]Step, error) {
 			if _, err := tx.Exec(ctx, step.sql); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, "INSERT INTO schema_steps (number, name) VALUES ($1, $2)", step.Number, step.Name)
+			if _, err := tx.Exec(ctx, "ALTER TABLE schema_steps ADD COLUMN IF NOT EXISTS needs int"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, "INSERT INTO schema_steps (number, name, needs) VALUES ($1, $2, $3)", step.Number, step.Name, step.Needs)
 			return err
 		})
 		if err != nil {
@@ -78,7 +100,8 @@ func Apply(ctx context.Context, db *pgxpool.Pool) ([]Step, error) {
 }
 
 // Status returns all steps; those not applied yet have no time. It changes
-// nothing.
+// nothing. Steps that only a newer dmarcd knows come last; the error is a *NewerError if
+// this one cannot work with them.
 func Status(ctx context.Context, db *pgxpool.Pool) ([]Step, error) {
 	conn, err := db.Acquire(ctx)
 	if err != nil {
@@ -95,26 +118,41 @@ func Status(ctx context.Context, db *pgxpool.Pool) ([]Step, error) {
 	return status(ctx, conn.Conn())
 }
 
+// Newest returns the number of the newest step that this dmarcd knows.
+func Newest() int {
+	names, _ := fs.Glob(files, "*.sql")
+	return len(names)
+}
+
 func status(ctx context.Context, conn *pgx.Conn) ([]Step, error) {
 	all, err := steps()
 	if err != nil {
 		return nil, err
 	}
-	rows, _ := conn.Query(ctx, "SELECT number, applied_at FROM schema_steps ORDER BY number")
-	var number int
-	var at time.Time
-	_, err = pgx.ForEachRow(rows, []any{&number, &at}, func() error {
-		if number < 1 || number > len(all) {
-			return fmt.Errorf("the database has step %d, but this dmarcd knows only %d: it was changed by a newer version; run that one", number, len(all))
+	known := len(all)
+	// The column is younger than the table, and whoever did not write it did not think of others.
+	rows, _ := conn.Query(ctx, "SELECT number, name, applied_at, coalesce((to_jsonb(s)->>'needs')::int, number) FROM schema_steps s ORDER BY number")
+	var step Step
+	newer := &NewerError{Known: known}
+	_, err = pgx.ForEachRow(rows, []any{&step.Number, &step.Name, &step.AppliedAt, &step.Needs}, func() error {
+		if step.Number >= 1 && step.Number <= known {
+			all[step.Number-1].AppliedAt = step.AppliedAt
+			return nil
 		}
-		all[number-1].AppliedAt = at
+		all = append(all, step)
+		newer.Step, newer.Needs = max(newer.Step, step.Number), max(newer.Needs, step.Needs)
 		return nil
 	})
+	if err == nil && newer.Needs > known {
+		err = newer
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading migrations: %w", err)
 	}
 	return all, nil
 }
+
+var needs = regexp.MustCompile(`(?m)^-- needs: (\d+)\s*$`)
 
 // steps reads the embedded files, which are numbered from 1 without gaps.
 func steps() ([]Step, error) {
@@ -133,7 +171,13 @@ func steps() ([]Step, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, Step{Number: n, Name: rest, sql: string(text)})
+		step := Step{Number: n, Name: rest, sql: string(text)}
+		if m := needs.FindStringSubmatch(step.sql); m != nil {
+			if step.Needs, err = strconv.Atoi(m[1]); err != nil {
+				return nil, fmt.Errorf("migration %s: %w", name, err)
+			}
+		}
+		all = append(all, step)
 	}
 	return all, nil
 }

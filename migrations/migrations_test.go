@@ -2,7 +2,9 @@ package migrations
 
 import (
 	"context"
+	"errors"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -46,16 +48,98 @@ func TestSeveralProcessesMayApplyAtOnce(t *testing.T) {
 	}
 }
 
-func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
+// A dmarcd goes on with a database that a newer one has changed, unless that took
+// away what this one may need, or did not say.
+func TestADatabaseOfANewerVersionIsTakenIfItSaysSo(t *testing.T) {
 	db := pgtest.DB(t)
 	if _, err := Apply(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Exec(t.Context(), "INSERT INTO schema_steps (number, name) VALUES (9999, 'tomorrow')"); err != nil {
-		t.Fatal(err)
+	known := Newest()
+	for i, c := range []struct {
+		needs any
+		taken bool
+	}{{0, true}, {known, true}, {known + 1, false}, {nil, false}} {
+		exec(t, db, "DELETE FROM schema_steps WHERE number > $1", known)
+		exec(t, db, "INSERT INTO schema_steps (number, name, needs) VALUES ($1, 'tomorrow', 0), ($2, 'later', $3)", known+1, known+2, c.needs)
+		for what, f := range map[string]func(context.Context, *pgxpool.Pool) ([]Step, error){"Apply": Apply, "Status": Status} {
+			steps, err := f(t.Context(), db)
+			var newer *NewerError
+			if c.taken && err != nil || !c.taken && (!errors.As(err, &newer) || newer.Step != known+2 || !strings.Contains(err.Error(), "newer version")) {
+				t.Errorf("%d: %s: %v", i, what, err)
+			}
+			if want := known + 2; c.taken && what == "Status" && (len(steps) != want || steps[want-1].Name != "later" || steps[want-1].AppliedAt.IsZero()) {
+				t.Errorf("%d: %+v", i, steps)
+			}
+			if what == "Apply" && len(steps) != 0 {
+				t.Errorf("%d: applied %+v", i, steps)
+			}
+		}
 	}
-	if _, err := Apply(t.Context(), db); err == nil || !strings.Contains(err.Error(), "newer version") {
-		t.Errorf("err = %v", err)
+}
+
+// released is the newest step of the last release. The commit that a release is tagged
+// at says so here.
+const released = 25
+
+// takes matches what an older dmarcd may stumble over.
+var takes = regexp.MustCompile(`(?is)\b(?:DROP|RENAME|TRUNCATE|DELETE\s+FROM|SET\s+NOT\s+NULL|SET\s+SCHEMA|(?:SET\s+DATA\s+)?TYPE\s|ADD\s+(?:CONSTRAINT|CHECK|UNIQUE|PRIMARY|FOREIGN|EXCLUDE)|REVOKE|OR\s+REPLACE)`)
+
+// notNull matches a column that an older dmarcd would not know to fill.
+var notNull = regexp.MustCompile(`(?is)ADD\s+COLUMN\s+[^,;]*\bNOT\s+NULL\b[^,;]*`)
+
+// uniqueOn matches an index that an older dmarcd would not know to keep to.
+var uniqueOn = regexp.MustCompile(`(?is)CREATE\s+UNIQUE\s+INDEX\s+(?:IF\s+NOT\s+EXISTS\s+)?\w+\s+ON\s+(\w+)`)
+
+// stumbles returns what a dmarcd of before may stumble over in a step.
+func stumbles(sql string) []string {
+	sql = regexp.MustCompile(`--[^\n]*`).ReplaceAllString(sql, "")
+	all := takes.FindAllString(sql, -1)
+	for _, column := range notNull.FindAllString(sql, -1) {
+		if !regexp.MustCompile(`(?i)\b(?:DEFAULT|GENERATED)\b`).MatchString(column) {
+			all = append(all, column)
+		}
+	}
+	for _, m := range uniqueOn.FindAllStringSubmatch(sql, -1) {
+		if !regexp.MustCompile(`(?i)CREATE\s+TABLE\s+` + m[1] + `\b`).MatchString(sql) {
+			all = append(all, m[0])
+		}
+	}
+	return all
+}
+
+// Two releases that follow each other run side by side: steps since the last one only add,
+// or say who cannot work with what they take away, and that is nobody from the last release on.
+func TestStepsLeaveWhatTheReleaseBeforeUses(t *testing.T) {
+	all, err := steps()
+	if err != nil || len(all) < released {
+		t.Fatalf("%d steps, %v", len(all), err)
+	}
+	for _, step := range all[released:] {
+		if found := stumbles(step.sql); len(found) > 0 && !needs.MatchString(step.sql) {
+			t.Errorf("%04d_%s: an older dmarcd may stumble over %q. Say from which step on a dmarcd works with it, in a line \"-- needs: %d\"", step.Number, step.Name, found, released)
+		}
+		if step.Needs > released {
+			t.Errorf("%04d_%s needs a dmarcd that knows step %d, but the last release knows %d: take away what it uses only after the next release", step.Number, step.Name, step.Needs, released)
+		}
+	}
+	// The steps before were not held to that: they show what is found.
+	for number, want := range map[int]bool{2: false, 4: false, 12: true, 18: true, 20: false, 21: true, 22: true, 25: false} {
+		if found := stumbles(all[number-1].sql); len(found) > 0 != want {
+			t.Errorf("step %d: found %q", number, found)
+		}
+	}
+	for sql, want := range map[string]bool{
+		"ALTER TABLE a ADD COLUMN b int NOT NULL":                             true,
+		"ALTER TABLE a ADD COLUMN b int NOT NULL DEFAULT 0, ADD COLUMN c int": false,
+		"ALTER TABLE a ALTER b TYPE text":                                     true,
+		"CREATE UNIQUE INDEX x ON a (b)":                                      true,
+		"CREATE TABLE a (b int NOT NULL);\nCREATE UNIQUE INDEX x ON a (b)":    false,
+		"CREATE INDEX x ON a (b) -- DROP nothing":                             false,
+	} {
+		if found := stumbles(sql); len(found) > 0 != want {
+			t.Errorf("%s: found %q", sql, found)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 )
@@ -22,8 +23,9 @@ type account struct {
 var usualUsers = []string{"postgres", "dmarcd", "nobody"}
 
 // accountFor decides who runs the server. As root: the owner of the data when
-// there are some, else the user that is named, else the first of usualUsers
-// that exists. Otherwise the user that dmarcd runs as.
+// there are some, else the user that is named, else the owner of the data
+// directory if that is not root, since a service of that user will want the data,
+// else the first of usualUsers that exists. Otherwise the user that dmarcd runs as.
 func accountFor(cluster, name string) (*account, error) {
 	owner := -1
 	switch info, err := os.Stat(cluster); {
@@ -46,7 +48,13 @@ func accountFor(cluster, name string) (*account, error) {
 	if owner == 0 {
 		return nil, fmt.Errorf("%s belongs to root, but PostgreSQL cannot be run by root: give the data to another user, for example with chown -R postgres", cluster)
 	}
-	u, err := lookup(name, owner)
+	wanted := owner
+	if info, err := os.Stat(filepath.Dir(cluster)); err == nil && owner < 0 {
+		if uid := int(info.Sys().(*syscall.Stat_t).Uid); uid != 0 {
+			wanted = uid
+		}
+	}
+	u, err := lookup(name, wanted)
 	if err != nil {
 		return nil, err
 	}

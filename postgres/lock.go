@@ -33,6 +33,12 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What root leaves in the directory of a service is the service's.
+	if info, err := os.Stat(dir); err == nil && os.Geteuid() == 0 {
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 0 {
+			file.Chown(int(owner.Uid), int(owner.Gid))
+		}
+	}
 	switch err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err {
 	case nil:
 	case syscall.EWOULDBLOCK:

@@ -356,6 +356,27 @@ func TestTheOwnerOfTheDataRunsTheServer(t *testing.T) {
 	}
 }
 
+// Root may do something in the directory of a service, which finds all of it
+// its own afterwards.
+func TestTheOwnerOfTheDirectoryRunsTheServer(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir, nobody := t.TempDir(), credential(t, "nobody").Uid
+	if err := os.Chown(dir, int(nobody), int(nobody)); err != nil {
+		t.Fatal(err)
+	}
+	halt(t, begin(t, Options{DataDir: dir, Ephemeral: true}))
+	for _, name := range []string{clusterName, "dmarcd.lock"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Sys().(*syscall.Stat_t).Uid; got != nobody {
+			t.Errorf("%s belongs to user %d, want %d", name, got, nobody)
+		}
+	}
+}
+
 // Everything above again, as a user without rights.
 func TestAsAnOrdinaryUser(t *testing.T) {
 	t.Parallel()

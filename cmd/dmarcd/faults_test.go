@@ -300,8 +300,8 @@ func (r *running) total() (n int) {
 	}
 }
 
-// A database that is down at the start is said, with its address. One that goes
-// away, or has no connection to give, is waited for: nothing is lost meanwhile,
+// A database that is down at the start, goes away, or has no connection to give, is
+// waited for, and it is said: nothing is lost meanwhile,
 // whoever waits for an answer is told to come again, and nothing is counted twice.
 func TestADatabaseThatRefusesConnectionsIsWaitedFor(t *testing.T) {
 	db := pgtest.Own(t, "max_connections=14", "superuser_reserved_connections=0")
@@ -321,14 +321,22 @@ func TestADatabaseThatRefusesConnectionsIsWaitedFor(t *testing.T) {
 		return serve(t, binary, t.TempDir(), imapServer, "DMARCD_DATABASE_URL="+db.URL, "DMARCD_SMTP_LISTEN="+address, "DMARCD_SMTP_RECIPIENTS=dmarc@example.com", "DMARCD_IMAP_POLL=1s")
 	}
 	deliver(1)
-	down := begin()
-	down.cmd.Wait()
-	if down.cmd.ProcessState.ExitCode() != exitFailed || !down.logged("connecting to the database") {
-		t.Errorf("a database that is down at the start: status %d\n%s", down.cmd.ProcessState.ExitCode(), down.log)
+	r, stopped := begin(), begin()
+	for _, waiting := range []*running{r, stopped} {
+		waiting.await("it is said that the database is down", func() bool { return waiting.logged("the database does not answer") })
+	}
+	if status := stopped.stop(syscall.SIGTERM); status != exitDone {
+		t.Errorf("one that waits is told to stop: status %d\n%s", status, stopped.log)
 	}
 
 	db.Start()
-	r := begin().ready()
+	r.ready()
+	// What waiting does not mend is no reason to wait.
+	wrong := serve(t, binary, t.TempDir(), imapServer, "DMARCD_DATABASE_URL="+strings.Replace(db.URL, "user=postgres", "user=nobody", 1))
+	wrong.cmd.Wait()
+	if status := wrong.cmd.ProcessState.ExitCode(); status != exitFailed || !wrong.logged("nobody") {
+		t.Errorf("a role that does not exist: status %d\n%s", status, wrong.log)
+	}
 	r.await("the first quarter is in", func() bool { return r.total() == next })
 	refused := func(why string) {
 		t.Helper()

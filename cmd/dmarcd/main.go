@@ -62,6 +62,8 @@ func commands() []command {
 		{"notify", "test|digest [TARGET...]", "tries whether notifications arrive, and prints the digest", runNotify},
 		{"export", "", "writes reports and rows as NDJSON to a file, a pipe or Kafka, once or as a stream", runExport},
 		{"migrate", "", "brings the database schema up to date, or shows it", runMigrate},
+		{"backup", "PATH", "writes all that is in the database to a file", runBackup},
+		{"restore", "PATH", "fills an empty database from a backup", runRestore},
 		{"reparse", "", "reads the archived messages again and repairs history", runReparse},
 		{"verify", "[DOMAIN]", "computes all totals anew and compares", runVerify},
 		{"config", "", "prints the effective configuration, secrets hidden", runConfig},

@@ -39,6 +39,14 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 		return fmt.Errorf("listening on %s: %w; set listen (DMARCD_LISTEN) to another address", cfg.Listen, err)
 	}
 	defer listener.Close()
+	if url := cfg.DatabaseURL.reveal(); url != "" {
+		if err := awaitDatabase(ctx, url, log); err != nil {
+			if ctx.Err() != nil {
+				return nil // it was told to stop
+			}
+			return err
+		}
+	}
 	s, err := openService(ctx, cfg, log, postgres.Options{}, false)
 	if err != nil {
 		return err
@@ -135,6 +143,7 @@ func (s *service) serve(ctx context.Context, listener net.Listener, boxes []inge
 		})
 	}
 	wg.Go(func() { s.noteBacklogs(ctx, boxes) })
+	wg.Go(func() { s.watchSchema(ctx, cancel) })
 	wg.Go(func() { s.live.Run(ctx) })
 	wg.Go(func() { s.alone(ctx, "pass sources", s.summarise) })
 	wg.Go(func() { s.every(ctx, time.Hour, "retention", s.expire) })
