@@ -276,7 +276,7 @@ as root <<<"cd dmarcd
 $(grep -v systemctl <<<"$unit")"
 # The mailbox, with its password as the unit recommends.
 as root <<'END'
-sed 's,^#\(LoadCredential=imap\|Environment=DMARCD_IMAP\),\1,' -i /etc/systemd/system/dmarcd.service
+sed 's,^#\(LoadCredential=imap\|Environment=DMARCD_IMAP_\),\1,' -i /etc/systemd/system/dmarcd.service
 install -m 600 /etc/dmarcd/password /etc/dmarcd/imap_password
 printf 'DMARCD_IMAP_URL=imaps://dmarc@mail.example.com/INBOX\n' >/etc/dmarcd/environment
 systemd-analyze verify /etc/systemd/system/dmarcd.service

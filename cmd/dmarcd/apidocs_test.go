@@ -59,7 +59,8 @@ func TestTheExamplesOfTheAPIWork(t *testing.T) {
 	want := map[string]string{
 		"curl 'http://127.0.0.1:8080/api/v1/domains'": `"domain":"example.com"`, "limit=2": `"next":"`, "after=$next": `"items":[{"id"`,
 		"Authorization": `"domain":"example.com"`, "aligned=false&interval=week": `"interval":"week"`, "disposition=reject&sort=-failed": `"items":[`,
-		"source=192.0.2.7": `"items":[`, "fields=domain,pass_rate": `{"domain":"example.com","pass_rate":`, "-o sources.csv": "",
+		"subdomains=true&source=192.0.2.7": `"items":[`,
+		"class=own&aligned=false":          `"reports":`, "domains?source=192.0.2.7": `"items":[`, "fields=domain,pass_rate": `{"domain":"example.com","pass_rate":`, "-o sources.csv": "",
 		"format=ndjson": "", "format=csv&fields": "domain,org_name,begin,totals.messages\r\n", "If-None-Match": "304\n", "domian": `"query.domian"`, "report.xml.gz": `"added":1`,
 	}
 	asked := map[string]bool{}
