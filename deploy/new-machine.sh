@@ -120,10 +120,11 @@ boot='
 		mkdir sys/fs/cgroup/systemd
 		mount -t cgroup -o none,name=systemd cgroup sys/fs/cgroup/systemd
 	fi
-	# Within chroot there are no namespaces of users, which the unit asks for.
+	# Within chroot there are no namespaces of users, which the unit asks for, and its credentials are a mount that
+	# it has to see.
 	mkdir -p .outside
 	pivot_root . .outside
-	exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "umount -l /.outside; exec /lib/systemd/systemd --system --log-target=journal" </dev/null'
+	exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "umount -l /.outside; mount --make-rshared /; exec /lib/systemd/systemd --system --log-target=journal" </dev/null'
 unshare --mount --pid --fork --uts --ipc --cgroup bash -c "$boot" boot "$machine" >"$top/boot.log" 2>&1 &
 unshared=$!
 for _ in $(seq 100); do
