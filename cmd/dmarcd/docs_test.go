@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
@@ -297,65 +295,5 @@ func TestTheUnitIsConfined(t *testing.T) {
 	}
 	if level, err := strconv.ParseFloat(string(m[1]), 64); err != nil || level > 2 {
 		t.Errorf("exposure %s, want at most 2", m[1])
-	}
-}
-
-// The manifests for Kubernetes parse, and run dmarcd as it wants to be run.
-func TestTheKubernetesManifestIsSound(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "kubernetes.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	kinds := map[string]bool{}
-	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
-	for {
-		var object struct {
-			APIVersion string `yaml:"apiVersion"`
-			Kind       string
-			Metadata   struct{ Name string }
-			Spec       struct {
-				Template struct {
-					Spec struct {
-						Containers []struct {
-							Args, Command   []string
-							Env             []struct{ Name string }
-							SecurityContext struct {
-								ReadOnlyRootFilesystem   *bool `yaml:"readOnlyRootFilesystem"`
-								AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
-								Capabilities             struct{ Drop []string }
-							} `yaml:"securityContext"`
-							ReadinessProbe, LivenessProbe struct {
-								HTTPGet struct{ Path string } `yaml:"httpGet"`
-								Exec    struct{ Command []string }
-							}
-						}
-					}
-				}
-			}
-		}
-		if err := decoder.Decode(&object); err != nil {
-			if err.Error() == "EOF" {
-				break
-			}
-			t.Fatal(err)
-		}
-		if object.APIVersion == "" || object.Kind == "" || object.Metadata.Name == "" {
-			t.Errorf("an object without apiVersion, kind or name: %+v", object)
-		}
-		kinds[object.Kind] = true
-		for _, c := range object.Spec.Template.Spec.Containers {
-			if len(c.Args) == 0 || findCommand(c.Args[0]) == nil {
-				t.Errorf("args %q name no command", c.Args)
-			}
-			s := c.SecurityContext
-			if s.ReadOnlyRootFilesystem == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || !slices.Contains(s.Capabilities.Drop, "ALL") {
-				t.Errorf("the container is not confined: %+v", s)
-			}
-		}
-	}
-	for _, kind := range []string{"Deployment", "Service", "Secret"} {
-		if !kinds[kind] {
-			t.Errorf("no %s in %v", kind, kinds)
-		}
 	}
 }
