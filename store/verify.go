@@ -212,7 +212,7 @@ func (v *verifier) verifyPart(ctx context.Context) error {
 			}
 			return nil
 		}
-		if try == tries || !isRace(err) {
+		if try == 4*tries || !isRace(err) {
 			return err
 		}
 	}

@@ -34,7 +34,7 @@ which is installed with PostgreSQL.`
 
 	restoreExamples = `Examples:
   dmarcd restore dmarcd.dump
-  DMARCD_DATABASE_URL=postgres://dmarcd@db.example.com/dmarcd dmarcd restore dmarcd.dump`
+  DMARCD_DATABASE_URL=postgres://db.example.com/dmarcd dmarcd restore my.dump`
 )
 
 func runBackup(ctx context.Context, env *environ, args []string) (err error) {

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -433,10 +434,10 @@ func certificateFiles(t *testing.T, end time.Time) (cert, key string) {
 
 // What dmarcd itself connects to is tried, and nothing is sent there.
 func TestDoctorTriesWhatIsConnectedTo(t *testing.T) {
-	requests := 0
+	var requests atomic.Int64
 	answer := ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests++
+		requests.Add(1)
 		io.WriteString(w, answer)
 	}))
 	defer server.Close()
@@ -504,8 +505,8 @@ to = "kafka://%[2]s/dmarc"
 			}
 		}
 	}
-	if requests != 2 {
-		t.Errorf("%d requests, want that for the provider and that for the authority", requests)
+	if requests.Load() != 2 {
+		t.Errorf("%d requests, want that for the provider and that for the authority", requests.Load())
 	}
 	if files, _ := filepath.Glob(dir + "/out*"); len(files) > 0 {
 		t.Errorf("it wrote %q", files)
