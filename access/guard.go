@@ -405,13 +405,7 @@ func (g *Guard) Evidence(ctx context.Context, domain string, period dmarc.Period
 	if err != nil || From(ctx).Scope(dmarc.RoleRead).All() {
 		return e, err
 	}
-	// What other domains say of a source tells about them.
-	mine := *e
-	mine.Sources = slices.Clone(e.Sources)
-	for i := range mine.Sources {
-		mine.Sources[i].Elsewhere = advice.Elsewhere{}
-	}
-	return &mine, nil
+	return e.Alone(), nil // what other domains say of a source tells about them
 }
 
 // Advise judges a policy for a domain, or the next step if none is given.

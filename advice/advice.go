@@ -74,6 +74,14 @@ func (a *Advice) Policies() []*Simulation {
 
 // For judges the evidence. It is pure: the same evidence has the same advice.
 func For(e *Evidence, o Options) *Advice {
+	if f := e.found; f != nil && o.Target == dmarc.PolicyUnknown && o.Policy == nil && len(o.Repaired) == 0 && o.Limits == (Limits{}) {
+		f.judge.Do(func() { f.advice = judge(e, o) })
+		return f.advice
+	}
+	return judge(e, o)
+}
+
+func judge(e *Evidence, o Options) *Advice {
 	if o.Limits == (Limits{}) {
 		o.Limits = DefaultLimits
 	}

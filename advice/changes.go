@@ -95,13 +95,8 @@ func digits(s string) bool {
 // that each has without what other domains say, so that domains do not confirm
 // each other.
 func SourceClasses(e *Evidence, sources []Classified) []dmarc.SourceClass {
-	alone := *e
-	alone.Sources = slices.Clone(e.Sources)
-	for i := range alone.Sources {
-		alone.Sources[i].Elsewhere = Elsewhere{}
-	}
 	out := make([]dmarc.SourceClass, 0, len(sources))
-	for i, c := range Classify(&alone) {
+	for i, c := range Classify(e.Alone()) {
 		s := &sources[i]
 		k := dmarc.SourceClass{Source: s.Source.Source, Class: s.Class, Confidence: uint8(s.Confidence), Messages: s.Summary.Messages}
 		if c.Confidence != Guess {

@@ -42,6 +42,14 @@ type Classified struct {
 
 // Classify tells whose each source is. The order is that of the evidence.
 func Classify(e *Evidence) []Classified {
+	if f := e.found; f != nil {
+		f.classify.Do(func() { f.sources = classify(e) })
+		return f.sources
+	}
+	return classify(e)
+}
+
+func classify(e *Evidence) []Classified {
 	d := newScene(e)
 	out := make([]Classified, len(e.Sources))
 	for i := range e.Sources {
@@ -54,11 +62,14 @@ func Classify(e *Evidence) []Classified {
 type scene struct {
 	e         *Evidence
 	summaries []Summary
+	marks     [][]dmarc.Mark // of each source, over all its days
 	org       string
 	passing   int64            // messages that passed, over all sources
 	keys      map[keyName]*key // of the domain
 	ownNets   map[netip.Prefix]bool
 	orgs      map[string]string // organizational domains, by domain
+
+	spf, signers counter[string, int64] // of the source in hand
 }
 
 // A key is a DKIM key of the domain.
@@ -74,32 +85,32 @@ func (n keyName) String() string { return n.selector + "._domainkey." + n.domain
 
 func newScene(e *Evidence) *scene {
 	d := &scene{e: e, org: dmarc.OrganizationalDomain(e.Domain), keys: make(map[keyName]*key), ownNets: make(map[netip.Prefix]bool), orgs: make(map[string]string)}
-	d.summaries = make([]Summary, len(e.Sources))
+	d.summaries, d.marks = make([]Summary, len(e.Sources)), make([][]dmarc.Mark, len(e.Sources))
+	var reporters counter[int64, struct{}]
+	var marks counter[dmarc.Mark, int64]
 	for i := range e.Sources {
 		src := &e.Sources[i]
-		s := summarise(src)
+		s := summarise(src, &reporters)
 		d.summaries[i] = s
 		d.passing += s.Passing()
 		aligned := s.Both+s.SPFOnly > s.Messages/2
 		if aligned && src.Source.IsValid() {
 			d.ownNets[neighbours(src.Source)] = true
 		}
-		for j := range src.Days {
-			for i := range src.Days[j].Marks {
-				m := &src.Days[j].Marks[i]
-				if m.Kind != dmarc.MarkDKIMPass || m.Selector == "" || !d.ours(m.Domain) {
-					continue
-				}
-				name := keyName{m.Selector, m.Domain}
-				k := d.keys[name]
-				if k == nil {
-					k = &key{}
-					d.keys[name] = k
-				}
-				k.messages += m.Messages
-				if aligned {
-					k.home += m.Messages
-				}
+		d.marks[i] = marksOf(src, nil, &marks)
+		for _, m := range d.marks[i] {
+			if m.Kind != dmarc.MarkDKIMPass || m.Selector == "" || !d.ours(m.Domain) {
+				continue
+			}
+			name := keyName{m.Selector, m.Domain}
+			k := d.keys[name]
+			if k == nil {
+				k = &key{}
+				d.keys[name] = k
+			}
+			k.messages += m.Messages
+			if aligned {
+				k.home += m.Messages
 			}
 		}
 	}
@@ -143,35 +154,34 @@ type names struct {
 	sender             *dmarc.Sender // whose names those are
 }
 
-func (d *scene) names(src *Source) names {
+func (d *scene) names(marks []dmarc.Mark) names {
 	var n names
-	spf, signer := make(map[string]int64), make(map[string]int64)
-	for i := range src.Days {
-		for j := range src.Days[i].Marks {
-			m := &src.Days[i].Marks[j]
-			ours := d.ours(m.Domain)
-			switch k := d.keys[keyName{m.Selector, m.Domain}]; {
-			case m.Kind == dmarc.MarkSPFPass && !ours:
-				spf[d.orgOf(m.Domain)] += m.Messages
-				n.recognise(d.e.Senders, m.Domain)
-			case m.Kind == dmarc.MarkDKIMPass && !ours:
-				signer[d.orgOf(m.Domain)] += m.Messages
-				n.recognise(d.e.Senders, m.Domain)
-			case m.Kind == dmarc.MarkDKIMPass && k != nil && k.home*5 >= k.messages && k.home > 0:
-				n.atHome += m.Messages
-			case m.Kind == dmarc.MarkDKIMPass && k != nil:
-				n.foreignKey += m.Messages
-			case m.Kind == dmarc.MarkDKIMFail && k != nil:
-				n.known += m.Messages
-			case m.Kind == dmarc.MarkDKIMFail && m.Selector != "":
-				n.invented += m.Messages
-			}
+	d.spf.reset()
+	d.signers.reset()
+	for i := range marks {
+		m := &marks[i]
+		ours := d.ours(m.Domain)
+		switch k := d.keys[keyName{m.Selector, m.Domain}]; {
+		case m.Kind == dmarc.MarkSPFPass && !ours:
+			*d.spf.of(d.orgOf(m.Domain)) += m.Messages
+			n.recognise(d.e.Senders, m.Domain)
+		case m.Kind == dmarc.MarkDKIMPass && !ours:
+			*d.signers.of(d.orgOf(m.Domain)) += m.Messages
+			n.recognise(d.e.Senders, m.Domain)
+		case m.Kind == dmarc.MarkDKIMPass && k != nil && k.home*5 >= k.messages && k.home > 0:
+			n.atHome += m.Messages
+		case m.Kind == dmarc.MarkDKIMPass && k != nil:
+			n.foreignKey += m.Messages
+		case m.Kind == dmarc.MarkDKIMFail && k != nil:
+			n.known += m.Messages
+		case m.Kind == dmarc.MarkDKIMFail && m.Selector != "":
+			n.invented += m.Messages
 		}
 	}
-	n.spf, n.spfMessages = most(spf)
-	n.signer, _ = most(signer)
+	n.spf, n.spfMessages = most(&d.spf)
+	n.signer, _ = most(&d.signers)
 	if n.spf != "" {
-		n.signs = signer[n.spf]
+		n.signs = *d.signers.of(n.spf)
 	}
 	return n
 }
@@ -182,21 +192,21 @@ func (n *names) recognise(known Senders, domain string) {
 	}
 }
 
-func most(m map[string]int64) (string, int64) {
-	var best string
-	for k := range m {
-		if c := cmp.Compare(m[k], m[best]); best == "" || c > 0 || c == 0 && k < best {
-			best = k
+// most returns the name with most messages.
+func most(c *counter[string, int64]) (best string, n int64) {
+	for i, k := range c.keys {
+		if x := cmp.Compare(c.values[i], n); best == "" || x > 0 || x == 0 && k < best {
+			best, n = k, c.values[i]
 		}
 	}
-	return best, m[best]
+	return best, n
 }
 
 // classify applies the rules in order; the first that can tell decides.
 func (d *scene) classify(i int) Classified {
 	src := &d.e.Sources[i]
 	c := Classified{Source: src, Summary: d.summaries[i], Sender: src.Identity.Sender}
-	n := d.names(src)
+	n := d.names(d.marks[i])
 	if src.Identity.By == "asn" && c.Sender != nil && c.Sender.Kind != dmarc.SenderService && c.Sender.Kind != dmarc.SenderGateway {
 		c.Sender = nil // the network of a provider holds anybody's servers
 	}

@@ -88,7 +88,7 @@ type failing struct {
 func newJudgement(e *Evidence, sources []Classified, limits Limits, what WhatIf) *judgement {
 	j := &judgement{
 		e: e, limits: limits, end: e.Period.End, current: e.Published.Policy(), target: what.Policy, what: what, sources: sources,
-		days: make(map[time.Time]dayCount), authors: make(map[string]dayCount), stopped: make(map[time.Time]dayCount),
+		days: make(map[time.Time]dayCount),
 	}
 	j.sim = Simulate(e, sources, what)
 	j.now = Simulate(e, sources, WhatIf{Policy: j.current})
@@ -115,7 +115,8 @@ func owners(c dmarc.Class) bool { return c == dmarc.ClassOwn || c == dmarc.Class
 // survey makes groups of the owner's sources, and looks when reports came.
 func (j *judgement) survey() {
 	at := make(map[string]*group)
-	reporters := make(map[int64]bool)
+	var reporters counter[int64, struct{}]
+	var stops counter[time.Time, dayCount]
 	j.listen()
 	relaxed := j.what
 	relaxed.Policy.ADKIM, relaxed.Policy.ASPF = dmarc.AlignmentRelaxed, dmarc.AlignmentRelaxed
@@ -137,10 +138,10 @@ func (j *judgement) survey() {
 		g.passing += c.Summary.Passing()
 		for k := range c.Days {
 			d := &c.Days[k]
-			sum, stopped := g.days[d.Day], j.stopped[d.Day]
+			sum, stopped := g.days[d.Day], stops.of(d.Day)
 			for m := range d.Cells {
 				cell := &d.Cells[m]
-				reporters[cell.Reporter] = true
+				reporters.of(cell.Reporter)
 				lost := j.what.fate(cell, repaired, &j.current, j.e.Nonexistent).Affected()
 				sum.messages += cell.Messages
 				sum.lost += lost
@@ -156,7 +157,7 @@ func (j *judgement) survey() {
 					}
 				}
 			}
-			g.days[d.Day], j.stopped[d.Day] = sum, stopped
+			g.days[d.Day] = sum
 		}
 	}
 	for _, g := range j.groups {
@@ -168,7 +169,7 @@ func (j *judgement) survey() {
 			j.spfOnly = append(j.spfOnly, g)
 		}
 	}
-	j.reporters = len(reporters)
+	j.reporters, j.stopped = len(reporters.keys), stops.totals()
 	if j.end.IsZero() && !j.lastReport.IsZero() {
 		j.end = j.lastReport.Add(day)
 	}
@@ -187,9 +188,7 @@ func (j *judgement) listen() {
 	}
 	n := int(j.lastReport.Sub(j.firstReport)/day) + 1
 	any := make([]bool, n)
-	j.heard = make(map[int64][]bool)
-	var reporter int64
-	var heard []bool
+	var heard counter[int64, []bool]
 	for i := range j.sources {
 		for k := range j.sources[i].Days {
 			d := &j.sources[i].Days[k]
@@ -199,17 +198,15 @@ func (j *judgement) listen() {
 				j.reportDays++
 			}
 			for m := range d.Cells {
-				if id := d.Cells[m].Reporter; heard == nil || id != reporter {
-					reporter, heard = id, j.heard[id]
-					if heard == nil {
-						heard = make([]bool, n)
-						j.heard[id] = heard
-					}
+				of := heard.of(d.Cells[m].Reporter)
+				if *of == nil {
+					*of = make([]bool, n)
 				}
-				heard[at] = true
+				(*of)[at] = true
 			}
 		}
 	}
+	j.heard = heard.totals()
 }
 
 func (f *failing) add(c *dmarc.Cell) {
@@ -275,6 +272,7 @@ func (g *group) open() int64 {
 
 // judge adds up what the owner's senders have done since they were repaired.
 func (j *judgement) judge() {
+	var authors counter[string, dayCount]
 	for _, g := range j.groups {
 		for d, n := range g.days {
 			if !d.After(g.repaired) && !g.repaired.IsZero() {
@@ -288,9 +286,10 @@ func (j *judgement) judge() {
 			j.lost += n.lost
 		}
 		for _, i := range g.sources {
-			j.byAuthor(&j.sources[i], g.repaired)
+			j.byAuthor(&j.sources[i], g.repaired, &authors)
 		}
 	}
+	j.authors = authors.totals()
 	list := make([]dayCount, 0, len(j.days))
 	for d, n := range j.days {
 		list = append(list, n)
@@ -307,7 +306,7 @@ func (j *judgement) judge() {
 	j.bound = bound(list)
 }
 
-func (j *judgement) byAuthor(c *Classified, since time.Time) {
+func (j *judgement) byAuthor(c *Classified, since time.Time, authors *counter[string, dayCount]) {
 	mended := j.what.Repaired[c.Source.Source]
 	for i := range c.Days {
 		d := &c.Days[i]
@@ -316,10 +315,9 @@ func (j *judgement) byAuthor(c *Classified, since time.Time) {
 		}
 		for k := range d.Cells {
 			cell := &d.Cells[k]
-			n := j.authors[cell.Author]
+			n := authors.of(cell.Author)
 			n.messages += cell.Messages
 			n.lost += j.what.fate(cell, mended, &j.current, j.e.Nonexistent).Affected()
-			j.authors[cell.Author] = n
 		}
 	}
 }
@@ -374,18 +372,14 @@ func (n dayCount) share() float64 {
 // that most messages of a day were judged by, where it lasts for three days
 // with reports. It tells what was in force: reject with t=y is quarantine.
 func Changes(sources []Source) []Change {
-	votes := make(map[time.Time]*[4]int64)
+	var votes counter[time.Time, [4]int64]
 	for i := range sources {
 		for j := range sources[i].Days {
 			d := &sources[i].Days[j]
-			of := votes[d.Day]
+			of := votes.of(d.Day)
 			for k := range d.Cells {
 				if d.Cells[k].Author != "" {
 					continue
-				}
-				if of == nil {
-					of = new([4]int64)
-					votes[d.Day] = of
 				}
 				of[d.Cells[k].Pattern.Policy&3] += d.Cells[k].Messages
 			}
@@ -396,7 +390,7 @@ func Changes(sources []Source) []Change {
 		policy dmarc.Policy
 	}
 	var list []dated
-	for d, v := range votes {
+	for i, v := range votes.values {
 		best := dmarc.PolicyUnknown
 		for p := dmarc.PolicyNone; p <= dmarc.PolicyReject; p++ {
 			if v[p] > v[best] || best == dmarc.PolicyUnknown && v[p] > 0 {
@@ -404,7 +398,7 @@ func Changes(sources []Source) []Change {
 			}
 		}
 		if best != dmarc.PolicyUnknown {
-			list = append(list, dated{d, best})
+			list = append(list, dated{votes.keys[i], best})
 		}
 	}
 	slices.SortFunc(list, func(a, b dated) int { return a.day.Compare(b.day) })

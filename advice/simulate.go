@@ -101,10 +101,10 @@ func (s *Simulation) Own() Loss {
 
 // Simulate replays a policy over the evidence.
 func Simulate(e *Evidence, sources []Classified, w WhatIf) *Simulation {
-	s := &Simulation{
-		Policy: w.Policy, BySource: make([]Loss, len(sources)), ByReporter: make(map[int64]Loss),
-		ByDay: make(map[time.Time]Loss), ByAuthor: make(map[string]Loss),
-	}
+	s := &Simulation{Policy: w.Policy, BySource: make([]Loss, len(sources))}
+	var reporters counter[int64, Loss]
+	var days counter[time.Time, Loss]
+	var authors counter[string, Loss]
 	inForce := e.Published.Policy()
 	for i := range sources {
 		src := &sources[i]
@@ -116,26 +116,21 @@ func Simulate(e *Evidence, sources []Classified, w WhatIf) *Simulation {
 				c := &d.Cells[k]
 				l := w.fate(c, repaired, &inForce, e.Nonexistent)
 				as.merge(l)
-				add(s.ByReporter, c.Reporter, l)
+				reporters.of(c.Reporter).merge(l)
 				if k+1 == len(d.Cells) || d.Cells[k+1].Author != c.Author {
-					add(s.ByAuthor, c.Author, as)
+					authors.of(c.Author).merge(as)
 					day.merge(as)
 					as = Loss{}
 				}
 			}
-			add(s.ByDay, d.Day, day)
+			days.of(d.Day).merge(day)
 			s.BySource[i].merge(day)
 		}
 		s.ByClass[src.Class].merge(s.BySource[i])
 		s.Total.merge(s.BySource[i])
 	}
+	s.ByReporter, s.ByDay, s.ByAuthor = reporters.totals(), days.totals(), authors.totals()
 	return s
-}
-
-func add[K comparable](m map[K]Loss, k K, l Loss) {
-	sum := m[k]
-	sum.merge(l)
-	m[k] = sum
 }
 
 // fate replays the policy for a cell.
@@ -176,7 +171,9 @@ func Agree(sources []Source) Agreement {
 	var a Agreement
 	for i := range sources {
 		for j := range sources[i].Days {
-			for _, c := range sources[i].Days[j].Cells {
+			cells := sources[i].Days[j].Cells
+			for k := range cells {
+				c := &cells[k]
 				p := &c.Pattern
 				want := dmarc.DispositionNone
 				if !p.Passes() {

@@ -142,17 +142,17 @@ func (j *judgement) signingDomain(g *group) string {
 
 // brokenKey returns the key of the domain whose signatures fail most.
 func (j *judgement) brokenKey(g *group) string {
-	keys := make(map[string]int64)
+	var keys counter[string, int64]
 	for _, i := range g.sources {
 		for k := range j.sources[i].Days {
 			for m := range j.sources[i].Days[k].Marks {
 				if mark := &j.sources[i].Days[k].Marks[m]; mark.Kind == dmarc.MarkDKIMFail && mark.Selector != "" {
-					keys[keyName{mark.Selector, mark.Domain}.String()] += mark.Messages
+					*keys.of(keyName{mark.Selector, mark.Domain}.String()) += mark.Messages
 				}
 			}
 		}
 	}
-	key, _ := most(keys)
+	key, _ := most(&keys)
 	return key
 }
 

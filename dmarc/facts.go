@@ -427,7 +427,11 @@ func compareCells(a, b Cell) int {
 }
 
 func compareSourceDays(a, b SourceDay) int {
-	return cmp.Or(a.Day.Compare(b.Day), a.Source.Addr().Compare(b.Source.Addr()), cmp.Compare(a.Source.Bits(), b.Source.Bits()))
+	return cmp.Or(a.Day.Compare(b.Day), compareSources(a.Source, b.Source))
+}
+
+func compareSources(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
 // Messages returns how many messages the source sent on that day.

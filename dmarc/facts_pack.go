@@ -57,13 +57,19 @@ func (s *SourceDay) ReadFacts(b []byte) error {
 	return r.Read(s, b)
 }
 
-// A FactReader reads what AppendFacts wrote, of many SourceDays in turn: names
-// that come again are kept once, and memory is asked for in large pieces.
+// A FactReader reads what AppendFacts and AppendFactList wrote, of many SourceDays in
+// turn: names that come again are kept once, and memory is asked for in large pieces.
+// Its zero value is ready; it is not for use by several goroutines.
 type FactReader struct {
 	known map[string]string
 	names []string
 	cells []Cell
 	marks []Mark
+
+	// What the day in hand has in common.
+	patterns  []Pattern
+	reporters []int64
+	kinds     []Mark // without Messages
 
 	single bool // of one SourceDay: no larger pieces
 }
@@ -90,6 +96,24 @@ func (f *FactReader) Read(s *SourceDay, b []byte) error {
 	if r.byte() != factsVersion {
 		return errFacts
 	}
+	f.readNames(&r)
+	names := f.names
+	cells := take(&f.cells, r.length(4), f.single)
+	for i := range cells {
+		cells[i] = Cell{Author: r.name(names), Pattern: PatternOf(uint32(r.uvarint())), Reporter: r.varint(), Messages: int64(r.uvarint())}
+	}
+	marks := take(&f.marks, r.length(4), f.single)
+	for i := range marks {
+		marks[i] = Mark{Kind: MarkKind(r.byte()), Domain: r.name(names), Selector: r.name(names), Messages: int64(r.uvarint())}
+	}
+	if r.bad || len(r.b) > 0 {
+		return errFacts
+	}
+	s.Cells, s.Marks = cells, marks
+	return nil
+}
+
+func (f *FactReader) readNames(r *factReader) {
 	f.names = f.names[:0]
 	for range r.length(1) {
 		text := r.text()
@@ -106,20 +130,6 @@ func (f *FactReader) Read(s *SourceDay, b []byte) error {
 		}
 		f.names = append(f.names, name)
 	}
-	names := f.names
-	cells := take(&f.cells, r.length(4), f.single)
-	for i := range cells {
-		cells[i] = Cell{Author: r.name(names), Pattern: PatternOf(uint32(r.uvarint())), Reporter: r.varint(), Messages: int64(r.uvarint())}
-	}
-	marks := take(&f.marks, r.length(4), f.single)
-	for i := range marks {
-		marks[i] = Mark{Kind: MarkKind(r.byte()), Domain: r.name(names), Selector: r.name(names), Messages: int64(r.uvarint())}
-	}
-	if r.bad || len(r.b) > 0 {
-		return errFacts
-	}
-	s.Cells, s.Marks = cells, marks
-	return nil
 }
 
 // A factReader reads packed values; after the first that is not there, bad is
@@ -144,6 +154,15 @@ func (r *factReader) byte() byte {
 }
 
 func (r *factReader) uvarint() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 {
+		v := r.b[0]
+		r.b = r.b[1:]
+		return uint64(v)
+	}
+	return r.longUvarint()
+}
+
+func (r *factReader) longUvarint() uint64 {
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 {
 		r.fail()
@@ -173,8 +192,24 @@ func (r *factReader) length(size int) int {
 	return int(n)
 }
 
-func (r *factReader) text() []byte {
-	n := r.length(1)
+// count reads how many of most things that are there follow.
+func (r *factReader) count(most int) int {
+	n := r.uvarint()
+	if n > uint64(most) {
+		r.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (r *factReader) text() []byte { return r.take(r.length(1)) }
+
+// take reads n bytes.
+func (r *factReader) take(n int) []byte {
+	if n > len(r.b) {
+		r.fail()
+		return nil
+	}
 	v := r.b[:n]
 	r.b = r.b[n:]
 	return v

@@ -62,6 +62,13 @@ func ParseAttention(word string) (Attention, bool) {
 
 var attentionWords = [...]string{"", "new_failure", "step_back", "ready", "silence", "no_reports", "ask", "blocked", "none"}
 
+// A Stamp is equal to another one of the same domain while nothing changes that a verdict
+// about it rests on.
+type Stamp struct {
+	Changes int64 // that were noted
+	Judged  int64 // when the last verdict was computed; 0 for never
+}
+
 // A DueVerdict is a domain whose verdict is to be computed again.
 type DueVerdict struct {
 	ID     int64

@@ -19,13 +19,13 @@ var shape = struct {
 	reference: []string{"domains"},
 	distributed: []string{
 		"reporters", "names", "auth_results", "reports", "row_groups", "reporter_days", "domain_days", "domain_months", "source_days", "source_lists",
-		"source_facts", "selector_days", "looks", "published", "published_changes", "dkim_keys", "verdicts", "domain_sources",
+		"source_facts", "fact_lists", "selector_days", "looks", "published", "published_changes", "dkim_keys", "verdicts", "domain_sources",
 		"tls_reports", "failure_reports",
 	},
 	local: []string{
 		"schema_steps", "mailboxes", "messages", "raw_messages", "leases", "progress", "horizons", "tokens", "keys", "audit",
 		"episodes", "events", "deliveries", "mailbox_health", "source_identities", "overrules", "domain_groups", "domain_settings",
-		"network_labels", "streams", "report_changes", "stream_clock", "pass_health", "rule_switches", "source_lists_made",
+		"network_labels", "streams", "report_changes", "stream_clock", "pass_health", "rule_switches", "source_lists_made", "fact_lists_made",
 	},
 }
 

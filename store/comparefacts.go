@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 // storedFacts are the facts of a day as the tables have them.
 type storedFacts struct {
+	list      []byte // all sources in one piece; nil if it is not read
 	sources   map[factKey][]byte
 	selectors map[lineKey][]int64
 }
@@ -50,7 +52,7 @@ var selectorColumns = slices.Concat([]string{"passed"}, tallyNames)
 
 // stored returns lines as replace writes them.
 func (l *factLines) stored() *storedFacts {
-	f := &storedFacts{make(map[factKey][]byte), make(map[lineKey][]int64)}
+	f := &storedFacts{dmarc.AppendFactList(nil, l.sources), make(map[factKey][]byte), make(map[lineKey][]int64)}
 	for i := range l.sources {
 		kind, source := factSource(&l.sources[i])
 		f.sources[factKey{kind, source}] = l.sources[i].AppendFacts(nil)
@@ -65,7 +67,17 @@ func (l *factLines) stored() *storedFacts {
 
 // readFacts returns what the tables have of a day.
 func readFacts(ctx context.Context, tx pgx.Tx, domain int64, day time.Time) (*storedFacts, error) {
-	f := &storedFacts{make(map[factKey][]byte), make(map[lineKey][]int64)}
+	f := &storedFacts{nil, make(map[factKey][]byte), make(map[lineKey][]int64)}
+	// A list that is not of the facts as they are is not read, and one of a day that
+	// nothing else is known of should not be there.
+	const list = `
+		SELECT l.facts
+		FROM fact_lists l
+		LEFT JOIN domain_days t ON t.domain_id = l.domain_id AND t.day = l.day AND t.dated
+		WHERE l.domain_id = $1 AND l.day = $2 AND l.reduced = coalesce(t.reduced, l.reduced)`
+	if err := tx.QueryRow(ctx, list, domain, day).Scan(&f.list); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("reading fact_lists: %w", err)
+	}
 	var k factKey
 	var facts []byte
 	rows, _ := tx.Query(ctx, "SELECT kind, source, facts FROM source_facts WHERE domain_id = $1 AND day = $2", domain, day)
@@ -106,6 +118,7 @@ func (v *verifier) compareFacts(ctx context.Context, tx pgx.Tx, pending *int64) 
 		FROM (
 			SELECT day, changes, reduced FROM domain_days WHERE domain_id = @domain AND day >= @begin AND day < @end AND dated
 			UNION ALL SELECT day, NULL, NULL FROM source_facts WHERE domain_id = @domain AND day >= @begin AND day < @end
+			UNION ALL SELECT day, NULL, NULL FROM fact_lists WHERE domain_id = @domain AND day >= @begin AND day < @end
 			UNION ALL SELECT day, NULL, NULL FROM selector_days WHERE domain_id = @domain AND day >= @begin AND day < @end
 		) AS t
 		GROUP BY day
@@ -137,7 +150,11 @@ func (v *verifier) compareFacts(ctx context.Context, tx pgx.Tx, pending *int64) 
 				return err
 			}
 		}
-		if same := v.differFacts(d.Day, stored, computed.stored()); same || !v.o.Rebuild {
+		want := computed.stored()
+		if !d.Known {
+			want.list = nil
+		}
+		if same := v.differFacts(d.Day, stored, want); same || !v.o.Rebuild {
 			continue
 		}
 		// The pass does the rest. A day that nothing is known of needs none.
@@ -147,7 +164,7 @@ func (v *verifier) compareFacts(ctx context.Context, tx pgx.Tx, pending *int64) 
 			WHERE domain_id = $1 AND day = $2 AND dated`
 		tag, err := tx.Exec(ctx, mark, v.domain, d.Day)
 		if err == nil && tag.RowsAffected() == 0 {
-			err = computed.replace(ctx, tx, v.domain, d.Day)
+			err = computed.replace(ctx, tx, v.domain, d.Day, 0)
 		}
 		if err != nil {
 			return fmt.Errorf("rebuilding facts: %w", err)
@@ -159,6 +176,12 @@ func (v *verifier) compareFacts(ctx context.Context, tx pgx.Tx, pending *int64) 
 // differFacts tells of what differs, and reports whether nothing does.
 func (v *verifier) differFacts(day time.Time, stored, computed *storedFacts) (same bool) {
 	before := len(v.found)
+	if stored.list != nil {
+		v.lines["fact_lists"]++
+		if !bytes.Equal(stored.list, computed.list) {
+			v.differ(Difference{Table: "fact_lists", Line: day.Format(time.DateOnly), Stored: describeFactList(stored.list), Computed: describeFactList(computed.list)})
+		}
+	}
 	each(stored.sources, computed.sources, func(k factKey, was, is []byte) {
 		v.lines["source_facts"]++
 		if was == nil || is == nil || !bytes.Equal(was, is) {
@@ -187,6 +210,24 @@ func each[K comparable, T any](a, b map[K][]T, yield func(k K, a, b []T)) {
 			yield(k, nil, v)
 		}
 	}
+}
+
+// describeFactList says so much of the facts of a day that one can tell them apart.
+func describeFactList(list []byte) string {
+	if list == nil {
+		return ""
+	}
+	var lists dmarc.FactLists
+	err := lists.Add(time.Time{}, list)
+	all, err2 := lists.Read()
+	if err != nil || err2 != nil {
+		return fmt.Sprintf("%d bytes that cannot be read", len(list))
+	}
+	var messages int64
+	for i := range all {
+		messages += all[i].Messages()
+	}
+	return fmt.Sprintf("messages=%d of %d sources, %d bytes", messages, len(all), len(list))
 }
 
 // describeFacts says so much of packed facts that one can tell them apart.

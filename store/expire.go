@@ -287,7 +287,7 @@ func (s *Store) shortly(ctx context.Context, sql string) error {
 const deletedAtOnce = 2000
 
 // totalsTables are what goes with the totals of a day.
-var totalsTables = []string{"reporter_days", "source_days", "source_lists", "source_facts", "selector_days", "reports", "domain_days"}
+var totalsTables = []string{"reporter_days", "source_days", "source_lists", "source_facts", "fact_lists", "selector_days", "reports", "domain_days"}
 
 func (s *Store) expireTotals(ctx context.Context, before time.Time) error {
 	if err := moveHorizon(ctx, s.db, horizon{horizonTotals, 0}, before); err != nil {

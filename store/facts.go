@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -27,7 +26,7 @@ const (
 	bodiesAtHand  = 4096 // raw results that are kept decoded
 )
 
-// SummariseFacts brings source_facts and selector_days up to date with the
+// SummariseFacts brings source_facts, fact_lists and selector_days up to date with the
 // days that changed since the last pass, each once, as SummariseSources does. Several
 // may run at once: each day is reduced by one of them at a time. It may be cut short
 // and run again.
@@ -57,7 +56,7 @@ func (s *Store) SummariseFacts(ctx context.Context) error {
 			return fmt.Errorf("finding days that changed: %w", err)
 		}
 		if len(days) == 0 {
-			return nil
+			return s.packOldDays(ctx)
 		}
 		for _, d := range days {
 			if err := s.reduceChanged(ctx, d.changedDay, d.name); err != nil {
@@ -70,8 +69,7 @@ func (s *Store) SummariseFacts(ctx context.Context) error {
 
 func (s *Store) reduceChanged(ctx context.Context, d changedDay, name string) error {
 	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		const lock = "SELECT pg_advisory_xact_lock(hashtextextended(format('dmarcd facts %s %s', $1::bigint, $2::date), 0))"
-		if _, err := tx.Exec(ctx, lock, d.Domain, d.Day); err != nil {
+		if err := lockFacts(ctx, tx, d.Domain, d.Day); err != nil {
 			return err
 		}
 		const find = `
@@ -92,12 +90,18 @@ func (s *Store) reduceChanged(ctx context.Context, d changedDay, name string) er
 		}
 		// What counts for no day is no evidence. Of a day whose rows are gone,
 		// the facts stay as they were; late reports add nothing to them.
-		if d.Dated && !settled(d.Day) {
+		switch {
+		case !d.Dated:
+		case settled(d.Day):
+			if err := repackDay(ctx, tx, d.Domain, d.Day, changes); err != nil {
+				return err
+			}
+		default:
 			lines, err := s.reduceDay(ctx, tx, d.Domain, name, d.Day)
 			if err != nil {
 				return err
 			}
-			if err := lines.replace(ctx, tx, d.Domain, d.Day); err != nil {
+			if err := lines.replace(ctx, tx, d.Domain, d.Day, changes); err != nil {
 				return err
 			}
 		}
@@ -348,6 +352,7 @@ func (d *dayReducer) flush() {
 func (d *dayReducer) lines() *factLines {
 	d.flush()
 	out := &factLines{sources: dmarc.Fold(d.sources, keptSources)}
+	slices.SortFunc(out.sources, byDayAndSource)
 	for _, line := range d.selectors {
 		out.selectors = append(out.selectors, *line)
 	}
@@ -371,10 +376,16 @@ func (d *dayReducer) lines() *factLines {
 	return out
 }
 
-// replace writes the lines of a day in the place of those that are there.
-func (l *factLines) replace(ctx context.Context, tx pgx.Tx, domain int64, day time.Time) error {
-	for _, table := range []string{"source_facts", "selector_days"} {
+// replace writes the lines of a day in the place of those that are there; reduced is
+// what domain_days has for them, 0 for a day that it does not have.
+func (l *factLines) replace(ctx context.Context, tx pgx.Tx, domain int64, day time.Time, reduced int64) error {
+	for _, table := range []string{"source_facts", "fact_lists", "selector_days"} {
 		if _, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE domain_id = $1 AND day = $2", domain, day); err != nil {
+			return err
+		}
+	}
+	if reduced != 0 {
+		if err := writeFactList(ctx, tx, domain, day, reduced, l.sources); err != nil {
 			return err
 		}
 	}
@@ -404,40 +415,6 @@ func factSource(s *dmarc.SourceDay) (kind int16, source netip.Prefix) {
 		return kindUnreadable, netip.PrefixFrom(netip.IPv6Unspecified(), 128)
 	}
 	return kindNamed, s.Source
-}
-
-// Facts returns what each source did as a domain on each day of a period, by
-// day and source. A network stands for addresses that were folded into it.
-func (s *Store) Facts(ctx context.Context, domain string, period dmarc.Period) ([]dmarc.SourceDay, error) {
-	id, err := s.domainID(ctx, domain)
-	if err != nil {
-		return nil, err
-	}
-	const sql = `
-		SELECT day, kind, source, facts
-		FROM source_facts
-		WHERE domain_id = $1 AND day >= $2 AND day < $3
-		ORDER BY day, kind, source`
-	rows, _ := s.db.Query(ctx, sql, id, period.Begin, period.End)
-	var all []dmarc.SourceDay
-	var d dmarc.SourceDay
-	var kind int16
-	var facts pgtype.DriverBytes // good until the next row
-	reader := new(dmarc.FactReader)
-	_, err = pgx.ForEachRow(rows, []any{&d.Day, &kind, &d.Source, &facts}, func() error {
-		if kind == kindUnreadable {
-			d.Source = netip.Prefix{}
-		}
-		if err := reader.Read(&d, facts); err != nil {
-			return err
-		}
-		all = append(all, d)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("facts about %s: %w", domain, err)
-	}
-	return all, nil
 }
 
 var selectorSorts = tallied("key", "text", map[string]order{

@@ -162,6 +162,55 @@ func plain(d dmarc.SourceDay) string {
 	return fmt.Sprintf("%s %s\n%+v\n%+v", d.Day.Format(time.DateOnly), d.Source, d.Cells, d.Marks)
 }
 
+// The facts of a domain are the same however many of its days are in one piece.
+func TestFactsAreTheSameInOnePieceAndInMany(t *testing.T) {
+	s, db := open(t)
+	fill(t, s, 23, 60)
+	if err := s.SummariseFacts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	whole := dmarc.Period{Begin: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}
+	read := func() string {
+		facts, err := s.Facts(t.Context(), "d1.example", whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all strings.Builder
+		for i := range facts {
+			fmt.Fprintln(&all, plain(facts[i]))
+		}
+		return all.String()
+	}
+	want := read()
+	if strings.Count(want, "\n") < 100 {
+		t.Fatalf("only these are compared:\n%s", want)
+	}
+	// What another dmarcd left behind is not read.
+	for _, sql := range []string{
+		"UPDATE fact_lists SET facts = '\\x', reduced = reduced - 1 WHERE domain_id % 2 = (day - '2026-01-01'::date) % 2",
+		"DELETE FROM fact_lists WHERE day < '2026-02-10'",
+		"DELETE FROM fact_lists",
+	} {
+		change(t, db, sql)
+		if got := read(); got != want {
+			t.Errorf("%s:\n%s, want\n%s", sql, got, want)
+		}
+	}
+	// A pass makes those that are missing, and no longer of the facts.
+	change(t, db, "UPDATE fact_lists_made SET domain_id = 0")
+	if err := s.SummariseFacts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v, found := verify(t, s, false)
+	if len(found) > 0 || v.Lines["fact_lists"] == 0 {
+		t.Errorf("%+v %q", v, found)
+	}
+	change(t, db, "DELETE FROM source_facts")
+	if got := read(); got != want {
+		t.Errorf("from pieces alone:\n%s, want\n%s", got, want)
+	}
+}
+
 // Sources and keys that strangers make up cost a bounded number of lines, and
 // no message is lost.
 func TestMadeUpSourcesAndKeysAreFolded(t *testing.T) {

@@ -198,7 +198,7 @@ func TestSummariesNeverReadRows(t *testing.T) {
 		"groups":    {"domain_groups", "domain_months", "domains", "verdicts"},
 		"summary":   {"domain_days", "domains", "reports", "verdicts"},
 		"attention": {"domains", "verdicts"},
-		"evidence":  {"domain_sources", "domains", "looks", "overrules", "published_changes", "reporters", "source_facts", "source_identities"},
+		"evidence":  {"domain_days", "domain_sources", "domains", "fact_lists", "looks", "overrules", "published_changes", "reporters", "source_identities"},
 		"reporters": {"domains", "reporter_days", "reporters"},
 		"sources":   {"domain_days", "domains", "source_lists"},
 

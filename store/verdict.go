@@ -44,6 +44,29 @@ func (s *Store) DueVerdicts(ctx context.Context, now time.Time, after int64, lim
 	return due, nil
 }
 
+// EvidenceStamp returns what changes whenever a verdict about a domain may change;
+// dmarc.ErrNotFound for an unknown domain.
+func (s *Store) EvidenceStamp(ctx context.Context, domain string) (dmarc.Stamp, error) {
+	const sql = `
+		SELECT coalesce(v.changes, 0), v.computed_at
+		FROM domains d
+		LEFT JOIN verdicts v ON v.domain_id = d.id
+		WHERE d.name = $1`
+	var stamp dmarc.Stamp
+	var computed *time.Time
+	err := s.db.QueryRow(ctx, sql, domain).Scan(&stamp.Changes, &computed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return stamp, dmarc.ErrNotFound
+	}
+	if err != nil {
+		return stamp, fmt.Errorf("looking whether evidence about %s has changed: %w", domain, err)
+	}
+	if computed != nil {
+		stamp.Judged = computed.UnixMicro()
+	}
+	return stamp, nil
+}
+
 // noteVerdict says that something changed that the verdict about a domain
 // depends on. With at once, somebody waits for it.
 func noteVerdict(ctx context.Context, tx pgx.Tx, domain int64, atOnce bool) error {

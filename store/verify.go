@@ -88,7 +88,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Verification, erro
 }
 
 // verified are the tables that are compared.
-var verified = []string{"reporter_days", "domain_days", "domain_months", "source_days", "source_lists", "source_facts", "selector_days", "reports"}
+var verified = []string{"reporter_days", "domain_days", "domain_months", "source_days", "source_lists", "source_facts", "fact_lists", "selector_days", "reports"}
 
 type verifier struct {
 	s *Store
@@ -129,6 +129,7 @@ func (v *verifier) verifyDomain(ctx context.Context, id int64, name string) erro
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_lists WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM source_facts WHERE domain_id = $1 GROUP BY 1
+			UNION ALL SELECT date_trunc('month', day), 0 FROM fact_lists WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM selector_days WHERE domain_id = $1 GROUP BY 1
 			UNION ALL SELECT date_trunc('month', day), 0 FROM row_groups WHERE domain_id = $1 GROUP BY 1
 		) AS parts

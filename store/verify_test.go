@@ -165,6 +165,12 @@ func TestVerifyCoversFactsAndSelectors(t *testing.T) {
 			[]string{"source_facts example.com 2026-02-12, 192.0.2.7:  -> messages=2 in 1 cells, N bytes"}},
 		{"INSERT INTO source_facts SELECT domain_id, day + 100, kind, '192.0.2.0/24', facts FROM source_facts WHERE source = '192.0.2.2'",
 			[]string{"source_facts example.com 2026-05-14, 192.0.2.0/24: messages=3 in 1 cells, N bytes -> "}},
+		{"UPDATE fact_lists l SET facts = (SELECT facts FROM fact_lists WHERE day = '2026-02-12') WHERE day = '2026-02-03'",
+			[]string{"fact_lists example.com 2026-02-03: messages=2 of 1 sources, N bytes -> messages=8 of 2 sources, N bytes"}},
+		{"UPDATE fact_lists SET facts = '\\xff' WHERE day = '2026-02-12'",
+			[]string{"fact_lists example.com 2026-02-12: N bytes that cannot be read -> messages=2 of 1 sources, N bytes"}},
+		{"INSERT INTO fact_lists SELECT domain_id, day + 100, reduced, facts FROM fact_lists WHERE day = '2026-02-12'",
+			[]string{"fact_lists example.com 2026-05-23: messages=2 of 1 sources, N bytes -> "}},
 		{"UPDATE selector_days SET passed = 4, none = 6",
 			[]string{`selector_days example.com 2026-02-03, "s1" at "example.com": passed=4 none=6 -> passed=5 none=5`}},
 		{"UPDATE selector_days SET selector = 's9'", []string{
@@ -180,7 +186,7 @@ func TestVerifyCoversFactsAndSelectors(t *testing.T) {
 		if !reflect.DeepEqual(found, step.want) || v.Rebuilt != v.Differences {
 			t.Errorf("%s:\n%+v\n%q, want\n%q", step.sql, v, found, step.want)
 		}
-		if v, found := verify(t, s, false); len(found) > 0 || v.Unreduced > 0 || v.Lines["source_facts"] != 3 || v.Lines["selector_days"] != 1 {
+		if v, found := verify(t, s, false); len(found) > 0 || v.Unreduced > 0 || v.Lines["source_facts"] != 3 || v.Lines["fact_lists"] != 2 || v.Lines["selector_days"] != 1 {
 			t.Errorf("%s: rebuilt, but %+v %q", step.sql, v, found)
 		}
 	}

@@ -24,14 +24,14 @@ type adviser struct {
 	overrules *overruler
 	rua       string // our address for reports; "" if it is not known
 	log       *slog.Logger
+	kept      keptEvidence
 }
 
 // mostKnown is for how many sources, the busiest, advice knows whose they are.
 const mostKnown = 5000
 
-// Evidence returns all that is known about a domain in a period; dmarc.ErrNotFound
-// for a domain without reports. Nothing is looked up.
-func (a *adviser) Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
+// gather brings the evidence about a domain together as it is now.
+func (a *adviser) gather(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
 	facts, err := a.store.Facts(ctx, domain, period)
 	if err != nil {
 		return nil, err
@@ -185,6 +185,7 @@ const judgeAgain = 10 * time.Minute
 // does not hold up the others.
 func (a *adviser) pass(ctx context.Context) error {
 	now := time.Now()
+	a.kept.forget(now)
 	var failed error
 	for after := int64(0); ; {
 		due, err := a.store.DueVerdicts(ctx, now, after, 200)
@@ -213,7 +214,7 @@ func (a *adviser) pass(ctx context.Context) error {
 // its sources.
 func (a *adviser) judge(ctx context.Context, due dmarc.DueVerdict) error {
 	now := time.Now().UTC()
-	e, err := a.Evidence(ctx, due.Domain, lastDays(now, adviceDays))
+	e, err := a.gather(ctx, due.Domain, lastDays(now, adviceDays))
 	if err != nil {
 		return err
 	}

@@ -425,6 +425,7 @@ func TestIdentitiesAndOverrulesDecideWhoseASourceIs(t *testing.T) {
 	cfg := &config{}
 	cfg.Sources.Own = []string{network.String()}
 	o.file = cfg.overrules()
+	a.service.adviser.kept.forget(time.Now().Add(keptFor)) // as a dmarcd that starts with it
 	if class, clues := a.classOf(t, "acme.example", named); class != dmarc.ClassOwn || !strings.Contains(clues, "sources.own") {
 		t.Errorf("%s is %s: %s", named, class, clues)
 	}
@@ -545,9 +546,13 @@ func TestADomainThatCannotBeJudgedHoldsUpNoOther(t *testing.T) {
 	}
 	defer db.Close()
 	const fill = `
-		WITH new AS (INSERT INTO domains (name) VALUES ('bad.example'), ('good.example') RETURNING id, name)
-		INSERT INTO source_facts (domain_id, day, kind, source, facts)
-		SELECT id, current_date - 1, 0, '192.0.2.1', '\xffffffff' FROM new WHERE name = 'bad.example'`
+		WITH new AS (INSERT INTO domains (name) VALUES ('bad.example'), ('good.example') RETURNING id, name),
+			days AS (
+				INSERT INTO domain_days (day, domain_id, dated, rows, messages, dmarc_pass, dkim_aligned, spf_aligned, none, quarantine, reject, pass, unstated, estimated, reports, changes, reduced)
+				SELECT current_date - 1, id, true, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1 FROM new WHERE name = 'bad.example'
+			)
+		INSERT INTO fact_lists (domain_id, day, reduced, facts)
+		SELECT id, current_date - 1, 1, '\xffffffff' FROM new WHERE name = 'bad.example'`
 	if _, err := db.Exec(t.Context(), fill); err != nil {
 		t.Fatal(err)
 	}

@@ -134,6 +134,10 @@ func fillPages(b *testing.B, s *service) {
 		b.Fatal(err)
 	}
 	exec("ANALYZE")
+	if err := s.store.SummariseFacts(ctx); err != nil { // packs them
+		b.Fatal(err)
+	}
+	exec("ANALYZE")
 	if err := s.adviser.pass(ctx); err != nil { // who the senders are, and the verdicts
 		b.Fatal(err)
 	}

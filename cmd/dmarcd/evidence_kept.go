@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dmarcd/dmarcd/advice"
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+const (
+	mostKept = 64 << 20         // bytes of evidence
+	keptFor  = 10 * time.Minute // what other domains say of a source may be so old
+)
+
+// keptEvidence keeps evidence while it is asked for and nothing that it rests on
+// changes: people go from page to page of one domain. Its zero value is ready.
+type keptEvidence struct {
+	mu   sync.Mutex
+	all  map[evidenceKey]*keptOne
+	size int
+}
+
+type evidenceKey struct {
+	domain string
+	period dmarc.Period
+}
+
+// A keptOne is the evidence about a domain in a period. Who holds its lock gathers it,
+// for all who wait.
+type keptOne struct {
+	sync.Mutex
+	evidence *advice.Evidence
+	stamp    dmarc.Stamp
+	at       time.Time // gathered
+
+	asked time.Time // last; this and size belong to the lock of keptEvidence
+	size  int
+}
+
+// get returns what is kept under a key if it has this stamp, or else what gather returns.
+func (k *keptEvidence) get(key evidenceKey, stamp dmarc.Stamp, gather func() (*advice.Evidence, error)) (*advice.Evidence, error) {
+	now := time.Now()
+	k.mu.Lock()
+	one := k.all[key]
+	if one == nil {
+		one = new(keptOne)
+		if k.all == nil {
+			k.all = make(map[evidenceKey]*keptOne)
+		}
+		k.all[key] = one
+	}
+	one.asked = now
+	k.mu.Unlock()
+	one.Lock()
+	defer one.Unlock()
+	if one.evidence != nil && one.stamp == stamp && now.Sub(one.at) < keptFor {
+		return one.evidence, nil
+	}
+	e, err := gather()
+	if err != nil {
+		k.keep(key, one, nil)
+		return nil, err
+	}
+	e.Keep()
+	one.stamp, one.at = stamp, now
+	if one.evidence = e; !k.keep(key, one, e) {
+		one.evidence = nil
+	}
+	return e, nil
+}
+
+// keep makes room for what is kept as one, and reports whether there is enough.
+func (k *keptEvidence) keep(key evidenceKey, one *keptOne, e *advice.Evidence) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.size -= one.size
+	one.size = 0
+	if e != nil {
+		one.size = e.Size()
+	}
+	k.size += one.size
+	if one.size == 0 || one.size > mostKept {
+		k.drop(key)
+		return false
+	}
+	for k.size > mostKept {
+		var oldest evidenceKey
+		for other, o := range k.all {
+			if other != key && o.size > 0 && (k.all[oldest] == nil || o.asked.Before(k.all[oldest].asked)) {
+				oldest = other
+			}
+		}
+		k.drop(oldest)
+	}
+	k.all[key] = one // it may have been dropped meanwhile
+	return true
+}
+
+// drop forgets what is kept under a key. The lock is held.
+func (k *keptEvidence) drop(key evidenceKey) {
+	if one := k.all[key]; one != nil {
+		k.size -= one.size
+		one.size = 0
+		delete(k.all, key)
+	}
+}
+
+// forget drops what nobody has asked for of late.
+func (k *keptEvidence) forget(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, one := range k.all {
+		if now.Sub(one.asked) >= keptFor {
+			k.drop(key)
+		}
+	}
+}
+
+// Evidence returns all that is known about a domain in a period; dmarc.ErrNotFound
+// for a domain without reports. Nothing is looked up. Others may have the same:
+// nobody may change it.
+func (a *adviser) Evidence(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
+	stamp, err := a.store.EvidenceStamp(ctx, domain) // before what is gathered: it may be newer
+	if err != nil {
+		return nil, err
+	}
+	return a.kept.get(evidenceKey{domain, period}, stamp, func() (*advice.Evidence, error) { return a.gather(ctx, domain, period) })
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dmarcd/dmarcd/advice"
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// Evidence is kept while nothing that it rests on changes, and no longer.
+func TestEvidenceIsKeptWhileNothingChanges(t *testing.T) {
+	a := adviseSample(t)
+	adv := a.service.adviser
+	if err := adv.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	period := lastDays(time.Now(), 90)
+	get := func() *advice.Evidence {
+		t.Helper()
+		e, err := adv.Evidence(t.Context(), "acme.example", period)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh, err := adv.gather(t.Context(), "acme.example", period)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := advice.For(e, advice.Options{}), advice.For(fresh, advice.Options{}); !reflect.DeepEqual(got.JSON(), want.JSON()) {
+			t.Errorf("kept: %+v, now: %+v", got.JSON(), want.JSON())
+		}
+		return e
+	}
+	first := get()
+	if get() != first {
+		t.Error("it is gathered again though nothing changed")
+	}
+	// Many ask at once, and none may change what the others have.
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			e, err := adv.Evidence(context.Background(), "acme.example", period)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, o := range []advice.Options{{}, {Target: dmarc.PolicyReject}} {
+				found := advice.For(e, o)
+				found.JSON()
+				found.Busiest(nil)
+				found.Policies()
+			}
+			advice.SourceClasses(e, advice.Classify(e))
+		})
+	}
+	wg.Wait()
+	busiest := advice.For(first, advice.Options{}).Busiest(nil)[0]
+	other := dmarc.ClassSuspicious
+	if busiest.Class == other {
+		other = dmarc.ClassOwn
+	}
+	say := &dmarc.Overrule{Domain: "acme.example", Network: busiest.Source.Source, Class: other, At: time.Now()}
+	if _, err := a.s.PutOverrule(t.Context(), say); err != nil {
+		t.Fatal(err)
+	}
+	second := get()
+	if got := advice.For(second, advice.Options{}).Busiest(nil)[0]; second == first || got.Class != other {
+		t.Errorf("%s is still %s", got.Source.Source, got.Class)
+	}
+	if err := adv.pass(t.Context()); err != nil { // another verdict
+		t.Fatal(err)
+	}
+	if third := get(); third == second {
+		t.Error("it is kept beyond the verdict that followed from it")
+	}
+	if _, err := adv.Evidence(t.Context(), "nobody.example", period); !errors.Is(err, dmarc.ErrNotFound) {
+		t.Errorf("an unknown domain has %v", err)
+	}
+	if n := len(adv.kept.all); n != 1 {
+		t.Errorf("%d are kept", n)
+	}
+	adv.kept.forget(time.Now().Add(keptFor))
+	if len(adv.kept.all) != 0 || adv.kept.size != 0 {
+		t.Errorf("%d are kept, of %d bytes, though nobody asks", len(adv.kept.all), adv.kept.size)
+	}
+}
+
+// What is kept stays below a number of bytes: those go that were asked for least recently.
+func TestKeptEvidenceIsBounded(t *testing.T) {
+	large := func(domain string, days int) *advice.Evidence {
+		e := &advice.Evidence{Domain: domain, Sources: []advice.Source{{Source: netip.MustParsePrefix("192.0.2.1/32")}}}
+		e.Sources[0].Days = make([]dmarc.SourceDay, days)
+		return e
+	}
+	var k keptEvidence
+	ask := func(domain string, days int) (gathered bool) {
+		t.Helper()
+		e, err := k.get(evidenceKey{domain: domain}, dmarc.Stamp{}, func() (*advice.Evidence, error) {
+			gathered = true
+			return large(domain, days), nil
+		})
+		if err != nil || e.Domain != domain {
+			t.Fatal(e, err)
+		}
+		if k.size > mostKept {
+			t.Errorf("%d bytes are kept", k.size)
+		}
+		return gathered
+	}
+	third := mostKept / 104 * 2 / 5 // two of them fit
+	for _, step := range []struct {
+		domain   string
+		days     int
+		gathered bool
+	}{
+		{"a", third, true}, {"b", third, true}, {"a", third, false},
+		{"c", third, true}, {"a", third, false}, {"b", third, true}, {"c", third, true},
+		{"huge", 4 * third, true}, {"huge", 4 * third, true}, {"c", third, false}, {"b", third, false},
+	} {
+		if got := ask(step.domain, step.days); got != step.gathered {
+			t.Errorf("%s: gathered %v", step.domain, got)
+		}
+	}
+	// One that fails is tried again, and nothing of it stays.
+	for range 2 {
+		if _, err := k.get(evidenceKey{domain: "c"}, dmarc.Stamp{Changes: 1}, func() (*advice.Evidence, error) { return nil, context.Canceled }); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	if len(k.all) != 1 || k.size > mostKept/2 {
+		t.Errorf("%d are kept, of %d bytes", len(k.all), k.size)
+	}
+}

@@ -1,0 +1,84 @@
+package dmarc_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
+)
+
+// byDays splits SourceDays, which are sorted, by day.
+func byDays(all []dmarc.SourceDay) [][]dmarc.SourceDay {
+	var out [][]dmarc.SourceDay
+	for i := range all {
+		if n := len(out); n == 0 || !out[n-1][0].Day.Equal(all[i].Day) {
+			out = append(out, nil)
+		}
+		out[len(out)-1] = append(out[len(out)-1], all[i])
+	}
+	return out
+}
+
+func readList(day time.Time, list []byte) ([]dmarc.SourceDay, error) {
+	var lists dmarc.FactLists
+	if err := lists.Add(day, list); err != nil {
+		return nil, err
+	}
+	return lists.Read()
+}
+
+// plain says all of a SourceDay; none and nil are the same.
+func plain(d dmarc.SourceDay) string {
+	return fmt.Sprintf("%v %v %v %v", d.Day, d.Source, d.Cells, d.Marks)
+}
+
+func TestFactsOfADayCanBePackedAndReadBack(t *testing.T) {
+	days, _ := randomDays(rand.New(rand.NewPCG(7, 7)), 500)
+	days = append(days,
+		dmarc.SourceDay{Day: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}, // without an address
+		dmarc.SourceDay{Day: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), Source: netip.MustParsePrefix("10.0.0.0/8")},
+		dmarc.SourceDay{Day: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), Source: netip.MustParsePrefix("2001:db8::/48")})
+	for _, day := range byDays(days) {
+		b := dmarc.AppendFactList(nil, day)
+		got, err := readList(day[0].Day, b)
+		if err != nil || len(got) != len(day) {
+			t.Fatalf("%d of %d sources, %v", len(got), len(day), err)
+		}
+		for i := range day {
+			if plain(got[i]) != plain(day[i]) {
+				t.Fatalf("\n got %s\nwant %s", plain(got[i]), plain(day[i]))
+			}
+		}
+		for i := range b {
+			if _, err := readList(day[0].Day, b[:i]); err == nil {
+				t.Fatalf("the first %d of %d bytes were read without an error", i, len(b))
+			}
+		}
+	}
+	none, err := readList(time.Time{}, dmarc.AppendFactList(nil, nil))
+	if err != nil || len(none) != 0 {
+		t.Errorf("a day without sources has %+v, %v", none, err)
+	}
+}
+
+func FuzzReadFactList(f *testing.F) {
+	days, _ := randomDays(rand.New(rand.NewPCG(8, 8)), 60)
+	for _, day := range byDays(days) {
+		f.Add(dmarc.AppendFactList(nil, day))
+	}
+	day := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := readList(day, b)
+		if err != nil {
+			return
+		}
+		again, err := readList(day, dmarc.AppendFactList(nil, got))
+		if err != nil || !reflect.DeepEqual(again, got) {
+			t.Errorf("%+v became %+v: %v", got, again, err)
+		}
+	})
+}
