@@ -54,15 +54,16 @@ type DomainQuery struct {
 // DomainsTotal is what the reports of a period, and the verdicts that are kept,
 // tell about all domains of a query together.
 type DomainsTotal struct {
-	Domains  int
-	Before   int // of these, how many stand before the page that the query asks for
-	Tally    Tally
-	Stopped  int64 // of what failed, what was quarantined or rejected
-	None     int   // domains with p=none in force, by their verdict
-	Judged   int   // domains with a verdict; what follows is theirs
-	Own      int64 // messages of the owners
-	Passing  int64 // of those
-	LossADay float64
+	Domains   int
+	Before    int // of these, how many stand before the page that the query asks for
+	Messages  int64
+	DMARCPass int64 // of those
+	Stopped   int64 // of what failed, what was quarantined or rejected
+	None      int   // domains with p=none in force, by their verdict
+	Judged    int   // domains with a verdict; what follows is theirs
+	Own       int64 // messages of the owners
+	Passing   int64 // of those
+	LossADay  float64
 }
 
 // An AttentionQuery asks for the verdicts about domains, the most urgent first.

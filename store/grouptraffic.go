@@ -86,8 +86,8 @@ func (s *Store) sumsOf(ctx context.Context, scope dmarc.Scope, period dmarc.Peri
 	}
 	sql := `
 		WITH sums AS (
-			SELECT domain_id, ` + summed(totalColumns) + `
-			FROM (` + trafficOf(period, within, args) + `) AS parts
+			SELECT domain_id, ` + summed(tallyNames) + `
+			FROM (` + trafficOf(period, tallyNames, within, args) + `) AS parts
 			GROUP BY domain_id
 		)
 		SELECT d.name, coalesce(v.verdict, ''), coalesce(v.own, 0), coalesce(v.passing, 0), ` + coalesced("t", tallyNames) + `

@@ -39,13 +39,13 @@ func pieces(period dmarc.Period) (months []time.Time, plus, minus []dmarc.Period
 }
 
 // trafficOf is a query for lines that add up to the traffic of every domain in
-// a period, with columns as in domain_days. It adds its arguments. Each part is
+// a period, in some columns of domain_days. It adds its arguments. Each part is
 // held to the domains of a condition on domain_id, "" for all.
-func trafficOf(period dmarc.Period, within string, args pgx.NamedArgs) string {
+func trafficOf(period dmarc.Period, columns []string, within string, args pgx.NamedArgs) string {
 	months, plus, minus := pieces(period)
 	args["months"] = months
 	parts := []string{`
-			SELECT domain_id, ` + strings.Join(totalColumns, ", ") + `
+			SELECT domain_id, ` + strings.Join(columns, ", ") + `
 			FROM domain_months
 			WHERE month = ANY (@months::date[])` + within}
 	add := func(sign string, all []dmarc.Period) {
@@ -53,7 +53,7 @@ func trafficOf(period dmarc.Period, within string, args pgx.NamedArgs) string {
 			n := strconv.Itoa(len(parts))
 			args["begin"+n], args["end"+n] = p.Begin, p.End
 			parts = append(parts, `
-			SELECT domain_id, `+sign+strings.Join(totalColumns, ", "+sign)+`
+			SELECT domain_id, `+sign+strings.Join(columns, ", "+sign)+`
 			FROM domain_days
 			WHERE day >= @begin`+n+` AND day < @end`+n+within)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -65,7 +66,8 @@ func (s *Store) domainID(ctx context.Context, name string) (int64, error) {
 // Domains returns the domains that reports were stored for, busiest first.
 // Those without messages in the period come last.
 func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
-	order, sums, which, args, err := s.listed(ctx, q)
+	// What only those need that are listed is summed for those.
+	order, sums, which, args, err := s.listed(ctx, q, nil)
 	if errors.Is(err, dmarc.ErrNotFound) {
 		return []dmarc.DomainTraffic{}, "", nil
 	}
@@ -73,9 +75,7 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 		return nil, "", err
 	}
 	sql := sums + order.with + ` page AS (
-			SELECT d.id, d.name, d.ignored, ` + coalesced("t", tallyNames) + `,
-				coalesce(t.reports, 0) AS reports,
-				coalesce(t.messages, 0) AS busy, ` + order.columns + `
+			SELECT d.id, d.name, d.ignored, coalesce(t.messages, 0) AS busy, ` + order.columns + `
 			FROM domains d
 			LEFT JOIN sums t ON t.domain_id = d.id` + order.join + `
 			WHERE ` + which + `
@@ -88,11 +88,12 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 		ORDER BY ` + order.by
 	rows, _ := s.db.Query(ctx, sql, args)
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l domainLine, err error) {
-		var busy int64
-		into := append([]any{&l.id, &l.Domain, &l.Ignored}, scanTally(&l.Tally)...)
-		err = row.Scan(append(into, &l.Reports, &busy, &l.attention, &l.loss, nil, &l.place)...)
+		err = row.Scan(&l.id, &l.Domain, &l.Ignored, &l.busy, &l.attention, &l.loss, nil, &l.place)
 		return l, err
 	})
+	if err == nil {
+		err = s.tallies(ctx, &q, lines)
+	}
 	if err == nil {
 		err = s.latest(ctx, lines)
 	}
@@ -117,10 +118,66 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 		order.cursor)
 }
 
+// tallies fills in the traffic of listed domains.
+func (s *Store) tallies(ctx context.Context, q *dmarc.DomainQuery, lines []domainLine) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	at := make(map[int64]*domainLine, len(lines))
+	ids := make([]int64, len(lines))
+	for i := range lines {
+		ids[i], at[lines[i].id] = lines[i].id, &lines[i]
+	}
+	args := pgx.NamedArgs{"ids": ids}
+	sql := trafficSums(q, totalColumns, " AND domain_id = ANY (@ids)", args)
+	sql = "SELECT domain_id, reports, " + strings.Join(tallyNames, ", ") + " FROM (" + sql + ") AS sums"
+	rows, _ := s.db.Query(ctx, sql, args)
+	var id, reports int64
+	var t dmarc.Tally
+	_, err := pgx.ForEachRow(rows, append([]any{&id, &reports}, scanTally(&t)...), func() error {
+		at[id].Reports, at[id].Tally = reports, t
+		return nil
+	})
+	return err
+}
+
+// trafficSums is a query for some columns of the traffic of each domain that a question
+// is about, held to the domains of a condition on domain_id.
+func trafficSums(q *dmarc.DomainQuery, columns []string, within string, args pgx.NamedArgs) string {
+	if q.Mail.Reporter != "" {
+		return toldBy(q, within, args)
+	}
+	return `
+			SELECT domain_id, ` + summed(columns) + `
+			FROM (` + trafficOf(q.Period, columns, within, args) + `) AS parts
+			GROUP BY domain_id`
+}
+
+// neededFor returns the columns of traffic that the order and the conditions of a question
+// rest on, and more.
+func neededFor(q *dmarc.DomainQuery, more []string) []string {
+	columns := append([]string{"messages"}, more...)
+	switch strings.TrimPrefix(string(q.Sort), "-") {
+	case "failed", "pass_rate":
+		columns = append(columns, "dmarc_pass")
+	case "reports":
+		columns = append(columns, "reports")
+	}
+	if q.Mail.Aligned != dmarc.Either {
+		columns = append(columns, "dmarc_pass")
+	}
+	if q.Mail.Disposition != dmarc.DispositionUnknown {
+		columns = append(columns, q.Mail.Disposition.String()) // they have the same names
+	}
+	slices.Sort(columns)
+	return slices.Compact(columns)
+}
+
 // listed returns what lists of domains begin with: how they are sorted, the
-// traffic of the period as sums, and which domains are in them. Its error is
-// dmarc.ErrNotFound if there is no domain that is asked for.
-func (s *Store) listed(ctx context.Context, q dmarc.DomainQuery) (order domainOrder, sums, which string, args pgx.NamedArgs, err error) {
+// traffic of the period as sums, as far as the order, conditions and more columns need
+// it, and which domains are in them. Its error is dmarc.ErrNotFound if there is no
+// domain that is asked for.
+func (s *Store) listed(ctx context.Context, q dmarc.DomainQuery, more []string) (order domainOrder, sums, which string, args pgx.NamedArgs, err error) {
 	args = pgx.NamedArgs{"search": strings.ToLower(clean(q.Search)), "limit": q.Limit + 1}
 	if order, err = orderOfDomains(&q, args); err != nil {
 		return order, "", "", nil, err
@@ -149,12 +206,8 @@ func (s *Store) listed(ctx context.Context, q dmarc.DomainQuery) (order domainOr
 		}
 		which += " AND d.name = ANY (@labelled::text[])"
 	}
-	sums = `
-			SELECT domain_id, ` + summed(totalColumns) + `
-			FROM (` + trafficOf(q.Period, within, args) + `) AS parts
-			GROUP BY domain_id`
+	sums = trafficSums(&q, neededFor(&q, more), within, args)
 	if q.Mail.Reporter != "" {
-		sums = toldBy(&q, within, args)
 		which += " AND t.domain_id IS NOT NULL"
 	} else {
 		which += talliesOf(&q.Mail, "t.")
@@ -199,16 +252,12 @@ func sendersOf(f *dmarc.Filter, args pgx.NamedArgs) string {
 // DomainsTotal sums all domains of a query, whatever page of them it asks for.
 func (s *Store) DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (dmarc.DomainsTotal, error) {
 	var t dmarc.DomainsTotal
-	order, sums, which, args, err := s.listed(ctx, q)
+	order, sums, which, args, err := s.listed(ctx, q, []string{"dmarc_pass", "quarantine", "reject"})
 	if errors.Is(err, dmarc.ErrNotFound) {
 		return t, nil
 	}
 	if err != nil {
 		return t, err
-	}
-	columns := make([]string, len(tallyNames))
-	for i, name := range tallyNames {
-		columns[i] = "coalesce(sum(t." + name + "), 0)::bigint"
 	}
 	sql := sums + order.with + ` judged AS MATERIALIZED (
 			SELECT domain_id, policy, own, passing, loss_a_day
@@ -218,13 +267,13 @@ func (s *Store) DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (dmarc.Do
 		SELECT count(*), count(*) FILTER (WHERE NOT ` + order.behind + `),
 			coalesce(sum(least(t.messages - t.dmarc_pass, t.quarantine + t.reject)), 0)::bigint,
 			count(*) FILTER (WHERE v.policy = 'p=none' OR v.policy LIKE 'p=none;%'), count(v.domain_id),
-			coalesce(sum(v.own), 0)::bigint, coalesce(sum(v.passing), 0)::bigint, coalesce(sum(v.loss_a_day), 0), ` + strings.Join(columns, ", ") + `
+			coalesce(sum(v.own), 0)::bigint, coalesce(sum(v.passing), 0)::bigint, coalesce(sum(v.loss_a_day), 0),
+			coalesce(sum(t.messages), 0)::bigint, coalesce(sum(t.dmarc_pass), 0)::bigint
 		FROM domains d
 		LEFT JOIN sums t ON t.domain_id = d.id` + order.join + `
 		LEFT JOIN judged v ON v.domain_id = d.id
 		WHERE ` + which
-	into := []any{&t.Domains, &t.Before, &t.Stopped, &t.None, &t.Judged, &t.Own, &t.Passing, &t.LossADay}
-	if err := s.db.QueryRow(ctx, sql, args).Scan(append(into, scanTally(&t.Tally)...)...); err != nil {
+	if err := s.db.QueryRow(ctx, sql, args).Scan(&t.Domains, &t.Before, &t.Stopped, &t.None, &t.Judged, &t.Own, &t.Passing, &t.LossADay, &t.Messages, &t.DMARCPass); err != nil {
 		return t, fmt.Errorf("summing domains: %w", err)
 	}
 	return t, nil
@@ -234,6 +283,7 @@ func (s *Store) DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (dmarc.Do
 type domainLine struct {
 	dmarc.DomainTraffic
 	id        int64
+	busy      int64 // messages, for the order
 	attention int16
 	loss      float64
 	place     string // by what it is sorted
@@ -291,7 +341,7 @@ var urgentFirst = domainOrder{
 	columns: fmt.Sprintf("coalesce(u.attention, %d::smallint) AS attention, coalesce(u.loss_a_day, 0) AS loss, 0 AS sorted, '' AS place", neverJudged),
 	behind:  fmt.Sprintf("(coalesce(u.attention, %d::smallint), -coalesce(u.loss_a_day, 0), -coalesce(t.messages, 0), d.name) > (@attention, -@loss::double precision, -@messages::bigint, @name)", neverJudged),
 	by:      "attention, loss DESC, busy DESC, name",
-	cursor:  func(l domainLine) dmarc.Cursor { return urgentCursor(l.attention, l.loss, l.Tally.Messages, l.Domain) },
+	cursor:  func(l domainLine) dmarc.Cursor { return urgentCursor(l.attention, l.loss, l.busy, l.Domain) },
 }
 
 // neverJudged stands for the attention that a domain deserves before there is a

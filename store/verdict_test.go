@@ -258,7 +258,8 @@ func TestDomainsAreListedByUrgency(t *testing.T) {
 			for _, d := range page {
 				names = append(names, d.Domain)
 				sum.Domains++
-				sum.Tally.Merge(d.Tally)
+				sum.Messages += d.Tally.Messages
+				sum.DMARCPass += d.Tally.DMARCPass
 				if d.Verdict != nil {
 					sum.Judged++
 					sum.LossADay += d.Verdict.LossADay

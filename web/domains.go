@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -47,7 +48,7 @@ func (t domainsTotal) Owned() ownMail { return ownMail{t.Judged, t.Own, t.Passin
 func (t domainsTotal) Unjudged() int { return t.Domains - t.Judged }
 
 // Failed returns how many messages failed.
-func (t domainsTotal) Failed() int64 { return failed(t.Tally) }
+func (t domainsTotal) Failed() int64 { return t.Messages - t.DMARCPass }
 
 // An ownMail is what verdicts tell about mail of the owners of domains: that of
 // own sources and services. Forgeries are not in it.
@@ -97,8 +98,30 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	q := dmarc.DomainQuery{Period: sp.Period, Search: searchName(search), Group: p.Group, Urgent: p.Urgent}
 	first := q
 	first.Trend, first.Page = p.Trend, dmarc.Page{After: after, Limit: domainsPerPage}
+	q.After = after
 	var next dmarc.Cursor
-	if p.Items, next, err = s.store.Domains(r.Context(), first); err != nil {
+	g, ctx := errgroup.WithContext(r.Context())
+	g.Go(func() (err error) {
+		p.Items, next, err = s.store.Domains(ctx, first)
+		return err
+	})
+	g.Go(func() (err error) {
+		p.Total.DomainsTotal, err = s.store.DomainsTotal(ctx, q)
+		return err
+	})
+	if s.adviser != nil && search == "" && after == "" {
+		g.Go(func() (err error) {
+			p.Needs, p.Needy, err = s.needs(ctx, p.Group)
+			return err
+		})
+	}
+	if search == "" && after == "" {
+		g.Go(func() (err error) {
+			p.Groups, err = s.groups(ctx, sp, p.Group, r.URL.Query().Get("by"))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	if len(p.Items) == 0 && search == "" && after == "" && p.Group == "" {
@@ -129,22 +152,8 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	if s.adviser != nil {
 		p.Other = address("", !p.Urgent)
 	}
-	q.After = after
-	if p.Total.DomainsTotal, err = s.store.DomainsTotal(r.Context(), q); err != nil {
-		return nil, err
-	}
 	p.First = p.Total.Before + 1
-	if s.adviser != nil && search == "" && after == "" {
-		if p.Needs, p.Needy, err = s.needs(r.Context(), p.Group); err != nil {
-			return nil, err
-		}
-	}
 	v := &view{Page: "domains", Title: "All domains", Nav: "/", Search: search, Span: sp, Choose: choose, Data: p}
-	if search == "" && after == "" {
-		if p.Groups, err = s.groups(r.Context(), sp, p.Group, r.URL.Query().Get("by")); err != nil {
-			return nil, err
-		}
-	}
 	switch {
 	case search != "":
 		v.Title = "Domains with " + plain(search)
