@@ -99,7 +99,7 @@ func (s *Store) listedSources(ctx context.Context, domain int64, q *dmarc.Traffi
 	var day time.Time
 	var pending, missing, anyMissing bool
 	var lines pgtype.DriverBytes // good until the next row
-	sum := listSum{at: make(map[string]int)}
+	sum := listSum{days: int(q.Period.End.Sub(q.Period.Begin) / (24 * time.Hour))}
 	_, err := pgx.ForEachRow(rows, []any{&day, &pending, &missing, &lines}, func() error {
 		list.Pending = list.Pending || pending
 		anyMissing = anyMissing || missing
@@ -109,10 +109,10 @@ func (s *Store) listedSources(ctx context.Context, domain int64, q *dmarc.Traffi
 		return nil, false, err
 	}
 	list.Others, list.Unknown = sum.others, sum.unknown
-	for i := range sum.sources {
-		if t := &sum.sources[i]; wants(&q.Filter, t) {
+	for i := range sum.lines {
+		if t := sum.lines[i].traffic(); wants(&q.Filter, &t) {
 			list.Total++
-			best.add(t)
+			best.add(&t)
 		}
 	}
 	return best.page(), true, nil
@@ -121,7 +121,7 @@ func (s *Store) listedSources(ctx context.Context, domain int64, q *dmarc.Traffi
 // A placedSource is a source with what it is sorted by: one of the numbers, or else
 // its address.
 type placedSource struct {
-	*dmarc.SourceTraffic
+	dmarc.SourceTraffic
 	count int64
 	rate  float64
 }
@@ -147,8 +147,9 @@ type bestSources struct {
 	*order
 	limit int
 	after *placedSource // nil for no cursor
-	all   []placedSource
-	full  bool // all[limit-1] is the last one that may be wanted
+	all   []*placedSource
+	next  placedSource // that may be among them
+	full  bool         // all[limit-1] is the last one that may be wanted
 }
 
 func (b *bestSources) behind(c dmarc.Cursor) error {
@@ -167,7 +168,7 @@ func (b *bestSources) behind(c dmarc.Cursor) error {
 	if err != nil {
 		return err
 	}
-	b.after = &placedSource{SourceTraffic: &dmarc.SourceTraffic{Source: name.(netip.Addr)}}
+	b.after = &placedSource{SourceTraffic: dmarc.SourceTraffic{Source: name.(netip.Addr)}}
 	switch place := place.(type) {
 	case int64:
 		b.after.count = place
@@ -177,24 +178,32 @@ func (b *bestSources) behind(c dmarc.Cursor) error {
 	return nil
 }
 
-func (b *bestSources) compare(x, y placedSource) int {
-	c := cmp.Or(cmp.Compare(x.count, y.count), cmp.Compare(x.rate, y.rate))
-	if b.kind == "inet" {
+func (b *bestSources) compare(x, y *placedSource) int {
+	c := cmp.Compare(x.count, y.count)
+	switch b.kind {
+	case "inet":
 		c = x.Source.Compare(y.Source)
+	case "double precision":
+		c = cmp.Compare(x.rate, y.rate)
 	}
 	if b.down {
 		c = -c
 	}
-	return cmp.Or(c, x.Source.Compare(y.Source))
+	if c != 0 {
+		return c
+	}
+	return x.Source.Compare(y.Source)
 }
 
 func (b *bestSources) add(t *dmarc.SourceTraffic) {
-	p := placedSource{SourceTraffic: t}
-	listedBy[b.key](&p)
-	if b.after != nil && b.compare(p, *b.after) <= 0 || b.full && b.compare(p, b.all[b.limit-1]) >= 0 {
+	p := &b.next
+	*p = placedSource{SourceTraffic: *t}
+	listedBy[b.key](p)
+	if b.after != nil && b.compare(p, b.after) <= 0 || b.full && b.compare(p, b.all[b.limit-1]) >= 0 {
 		return
 	}
-	if b.all = append(b.all, p); len(b.all) >= 4*b.limit {
+	kept := *p
+	if b.all = append(b.all, &kept); len(b.all) >= 4*b.limit {
 		b.cut()
 	}
 }
@@ -210,7 +219,7 @@ func (b *bestSources) page() []sourceLine {
 	b.cut()
 	lines := make([]sourceLine, len(b.all))
 	for i, p := range b.all {
-		lines[i].SourceTraffic = *p.SourceTraffic
+		lines[i].SourceTraffic = p.SourceTraffic
 		switch b.kind {
 		case "bigint":
 			lines[i].place = strconv.FormatInt(p.count, 10)
@@ -225,24 +234,48 @@ func (b *bestSources) page() []sourceLine {
 
 // A listSum adds lists up.
 type listSum struct {
-	at              map[string]int // the place of an address in sources
-	sources         []dmarc.SourceTraffic
+	days            int              // about how many lists there will be
+	at              map[string]int32 // the place of an address in lines
+	lines           []listLine
 	others, unknown dmarc.Tally
 }
 
+// A listLine is what lists say of a source.
+type listLine struct {
+	source      netip.Addr
+	first, last int32 // days since 1970
+	tally       dmarc.Tally
+}
+
+const secondsADay = 24 * 60 * 60
+
+func (l *listLine) traffic() dmarc.SourceTraffic {
+	day := func(n int32) time.Time { return time.Unix(int64(n)*secondsADay, 0).UTC() }
+	return dmarc.SourceTraffic{Source: l.source, FirstDay: day(l.first), LastDay: day(l.last), Tally: l.tally}
+}
+
 // add takes in the list of a day; days come in ascending order.
-func (s *listSum) add(day time.Time, lines []byte) error {
-	for len(lines) > 0 {
-		line, rest, ok := bytes.Cut(lines, []byte{'\n'})
-		kind, line, ok1 := bytes.Cut(line, []byte{' '})
-		source, line, ok2 := bytes.Cut(line, []byte{' '})
+func (s *listSum) add(day time.Time, list []byte) error {
+	if s.at == nil && len(list) > 0 {
+		n := bytes.Count(list, []byte{'\n'}) * s.days / 2 // as most sources come again
+		s.at, s.lines = make(map[string]int32, n), make([]listLine, 0, n)
+	}
+	number := int32(day.Unix() / secondsADay)
+	for text := string(list); len(text) > 0; {
+		end := strings.IndexByte(text, '\n')
+		if end < 0 {
+			end = len(text)
+		}
+		line := text[:end]
+		text = text[min(end+1, len(text)):]
+		space := strings.IndexByte(line[min(2, len(line)):], ' ') + 2
 		var n [10]int64
-		if !ok || !ok1 || !ok2 || len(kind) != 1 || !readNumbers(line, n[:]) {
+		if len(line) < 3 || line[1] != ' ' || space < 3 || !readNumbers(line[space+1:], n[:]) {
 			return fmt.Errorf("the list of sources of %s has %q, which dmarcd never wrote: run dmarcd verify --rebuild", day.Format(time.DateOnly), line)
 		}
-		lines = rest
+		source := line[2:space]
 		t := dmarc.Tally{Rows: n[0], Messages: n[1], DMARCPass: n[2], DKIMAligned: n[3], SPFAligned: n[4], None: n[5], Quarantine: n[6], Reject: n[7], Pass: n[8], Unstated: n[9]}
-		switch dmarc.SourceKind(kind[0] - '0') {
+		switch dmarc.SourceKind(line[0] - '0') {
 		case dmarc.SourceOthers:
 			s.others.Merge(t)
 			continue
@@ -250,43 +283,46 @@ func (s *listSum) add(day time.Time, lines []byte) error {
 			s.unknown.Merge(t)
 			continue
 		}
-		i, ok := s.at[string(source)]
+		i, ok := s.at[source]
 		if !ok {
-			addr, err := netip.ParseAddr(string(source))
+			addr, err := netip.ParseAddr(source)
 			if err != nil {
 				return fmt.Errorf("the list of sources of %s: %w", day.Format(time.DateOnly), err)
 			}
-			i = len(s.sources)
-			s.at[string(source)] = i
-			s.sources = append(s.sources, dmarc.SourceTraffic{Source: addr, FirstDay: day})
+			i = int32(len(s.lines))
+			s.at[source] = i
+			s.lines = append(s.lines, listLine{source: addr, first: number, last: number, tally: t})
+			continue
 		}
-		s.sources[i].LastDay = day
-		s.sources[i].Tally.Merge(t)
+		l := &s.lines[i]
+		l.last = number
+		l.tally.Merge(t)
 	}
 	return nil
 }
 
 // readNumbers reads as many numbers as there is room for, with a space between them.
-func readNumbers(b []byte, n []int64) bool {
+func readNumbers(b string, n []int64) bool {
+	at := 0
 	for i := range n {
-		negative := len(b) > 0 && b[0] == '-' // as a sum of what came late may be
+		negative := at < len(b) && b[at] == '-' // as a sum of what came late may be
 		if negative {
-			b = b[1:]
+			at++
 		}
-		digits := 0
-		for digits < len(b) && b[digits]-'0' <= 9 {
-			n[i] = n[i]*10 + int64(b[digits]-'0')
-			digits++
-		}
-		if b = b[digits:]; digits == 0 || len(b) > 0 && b[0] != ' ' || (len(b) > 0) != (i < len(n)-1) {
-			return false
+		begin := at
+		for at < len(b) && b[at]-'0' <= 9 {
+			n[i] = n[i]*10 + int64(b[at]-'0')
+			at++
 		}
 		if negative {
 			n[i] = -n[i]
 		}
-		b = b[min(1, len(b)):]
+		if at == begin || i+1 < len(n) && (at == len(b) || b[at] != ' ') {
+			return false
+		}
+		at++ // the space
 	}
-	return true
+	return at == len(b)+1
 }
 
 // wants tells whether a line of a list is one that a filter is for, as talliesOf and
