@@ -167,14 +167,19 @@ func (f *frame) days(title func(i int) string) {
 	}
 }
 
+// noteWidth is how much of a narrow chart a note takes, in percent.
+const noteWidth = 24.0
+
 // shut ends the plot, names the days below it and the gaps in it, and ends the
 // image after what labels adds.
 func (f *frame) shut(labels func()) template.HTML {
 	f.WriteString("</svg>\n")
+	named := -noteWidth
 	f.runs(missing, func(first, end int) {
-		if share := float64(end-first) / float64(len(f.bins)); share >= 0.08 && share < 1 {
-			fmt.Fprintf(f, `<text class="note" x="%s%%" y="%s">no reports</text>`+"\n",
-				num((f.percentAt(first)+f.percentAt(end-1))/2), num(f.height-10))
+		at := (f.percentAt(first) + f.percentAt(end-1)) / 2
+		if share := float64(end-first) / float64(len(f.bins)); share >= 0.08 && share < 1 && at >= named+noteWidth {
+			fmt.Fprintf(f, `<text class="note" x="%s%%" y="%s">no reports</text>`+"\n", num(at), num(f.height-10))
+			named = at
 		}
 	})
 	for _, m := range marks(f.bins, f.unit) {
