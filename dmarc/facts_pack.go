@@ -192,16 +192,6 @@ func (r *factReader) length(size int) int {
 	return int(n)
 }
 
-// count reads how many of most things that are there follow.
-func (r *factReader) count(most int) int {
-	n := r.uvarint()
-	if n > uint64(most) {
-		r.fail()
-		return 0
-	}
-	return int(n)
-}
-
 func (r *factReader) text() []byte { return r.take(r.length(1)) }
 
 // take reads n bytes.

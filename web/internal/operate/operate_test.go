@@ -148,6 +148,20 @@ type person struct {
 	t   *testing.T
 	ctx context.Context
 	p   *program
+	axe string
+}
+
+// forEverybody has axe look at the page as it is now: after a form was sent there is
+// one that no link leads to.
+func (x *person) forEverybody() {
+	x.t.Helper()
+	violations, err := browser.Violations(x.ctx, x.axe, 1280, false)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	for _, v := range violations {
+		x.t.Error(v)
+	}
 }
 
 func (x *person) run(actions ...chromedp.Action[chromedp.Void]) {
@@ -270,7 +284,11 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 
 	p := build(t, fmt.Sprintf("[notify]\nspf_limit = false\n[sources]\nown = [\"192.0.2.128/25\"]\n[[target]]\nname = \"ops\"\nurl = %q\nprivate = true\n[[target]]\nname = \"deaf\"\nurl = \"http://127.0.0.1:1/\"\nprivate = true\n", hook.URL))
 	p.start(t, "DMARCD_DOMAINS=acme.example")
-	x := &person{t, ctx, p}
+	axe, err := os.ReadFile("../../testdata/axe/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &person{t, ctx, p, string(axe)}
 	x.run(browser.Window(1280, 900, 1, false))
 
 	t.Run("what to publish, by keys alone", func(t *testing.T) {
@@ -281,6 +299,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.sees("v=DMARC1; p=none; rua=mailto:dmarc@reports.test")
 		x.sees("acme.example._report._dmarc.reports.test")
 		x.sees("v=TLSRPTv1; rua=mailto:dmarc@reports.test")
+		x.forEverybody()
 	})
 	t.Run("a mailbox is tried and not kept", func(t *testing.T) {
 		x.t = t
@@ -289,6 +308,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 			x.visit("/start")
 			x.run(chromedp.SendKeys(`input[name="url"]`, address), chromedp.SendKeys(`input[name="password"]`, password), chromedp.KeyEvent(kb.Enter))
 			x.sees(want)
+			x.forEverybody()
 			if page, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.documentElement.outerHTML`)); err != nil || strings.Contains(page, "sesame") {
 				t.Errorf("the page has the password in it, %v", err)
 			}
@@ -297,6 +317,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.run(chromedp.SendKeys(`input[name="url"]`, address), chromedp.SendKeys(`input[name="password"]`, "open sesame"), chromedp.KeyEvent(kb.Enter))
 		x.sees("DMARCD_IMAP_URL=" + address)
 		x.sees(`url = "` + address + `"`)
+		x.forEverybody()
 		if strings.Contains(p.log.String(), "sesame") {
 			t.Error("the log has the password in it")
 		}
@@ -313,6 +334,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.sees("4 files done: 1 new report, and ")
 		x.sees("1 new report with 1 row")
 		x.sees("<img src=x onerror=alert(1)>\ufffdgnp.xml")
+		x.forEverybody()
 		if n, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.querySelectorAll("img").length`)); err != nil || n != 0 {
 			t.Errorf("%d pictures came of a file's name, %v", n, err)
 		}
@@ -351,6 +373,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.sees("If the domain is yours, add it to domains in the configuration")
 		x.run(chromedp.Click(`.acts button`))
 		x.sees("It was read again. Its fate is what it was: unknown_domain.")
+		x.forEverybody()
 		at, err := chromedp.Run(ctx, chromedp.Evaluate[string](`location.pathname`))
 		if err != nil {
 			t.Fatal(err)
@@ -388,6 +411,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.sees("Read them again")
 		x.run(chromedp.Click(`.act button`))
 		x.sees("1 message was read again; none of them has another fate now.")
+		x.forEverybody()
 	})
 	var secret string
 	t.Run("a token is made by keys alone, opens, and is revoked", func(t *testing.T) {
@@ -396,6 +420,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.run(chromedp.Focus(`input[name="name"]`), chromedp.KeyEvent("Ann"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(" "),
 			chromedp.Focus(`textarea[name="domains"]`), chromedp.KeyEvent("acme.example"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
 		x.sees("It is shown this once, and kept nowhere.")
+		x.forEverybody()
 		secret = x.text("#secret")
 		if code := p.ask(t, "/api/v1/domains", secret, nil); code != http.StatusOK {
 			t.Errorf("with the token: %d", code)
@@ -412,6 +437,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.visit("/settings")
 		x.run(chromedp.Focus(`.sure summary`), chromedp.KeyEvent(kb.Enter), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
 		x.sees("The token opens nothing any more.")
+		x.forEverybody()
 		if a, b := p.ask(t, "/api/v1/domains", second, nil), p.ask(t, "/api/v1/domains", secret, nil); a != http.StatusUnauthorized || b != http.StatusOK {
 			t.Errorf("the revoked token: %d, the other: %d", a, b)
 		}
@@ -430,6 +456,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		mu.Unlock()
 		x.run(chromedp.Click(`tbody tr:nth-child(2) button`))
 		x.sees("The test did not reach deaf:")
+		x.forEverybody()
 		if page := x.says(); strings.Contains(page, hook.URL+"/") && !strings.Contains(page, hook.URL+"/…") {
 			t.Error("the page shows where webhooks go")
 		}
@@ -448,6 +475,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.sees("<b>us</b>")
 		x.run(chromedp.SendKeys(`.form input[name="network"]`, "192.0.2.128/25"), chromedp.KeyEvent(kb.Enter))
 		x.sees("The configuration says that 192.0.2.128/25 is own (sources.own), and wins")
+		x.forEverybody()
 		x.visit("/settings/senders")
 		x.run(chromedp.Click(`tbody button`))
 		x.sees("It is forgotten.")
@@ -473,6 +501,11 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		p.stop()
 		p.start(t, "DMARCD_ACCESS_TOKENS=true")
 		x.visit("/intake")
+		x.forEverybody()
+		x.run(chromedp.SendKeys(`input[name="token"]`, "dmarcd_wrong"), chromedp.KeyEvent(kb.Enter))
+		x.until("to be refused", `document.querySelector('input[name="token"]') && document.body.innerText.includes("token")`)
+		x.forEverybody()
+		x.visit("/intake")
 		x.run(chromedp.SendKeys(`input[name="token"]`, secret), chromedp.KeyEvent(kb.Enter))
 		x.sees("Every message taken in has one fate")
 		x.sees("plain.xml")
@@ -489,6 +522,7 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 			if path != "/messages/2" {
 				x.sees(want)
 			}
+			x.forEverybody()
 		}
 		x.visit("/intake")
 		if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](drop(map[string]string{"theirs.xml": report("5", "other.example"), "ours.xml": report("6", "acme.example")}))); err != nil {

@@ -197,17 +197,6 @@ const inspect = `(() => {
 	return out;
 })()`
 
-// look has axe look at everything of a page, and colours at what colours change.
-const (
-	look    = settle + `axe.run(document, { resultTypes: ["violations"] })` + found
-	colours = settle + `axe.run(document, { resultTypes: ["violations"], runOnly: ["color-contrast", "link-in-text-block"] })` + found
-
-	// Colours that are on their way to others are there at once.
-	settle = `(getComputedStyle(document.body).color, new Promise(requestAnimationFrame)).then(() => document.getAnimations().forEach((a) => a.finish())).then(() => `
-	found  = `).then((r) => r.violations.map((v) =>
-	v.id + " (" + v.impact + "): " + v.help + ": " + v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " " + (n.any[0] ?? n.all[0] ?? n.none[0])?.message).join(" | ")))`
-)
-
 // shown are fields that pages are known to show: what a stranger wrote there is
 // seen as what it is.
 var shown = []string{"<b id=p>org", "<b id=p>email", "b id=p>id", "<b id=p>key",
@@ -269,23 +258,13 @@ func TestEveryPageIsForEverybody(t *testing.T) {
 			if got.Width > w.width {
 				t.Errorf("%s: it is %d wide", name, got.Width)
 			}
-			if _, err := chromedp.Run(ctx, chromedp.Evaluate[any](string(axe)+";0")); err != nil {
+			violations, err := browser.Violations(ctx, string(axe), w.width, w.dark)
+			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			ask := func(name, what string) {
-				violations, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](what, chromedp.EvalAwaitPromise))
-				if err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				for _, v := range violations {
-					t.Errorf("%s: %s", name, v)
-				}
+			for _, v := range violations {
+				t.Errorf("%s: %s", name, v)
 			}
-			ask(name, look)
-			if err := chromedp.Do(ctx, browser.Window(w.width, 900, 1, !w.dark)); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			ask(fmt.Sprintf("%s, %d wide, dark %v", path, w.width, !w.dark), colours)
 		}
 		// Of pages of one kind one is enough.
 		at, err := url.Parse(path)
