@@ -64,7 +64,8 @@ finish() {
 	if [ "$status" -eq 0 ]; then say "all of it works"; else echo "new-machine: FAILED with status $status after ${SECONDS}s" >&2; fi
 }
 trap finish EXIT
-trap 'exit 1' HUP INT TERM
+for signal in HUP INT TERM; do trap "echo 'new-machine: ended by SIG$signal' >&2; exit 1" $signal; done
+trap 'echo "new-machine: line $LINENO: $BASH_COMMAND" >&2' ERR
 
 say "a machine with nothing installed"
 if [ ! -e "$machine/etc/debian_version" ]; then
@@ -202,15 +203,20 @@ prepare=$(block README.md '## Look at it' 'apt-get')
 as root < <(grep -v 'git clone' <<<"$prepare")
 clone=$(grep 'git clone' <<<"$prepare")
 path=$(grep 'export PATH' <<<"$prepare")
-rm -rf "$machine/root/dmarcd" "$machine/home/reader/dmarcd"
-# Without Go it is said what is missing.
-if as root <<<"$clone; make demo" >"$top/without-go.log" 2>&1; then fail "make demo works without Go"; fi
-grep -q 'Go 1\.[0-9.]* or newer is needed' "$top/without-go.log" || fail "without Go, make demo says: $(tail "$top/without-go.log")"
-cp -a "$(go env GOROOT)" "$machine/usr/local/go"
-# To an ordinary user it is said what to install.
-if as reader <<<"$path
+as root <<<'rm -rf /root/dmarcd /home/reader/dmarcd /var/lib/dmarcd /etc/dmarcd /etc/systemd/system/dmarcd.service'
+if [ ! -e "$machine/usr/local/go" ]; then # a machine that was kept has it
+	# Without Go it is said what is missing.
+	if as root <<<"$clone; make demo" >"$top/without-go.log" 2>&1; then fail "make demo works without Go"; fi
+	grep -q 'Go 1\.[0-9.]* or newer is needed' "$top/without-go.log" || fail "without Go, make demo says: $(tail "$top/without-go.log")"
+	cp -a "$(go env GOROOT)" "$machine/usr/local/go"
+	# To an ordinary user it is said what to install.
+	if as reader <<<"$path
 $clone; make demo" >"$top/reader.log" 2>&1; then fail "make demo works without PostgreSQL"; fi
-grep -q 'apt-get install .*postgresql' "$top/reader.log" || fail "without PostgreSQL, make demo says: $(tail "$top/reader.log")"
+	grep -q 'apt-get install .*postgresql' "$top/reader.log" || fail "without PostgreSQL, make demo says: $(tail "$top/reader.log")"
+else
+	as root <<<"$clone"
+	as reader <<<"$clone"
+fi
 
 demo() {
 	meanwhile "$1" "$path
