@@ -91,3 +91,39 @@ func TestBreakingTheAPIIsSeen(t *testing.T) {
 		}
 	}
 }
+
+// csvColumns returns the columns of each list, by its path, that a document tells.
+func csvColumns(t *testing.T, name string) map[string][]string {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string][]string)
+	for path, item := range doc.Paths.Map() {
+		if item.Get == nil {
+			continue
+		}
+		for _, answer := range item.Get.Responses.Map() {
+			if csv := answer.Value.Content["text/csv"]; csv != nil {
+				if _, columns, ok := strings.Cut(csv.Schema.Value.Description, "The columns: "); ok {
+					all[path] = strings.Split(columns, ", ")
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Those who take the columns of CSV by their place find them there: new ones come last.
+func TestNewColumnsOfCSVComeLast(t *testing.T) {
+	before, after := csvColumns(t, baseline), csvColumns(t, "openapi.json")
+	if len(after) < 10 {
+		t.Errorf("only %d lists tell their columns", len(after))
+	}
+	for path, columns := range before {
+		if now := after[path]; len(now) < len(columns) || !slices.Equal(now[:len(columns)], columns) {
+			t.Errorf("%s has the columns %q, and had %q", path, now, columns)
+		}
+	}
+}
