@@ -16,14 +16,19 @@ import (
 // peak returns the most memory that dmarcd itself had, in bytes.
 func (r *running) peak() int64 {
 	r.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.cmd.Process.Pid))
+	return peakOf(r.t, r.cmd.Process.Pid)
+}
+
+func peakOf(t testing.TB, pid int) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		r.t.Skip("SKIPPED: what a process needs is read from /proc: ", err)
+		t.Skip("SKIPPED: what a process needs is read from /proc: ", err)
 	}
 	_, rest, _ := strings.Cut(string(text), "VmHWM:")
 	kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return kib << 10
 }
