@@ -75,7 +75,9 @@ type failurePage struct {
 	Name  string // of the sender; "" if it is not known
 	Place string
 	Link  string // address of the page about the sender; "" for none
-	What  []failureWord
+	// MessageAt is the address of the message that it came in; "" for none.
+	MessageAt string
+	What      []failureWord
 }
 
 // A failureWord says what failed.
@@ -100,6 +102,9 @@ func (s *site) failure(r *http.Request) (*view, error) {
 	}
 	p := &failurePage{Whole: r.URL.Query().Get("show") == "whole"}
 	if p.StoredFailure, err = s.store.Failure(r.Context(), id, p.Whole); err != nil {
+		return nil, err
+	}
+	if p.MessageAt, err = s.messageAt(r.Context(), p.MessageID); err != nil {
 		return nil, err
 	}
 	path := "/failures/" + url.PathEscape(id)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,8 +25,9 @@ type messagesPage struct {
 	Mailboxes []string // names to choose from
 	Clear     string   // address without any filter
 	Rights    dmarc.Rights
-	Pages     bool   // each message has a page of its own
-	Retried   string // what came of reading some again; "" if nothing was
+	Pages     bool         // each message has a page of its own
+	Retried   string       // what came of reading some again; "" if nothing was
+	After     dmarc.Cursor // that the page begins with
 	pager
 }
 
@@ -162,6 +164,7 @@ func (s *site) messages(r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.After = after
 	p.pager = s.pagerOf("/messages", f.values(), after, next)
 	return &view{Page: "messages", Title: "Messages", Nav: "/intake", Data: p}, nil
 }
@@ -224,6 +227,19 @@ func (s *site) message(r *http.Request) (*view, error) {
 		p.Was = was
 	}
 	return &view{Page: "message", Title: "Message " + strconv.FormatInt(id, 10), Nav: "/intake", Data: p}, nil
+}
+
+// messageAt returns the address of the message that something came in; "" where there is
+// none that the visitor may see.
+func (s *site) messageAt(ctx context.Context, id int64) (string, error) {
+	if s.intake == nil {
+		return "", nil
+	}
+	_, err := s.intake.Message(ctx, id)
+	if errors.Is(err, dmarc.ErrNotFound) {
+		return "", nil
+	}
+	return s.messageLink(id), err
 }
 
 func messageID(r *http.Request) (int64, error) {

@@ -29,6 +29,7 @@ type reportPage struct {
 	Day        span // the days that the report is about
 	Others     []dmarc.ReportSummary
 	MoreOthers bool
+	MessageAt  string // address of the message that it came in; "" for none
 	Path       string
 	Text       string // address of the report as it came; "" for none
 	Download   string
@@ -157,6 +158,9 @@ func (s *site) report(r *http.Request) (*view, error) {
 		return nil, err
 	}
 	p.Others, p.MoreOthers = others, next != ""
+	if p.MessageAt, err = s.messageAt(ctx, p.MessageID); err != nil {
+		return nil, err
+	}
 	if s.texts != nil {
 		p.Text, p.Download = s.link(path+"/text"), s.link(path+"/download")
 	}

@@ -412,6 +412,15 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.run(chromedp.Click(`.act button`))
 		x.sees("1 message was read again; none of them has another fate now.")
 		x.forEverybody()
+		// Those beyond the first 200 come next, and not the first ones again.
+		for i := range 210 {
+			p.bring(t, "bad.xml", fmt.Sprintf("<feedback><report_metadata><org_name>%d", i))
+		}
+		x.visit("/messages?outcome=bad_xml")
+		x.run(chromedp.Click(`.act button`))
+		x.sees("200 messages were read again; none of them has another fate now.")
+		x.run(chromedp.Click(`.act button`))
+		x.sees("11 messages were read again; none of them has another fate now.")
 	})
 	var secret string
 	t.Run("a token is made by keys alone, opens, and is revoked", func(t *testing.T) {
