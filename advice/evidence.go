@@ -5,7 +5,6 @@
 package advice
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"sync"
@@ -144,14 +143,17 @@ func (p *Published) Policy() Policy {
 // Collect sorts the facts about a domain by source; those that are by source and day
 // are not moved. What is known about a source otherwise is for the caller to add.
 func Collect(days []dmarc.SourceDay) []Source {
-	compare := func(a, b dmarc.SourceDay) int {
-		return cmp.Or(a.Source.Addr().Compare(b.Source.Addr()), cmp.Compare(a.Source.Bits(), b.Source.Bits()), a.Day.Compare(b.Day))
-	}
-	if !slices.IsSortedFunc(days, compare) {
+	if !slices.IsSortedFunc(days, dmarc.BySourceAndDay) {
 		days = slices.Clone(days)
-		slices.SortFunc(days, compare)
+		slices.SortFunc(days, dmarc.BySourceAndDay)
 	}
-	var out []Source
+	sources := 0
+	for i := range days {
+		if i == 0 || days[i].Source != days[i-1].Source {
+			sources++
+		}
+	}
+	out := make([]Source, 0, sources)
 	for len(days) > 0 {
 		n := 1
 		for n < len(days) && days[n].Source == days[0].Source {

@@ -400,7 +400,7 @@ func (f *FactReducer) Days() []SourceDay {
 		s.order()
 		days = append(days, s)
 	}
-	slices.SortFunc(days, compareSourceDays)
+	slices.SortFunc(days, ByDayAndSource)
 	return days
 }
 
@@ -426,8 +426,14 @@ func compareCells(a, b Cell) int {
 	return cmp.Or(cmp.Compare(a.Author, b.Author), cmp.Compare(a.Pattern.Bits(), b.Pattern.Bits()), cmp.Compare(a.Reporter, b.Reporter))
 }
 
-func compareSourceDays(a, b SourceDay) int {
+// ByDayAndSource compares SourceDays, for a list in which each day lies together.
+func ByDayAndSource(a, b SourceDay) int {
 	return cmp.Or(a.Day.Compare(b.Day), compareSources(a.Source, b.Source))
+}
+
+// BySourceAndDay compares SourceDays, for a list in which each source lies together.
+func BySourceAndDay(a, b SourceDay) int {
+	return cmp.Or(compareSources(a.Source, b.Source), a.Day.Compare(b.Day))
 }
 
 func compareSources(a, b netip.Prefix) int {
@@ -515,7 +521,7 @@ func foldDay(day []SourceDay, keep int) []SourceDay {
 		networks = mergeBy(networks, func(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr(), 0).Masked() })
 	}
 	out = append(out, networks...)
-	slices.SortFunc(out, compareSourceDays)
+	slices.SortFunc(out, ByDayAndSource)
 	return out
 }
 

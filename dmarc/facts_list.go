@@ -114,6 +114,12 @@ type listedSource struct{ source, cells, marks int32 } // its place in FactLists
 // A factSize is how much there is of a source.
 type factSize struct{ days, cells, marks int }
 
+func (n *factSize) add(s *listedSource) {
+	n.days++
+	n.cells += int(s.cells)
+	n.marks += int(s.marks)
+}
+
 // Add takes in the list of a day, of which it keeps a copy. Days come in ascending order,
 // each once.
 func (l *FactLists) Add(day time.Time, list []byte) error {
@@ -157,13 +163,8 @@ func (l *FactLists) Add(day time.Time, list []byte) error {
 		// As many bytes follow at least: memory is asked for by what is there.
 		s := listedSource{at, int32(r.length(4)), int32(r.length(2))}
 		f.sources[i] = s
-		size := &l.sizes[at]
-		size.days++
-		size.cells += int(s.cells)
-		size.marks += int(s.marks)
-		l.total.days++
-		l.total.cells += int(s.cells)
-		l.total.marks += int(s.marks)
+		l.sizes[at].add(&s)
+		l.total.add(&s)
 	}
 	if r.bad || 4*l.total.cells+2*l.total.marks > l.bytes+len(r.b) {
 		return errFacts
@@ -251,13 +252,23 @@ func (f *FactReader) readCommon(r *factReader) {
 }
 
 func (f *FactReader) readCells(r *factReader, cells []Cell) bool {
+	b := r.b
 	for i := range cells {
-		author, pattern, reporter := r.uvarint(), r.uvarint(), r.uvarint()
+		var author, pattern, reporter, messages uint64
+		if len(b) >= 4 && binary.LittleEndian.Uint32(b)&0x80808080 == 0 { // nearly always all are of one byte
+			author, pattern, reporter, messages = uint64(b[0]), uint64(b[1]), uint64(b[2]), uint64(b[3])
+			b = b[4:]
+		} else {
+			r.b = b
+			author, pattern, reporter, messages = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
+			b = r.b
+		}
 		if author >= uint64(len(f.names)) || pattern >= uint64(len(f.patterns)) || reporter >= uint64(len(f.reporters)) {
 			return false
 		}
-		cells[i] = Cell{f.names[author], f.patterns[pattern], f.reporters[reporter], int64(r.uvarint())}
+		cells[i] = Cell{f.names[author], f.patterns[pattern], f.reporters[reporter], int64(messages)}
 	}
+	r.b = b
 	return !r.bad
 }
 

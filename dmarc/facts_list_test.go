@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -62,6 +63,43 @@ func TestFactsOfADayCanBePackedAndReadBack(t *testing.T) {
 	none, err := readList(time.Time{}, dmarc.AppendFactList(nil, nil))
 	if err != nil || len(none) != 0 {
 		t.Errorf("a day without sources has %+v, %v", none, err)
+	}
+}
+
+func TestFactsOfManyDaysAreReadBySourceAndDay(t *testing.T) {
+	begin := time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
+	rnd := rand.New(rand.NewPCG(9, 9))
+	var lists dmarc.FactLists
+	var want []dmarc.SourceDay
+	for d := range 10 {
+		day := begin.AddDate(0, 0, d)
+		random, _ := randomDays(rnd, 600)
+		seen := make(map[netip.Prefix]bool)
+		var all []dmarc.SourceDay
+		for _, s := range random { // sources that come and go
+			if !seen[s.Source] && rnd.IntN(4) > 0 {
+				seen[s.Source] = true
+				s.Day = day
+				all = append(all, s)
+			}
+		}
+		slices.SortFunc(all, dmarc.BySourceAndDay)
+		if err := lists.Add(day, dmarc.AppendFactList(nil, all)); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, all...)
+	}
+	slices.SortFunc(want, dmarc.BySourceAndDay)
+	for range 2 { // it may be read again
+		got, err := lists.Read()
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("%d of %d, %v", len(got), len(want), err)
+		}
+		for i := range want {
+			if plain(got[i]) != plain(want[i]) {
+				t.Fatalf("\n got %s\nwant %s", plain(got[i]), plain(want[i]))
+			}
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,7 +101,7 @@ func (s *Store) packDays(ctx context.Context, domain int64) error {
 		}
 		lists := make([][]byte, len(days))
 		for i := range facts {
-			slices.SortFunc(facts[i], byDayAndSource)
+			slices.SortFunc(facts[i], dmarc.ByDayAndSource)
 			lists[i] = dmarc.AppendFactList(nil, facts[i])
 		}
 		const write = `
@@ -117,14 +116,6 @@ func (s *Store) packDays(ctx context.Context, domain int64) error {
 		}
 		after = days[len(days)-1]
 	}
-}
-
-func byDayAndSource(a, b dmarc.SourceDay) int {
-	return cmp.Or(a.Day.Compare(b.Day), bySource(a, b))
-}
-
-func bySource(a, b dmarc.SourceDay) int {
-	return cmp.Or(a.Source.Addr().Compare(b.Source.Addr()), cmp.Compare(a.Source.Bits(), b.Source.Bits()))
 }
 
 // readFact reads a line of source_facts.
@@ -174,7 +165,7 @@ func readDays(ctx context.Context, db interface {
 		all = append(all, d)
 		return err
 	})
-	slices.SortFunc(all, byDayAndSource)
+	slices.SortFunc(all, dmarc.ByDayAndSource)
 	return all, err
 }
 
@@ -211,7 +202,7 @@ func (s *Store) Facts(ctx context.Context, domain string, period dmarc.Period) (
 		var rest []dmarc.SourceDay
 		if rest, err = readDays(ctx, s.db, id, loose); err == nil {
 			all = append(all, rest...)
-			slices.SortFunc(all, func(a, b dmarc.SourceDay) int { return cmp.Or(bySource(a, b), a.Day.Compare(b.Day)) })
+			slices.SortFunc(all, dmarc.BySourceAndDay)
 		}
 	}
 	if err != nil {

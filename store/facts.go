@@ -352,7 +352,7 @@ func (d *dayReducer) flush() {
 func (d *dayReducer) lines() *factLines {
 	d.flush()
 	out := &factLines{sources: dmarc.Fold(d.sources, keptSources)}
-	slices.SortFunc(out.sources, byDayAndSource)
+	slices.SortFunc(out.sources, dmarc.ByDayAndSource)
 	for _, line := range d.selectors {
 		out.selectors = append(out.selectors, *line)
 	}
