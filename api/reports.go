@@ -58,6 +58,7 @@ func (a *API) reports(ctx context.Context, in *struct {
 	ByReporter
 	FromSource
 	WithMail
+	OfClass
 	Inactive bool   `query:"inactive" doc:"only those that do not count, since another content of the same identity does"`
 	Sort     string `query:"sort" enum:"begin,-begin,messages,-messages,failed,-failed" default:"-begin" doc:"what the list is sorted by, after - the latest or greatest first; failed is messages that failed; all but begin need domain"`
 }) (*List[ReportItem], error) {
@@ -67,7 +68,7 @@ func (a *API) reports(ctx context.Context, in *struct {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
 	list, next, err := a.store.Reports(ctx, dmarc.ReportQuery{
-		Domain: aLabel(in.OfDomain.Domain), Filter: in.WithMail.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter, Source: in.prefix}),
+		Domain: aLabel(in.OfDomain.Domain), Filter: in.OfClass.of(in.WithMail.of(dmarc.Filter{Subdomains: in.Subdomains, Reporter: in.Reporter, Source: in.prefix})),
 		Inactive: in.Inactive, Period: in.period(in.at), Page: in.sorted(in.Sort),
 	})
 	if err != nil {

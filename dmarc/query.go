@@ -185,8 +185,8 @@ type ReporterTraffic struct {
 type ReportQuery struct {
 	Scope  Scope  // only reports about domains in it
 	Domain string // "" for all
-	// Filter asks for reports with such mail. Those with a source are looked for in the
-	// rows, some at a time, so that a page may have fewer reports than it could.
+	// Filter asks for reports with such mail. Those with a source or a class are looked for
+	// in the rows, some at a time, so that a page may have fewer reports than it could.
 	Filter
 	// Inactive asks for those alone that do not count, since another content
 	// of the same identity does.

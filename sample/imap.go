@@ -85,6 +85,15 @@ func Serve(ctx context.Context, l net.Listener, user, password string, mails ite
 // Addr returns where the server listens.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
+// Size returns how many bytes of mail are in memory.
+func (s *Server) Size() (size int) {
+	mails, _ := s.content()
+	for i := range mails {
+		size += cap(mails[i].Raw)
+	}
+	return size
+}
+
 // Append adds a mail. Those who wait for mail are told at once.
 func (s *Server) Append(m Mail) {
 	s.mu.Lock()

@@ -57,11 +57,12 @@ func scanReportAnd(row pgx.CollectableRow, more ...any) (l storedReport, err err
 }
 
 // How far one page of reports looks: at so many reports if not all of them are wanted,
-// and for a source at so many of their rows, but at one report at least.
+// and for a source or a class at so many of their rows, but at one report at least.
 const (
 	reportsLookedAt = 20_000
 	reportsSearched = 1_000
 	rowsSearched    = 1_000_000
+	rowsClassed     = 200_000
 )
 
 // Reports returns aggregate reports, newest first by the begin of their
@@ -74,7 +75,7 @@ func (s *Store) Reports(ctx context.Context, q dmarc.ReportQuery) ([]dmarc.Repor
 	if err != nil {
 		return nil, "", err
 	}
-	if q.Source.IsValid() {
+	if readsRows(&q.Filter) {
 		return s.searchReports(ctx, &q, l)
 	}
 	from := "reports r"
@@ -201,9 +202,9 @@ func (s *Store) lookedUpTo(ctx context.Context, l *reportList) (dmarc.Cursor, er
 	return l.cursor(r), nil
 }
 
-// searchReports looks for reports with rows of a source. That stands in the rows
-// alone, so one page looks at a bounded number of them, and may be empty although more
-// follow. Reports whose rows are not kept are not found.
+// searchReports looks for reports with rows of a source, or of a class of sources. That
+// stands in the rows alone, so one page looks at a bounded number of them, and may be empty
+// although more follow. Reports whose rows are not kept are not found.
 func (s *Store) searchReports(ctx context.Context, q *dmarc.ReportQuery, l *reportList) ([]dmarc.ReportSummary, dmarc.Cursor, error) {
 	l.args["most"] = reportsSearched
 	from := "(SELECT r.* FROM reports r WHERE " + l.where + l.order + " LIMIT @most) r"
@@ -214,6 +215,9 @@ func (s *Store) searchReports(ctx context.Context, q *dmarc.ReportQuery, l *repo
 	}
 	more := len(looked) == reportsSearched
 	left := int64(rowsSearched)
+	if q.Classed {
+		left = rowsClassed
+	}
 	for i := range looked {
 		if left -= looked[i].Report.Tally.Rows; left < 0 && i > 0 {
 			looked, more = looked[:i], true
@@ -225,16 +229,28 @@ func (s *Store) searchReports(ctx context.Context, q *dmarc.ReportQuery, l *repo
 		domains[i], ids[i] = looked[i].domain, looked[i].id
 	}
 	l.args["searched_domains"], l.args["searched"] = domains, ids
-	sql := `
-		SELECT r.domain_id, r.id
+	from = `
 		FROM unnest(@searched_domains::bigint[], @searched::bigint[]) AS at (domain_id, id)
-		JOIN reports r ON r.domain_id = at.domain_id AND r.id = at.id
-		WHERE EXISTS (
-			SELECT
-			FROM row_groups g
-			WHERE g.domain_id = r.domain_id AND g.day = r.day AND g.report = r.id
-				AND EXISTS (SELECT FROM unnest(g.source) AS row (source) WHERE true` + sourceOf(&q.Filter, "row.source", l.args) + `)
-		)` + l.which
+		JOIN reports r ON r.domain_id = at.domain_id AND r.id = at.id`
+	const groups = "row_groups g WHERE g.domain_id = r.domain_id AND g.day = r.day AND g.report = r.id"
+	source := sourceOf(&q.Filter, "row.source", l.args)
+	sql := `
+		SELECT r.domain_id, r.id` + from + `
+		WHERE EXISTS (SELECT FROM ` + groups + ` AND EXISTS (SELECT FROM unnest(g.source) AS row (source) WHERE true` + source + `))` + l.which
+	if q.Classed {
+		// Each source is looked for once.
+		classes, is := classesOf(&q.Filter, "sums", l.args)
+		sql = `
+		SELECT DISTINCT sums.domain_id, report.id
+		FROM (
+			SELECT r.domain_id, row.source, array_agg(DISTINCT r.id) AS reports` + from + `
+			CROSS JOIN LATERAL (SELECT row.source FROM ` + strings.Replace(groups, " WHERE", ", unnest(g.source) AS row (source) WHERE", 1) + source + `) AS row
+			WHERE true` + l.which + `
+			GROUP BY r.domain_id, row.source
+		) AS sums` + classes + `
+		CROSS JOIN LATERAL unnest(sums.reports) AS report (id)
+		WHERE true` + is
+	}
 	found := make(map[position]bool)
 	var at position
 	rows, _ = s.db.Query(ctx, sql, l.args)
@@ -242,7 +258,7 @@ func (s *Store) searchReports(ctx context.Context, q *dmarc.ReportQuery, l *repo
 		found[at] = true
 		return nil
 	}); err != nil {
-		return nil, "", fmt.Errorf("looking for reports with a source: %w", err)
+		return nil, "", fmt.Errorf("looking for reports with such sources: %w", err)
 	}
 	lines := looked[:0:0]
 	for _, r := range looked {

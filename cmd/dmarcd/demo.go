@@ -86,6 +86,7 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 		return err
 	}
 	defer server.Close()
+	makeRoom(server.Size())
 
 	env.say("Reading it over IMAP …")
 	box := ingest.NewIMAP(ingest.IMAPOptions{

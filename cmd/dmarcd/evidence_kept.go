@@ -75,6 +75,7 @@ func (k *keptEvidence) get(key evidenceKey, stamp dmarc.Stamp, gather func() (*a
 func (k *keptEvidence) keep(key evidenceKey, one *keptOne, e *advice.Evidence) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer k.makeRoom(k.size)
 	k.size -= one.size
 	one.size = 0
 	if e != nil {
@@ -98,6 +99,13 @@ func (k *keptEvidence) keep(key evidenceKey, one *keptOne, e *advice.Evidence) b
 	return true
 }
 
+// makeRoom makes room in memory for what is kept now instead of before. The lock is held.
+func (k *keptEvidence) makeRoom(before int) {
+	if k.size != before {
+		makeRoom(k.size - before)
+	}
+}
+
 // drop forgets what is kept under a key. The lock is held.
 func (k *keptEvidence) drop(key evidenceKey) {
 	if one := k.all[key]; one != nil {
@@ -111,6 +119,7 @@ func (k *keptEvidence) drop(key evidenceKey) {
 func (k *keptEvidence) forget(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer k.makeRoom(k.size)
 	for key, one := range k.all {
 		if now.Sub(one.asked) >= keptFor {
 			k.drop(key)

@@ -21,6 +21,8 @@ import (
 // with 5,000 domains, one of which has 5,000 sources. It tells the CPU time of a page, of
 // this process and of its connections in the database: other work on the machine is in neither.
 func BenchmarkPages(b *testing.B) {
+	room.own = true // as the binary has it
+	makeRoom(0)
 	s := openAccess(b, pgtest.URL(b), func(cfg *config) { cfg.Access.Tokens = false })
 	fillPages(b, s)
 	h := s.handler()

@@ -97,7 +97,7 @@ func (s *service) told(ctx context.Context, domain string, now time.Time) (*advi
 	month := dmarc.Period{Begin: day.AddDate(0, 0, -30), End: day}
 	quarter := dmarc.TrafficQuery{Domain: domain, Period: dmarc.Period{Begin: day.AddDate(0, 0, -90), End: day}, Page: dmarc.Page{Limit: 500}}
 	t := &advice.Told{Domain: domain, Now: now}
-	e, err := s.adviser.Evidence(ctx, domain, month)
+	e, err := s.adviser.gather(ctx, domain, month) // nobody asks for it again
 	if err != nil {
 		return nil, err
 	}
