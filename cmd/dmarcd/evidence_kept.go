@@ -12,6 +12,7 @@ import (
 const (
 	mostKept = 64 << 20         // bytes of evidence
 	keptFor  = 10 * time.Minute // what other domains say of a source may be so old
+	gathered = 64 << 20         // bytes that may be in hand while evidence is gathered
 )
 
 // keptEvidence keeps evidence while it is asked for and nothing that it rests on
@@ -58,6 +59,8 @@ func (k *keptEvidence) get(key evidenceKey, stamp dmarc.Stamp, gather func() (*a
 	if one.evidence != nil && one.stamp == stamp && now.Sub(one.at) < keptFor {
 		return one.evidence, nil
 	}
+	makeRoom(gathered)
+	defer makeRoom(-gathered)
 	e, err := gather()
 	if err != nil {
 		k.keep(key, one, nil)
