@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -188,4 +190,77 @@ from = "now"
 	if !maps.Equal(documented, has) {
 		t.Errorf("docs/streams.md has\n%q\nand events\n%q", slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(has)))
 	}
+}
+
+// Whatever is killed while a stream is written, nothing is missing in the end, and nothing
+// counts twice.
+func TestAStreamThatIsKilledAgainAndAgainTellsAll(t *testing.T) {
+	url := sampled(t)
+	path := filepath.Join(t.TempDir(), "out.ndjson")
+	start := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(build(t), append([]string{"export"}, args...)...)
+		cmd.Env = []string{"DMARCD_CONFIG=" + os.DevNull, "DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error", "HOME=" + t.TempDir()}
+		return cmd
+	}
+	once, err := start().Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := func() int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	db := openTest(t, url).db
+	rnd := rand.New(rand.NewPCG(11, 11))
+	midway := 0
+	// A process that died holds the stream for 20 seconds more: they are over.
+	free := func() {
+		if _, err := db.Exec(t.Context(), "UPDATE leases SET expires_at = now() - interval '1 second'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 6 {
+		free()
+		cmd := start("--name", "killed", "--to", path)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		// It is killed once it has written so much more.
+		for until := size() + 1 + rnd.Int64N(int64(len(once))/8); size() < until; {
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Fatal(err)
+				}
+				ended <- nil
+				until = 0
+			case <-time.After(time.Millisecond):
+			}
+		}
+		cmd.Process.Kill()
+		if err := <-ended; err != nil {
+			midway++
+		}
+	}
+	free()
+	if out, err := start("--name", "killed", "--to", path).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	all, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := told(t, string(once))
+	if got := told(t, string(all)); !maps.Equal(got, want) || len(want) < 100 {
+		t.Errorf("the stream tells of %d reports, and %d are stored", len(got), len(want))
+	}
+	if midway == 0 {
+		t.Error("it was never killed midway")
+	}
+	t.Logf("killed %d times midway; %d bytes of lines for %d bytes", midway, len(all), len(once))
 }
