@@ -214,10 +214,22 @@ func (a *adviser) pass(ctx context.Context) error {
 // its sources.
 func (a *adviser) judge(ctx context.Context, due dmarc.DueVerdict) error {
 	now := time.Now().UTC()
-	e, err := a.gather(ctx, due.Domain, lastDays(now, adviceDays))
+	period := lastDays(now, adviceDays)
+	e, err := a.gather(ctx, due.Domain, period)
 	if err != nil {
 		return err
 	}
+	keep := e.Size() >= worthKeeping
+	if keep {
+		e.Keep()
+	}
 	found := advice.For(e, advice.Options{})
-	return a.store.SaveVerdict(ctx, due, found.Short(now), advice.SourceClasses(e, found.Sources))
+	if err := a.store.SaveVerdict(ctx, due, found.Short(now), advice.SourceClasses(e, found.Sources)); err != nil {
+		return err
+	}
+	if keep {
+		// Whatever changed since it was due has another stamp.
+		a.kept.put(evidenceKey{due.Domain, period}, dmarc.Stamp{Changes: due.Changes, Judged: now.UnixMicro()}, e)
+	}
+	return nil
 }

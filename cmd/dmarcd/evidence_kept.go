@@ -13,6 +13,11 @@ const (
 	mostKept = 64 << 20         // bytes of evidence
 	keptFor  = 10 * time.Minute // what other domains say of a source may be so old
 	gathered = 64 << 20         // bytes that may be in hand while evidence is gathered
+
+	// What a verdict was computed from stays until the next one, if it takes long to gather:
+	// bytes of it, and how long there may be no next one.
+	worthKeeping = 256 << 10
+	verdictFor   = 25 * time.Hour
 )
 
 // keptEvidence keeps evidence while it is asked for and nothing that it rests on
@@ -36,7 +41,9 @@ type keptOne struct {
 	stamp    dmarc.Stamp
 	at       time.Time // gathered
 
-	asked time.Time // last; this and size belong to the lock of keptEvidence
+	// These belong to the lock of keptEvidence.
+	asked time.Time // last
+	until time.Time // it stays though nobody asks; the zero time if it does not
 	size  int
 }
 
@@ -53,42 +60,45 @@ func (k *keptEvidence) get(key evidenceKey, stamp dmarc.Stamp, gather func() (*a
 		k.all[key] = one
 	}
 	one.asked = now
+	stays := now.Before(one.until)
 	k.mu.Unlock()
 	one.Lock()
 	defer one.Unlock()
-	if one.evidence != nil && one.stamp == stamp && now.Sub(one.at) < keptFor {
+	if one.evidence != nil && one.stamp == stamp && (stays || now.Sub(one.at) < keptFor) {
 		return one.evidence, nil
 	}
 	makeRoom(gathered)
 	defer makeRoom(-gathered)
 	e, err := gather()
 	if err != nil {
-		k.keep(key, one, nil)
+		k.keep(key, one, nil, time.Time{})
 		return nil, err
 	}
 	e.Keep()
 	one.stamp, one.at = stamp, now
-	if one.evidence = e; !k.keep(key, one, e) {
+	if one.evidence = e; !k.keep(key, one, e, time.Time{}) {
 		one.evidence = nil
 	}
 	return e, nil
 }
 
+// put keeps what a verdict was computed from, under the stamp that it has with that verdict.
+func (k *keptEvidence) put(key evidenceKey, stamp dmarc.Stamp, e *advice.Evidence) {
+	now := time.Now()
+	k.keep(key, &keptOne{evidence: e, stamp: stamp, at: now, asked: now}, e, now.Add(verdictFor))
+}
+
 // keep makes room for what is kept as one, and reports whether there is enough.
-func (k *keptEvidence) keep(key evidenceKey, one *keptOne, e *advice.Evidence) bool {
+func (k *keptEvidence) keep(key evidenceKey, one *keptOne, e *advice.Evidence, until time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer k.makeRoom(k.size)
-	k.size -= one.size
-	one.size = 0
-	if e != nil {
-		one.size = e.Size()
-	}
-	k.size += one.size
-	if one.size == 0 || one.size > mostKept {
-		k.drop(key)
+	k.drop(key) // this one, or what others have gathered meanwhile
+	if e == nil || e.Size() > mostKept {
 		return false
 	}
+	one.size, one.until = e.Size(), until
+	k.size += one.size
 	for k.size > mostKept {
 		var oldest evidenceKey
 		for other, o := range k.all {
@@ -98,7 +108,10 @@ func (k *keptEvidence) keep(key evidenceKey, one *keptOne, e *advice.Evidence) b
 		}
 		k.drop(oldest)
 	}
-	k.all[key] = one // it may have been dropped meanwhile
+	if k.all == nil {
+		k.all = make(map[evidenceKey]*keptOne)
+	}
+	k.all[key] = one
 	return true
 }
 
@@ -113,7 +126,7 @@ func (k *keptEvidence) makeRoom(before int) {
 func (k *keptEvidence) drop(key evidenceKey) {
 	if one := k.all[key]; one != nil {
 		k.size -= one.size
-		one.size = 0
+		one.size, one.until = 0, time.Time{}
 		delete(k.all, key)
 	}
 }
@@ -124,7 +137,7 @@ func (k *keptEvidence) forget(now time.Time) {
 	defer k.mu.Unlock()
 	defer k.makeRoom(k.size)
 	for key, one := range k.all {
-		if now.Sub(one.asked) >= keptFor {
+		if now.Sub(one.asked) >= keptFor && !now.Before(one.until) {
 			k.drop(key)
 		}
 	}

@@ -75,16 +75,36 @@ func TestEvidenceIsKeptWhileNothingChanges(t *testing.T) {
 	if err := adv.pass(t.Context()); err != nil { // another verdict
 		t.Fatal(err)
 	}
-	if third := get(); third == second {
+	adv.kept.forget(time.Now().Add(keptFor)) // though nobody asks for long
+	key := evidenceKey{"acme.example", period}
+	judged := adv.kept.all[key]
+	if judged == nil {
+		t.Fatal("what the verdict was computed from is not kept")
+	}
+	third := get()
+	if third == second {
 		t.Error("it is kept beyond the verdict that followed from it")
+	}
+	if third != judged.evidence {
+		t.Error("it is gathered again though the verdict was computed from it")
+	}
+	if say.Class = dmarc.ClassForwarder; other == say.Class {
+		say.Class = dmarc.ClassOwn
+	}
+	if _, err := a.s.PutOverrule(t.Context(), say); err != nil {
+		t.Fatal(err)
+	}
+	if get() == third {
+		t.Error("it is kept though something has changed since the verdict")
 	}
 	if _, err := adv.Evidence(t.Context(), "nobody.example", period); !errors.Is(err, dmarc.ErrNotFound) {
 		t.Errorf("an unknown domain has %v", err)
 	}
-	if n := len(adv.kept.all); n != 1 {
-		t.Errorf("%d are kept", n)
-	}
 	adv.kept.forget(time.Now().Add(keptFor))
+	if len(adv.kept.all) > 1 || adv.kept.all[key] != nil {
+		t.Errorf("%d are kept though nobody asks", len(adv.kept.all)) // but for that of the other domain's verdict
+	}
+	adv.kept.forget(time.Now().Add(verdictFor))
 	if len(adv.kept.all) != 0 || adv.kept.size != 0 {
 		t.Errorf("%d are kept, of %d bytes, though nobody asks", len(adv.kept.all), adv.kept.size)
 	}

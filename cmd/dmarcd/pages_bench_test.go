@@ -56,8 +56,9 @@ func BenchmarkPages(b *testing.B) {
 				b.ReportMetric(float64(size), "bytes")
 			})
 		}
-		// The first page about a domain has to gather what is known of it; those after it find that kept.
-		visit("first", func() { s.adviser.kept.forget(time.Now().Add(keptFor)) })
+		// The first page about a domain after dmarcd began has to gather what is known of it; those after it, and after a
+		// verdict, find that kept.
+		visit("first", func() { s.adviser.kept.forget(time.Now().Add(verdictFor)) })
 		visit("next", func() {})
 	}
 }
