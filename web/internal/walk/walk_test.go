@@ -223,6 +223,7 @@ func TestEveryPageIsForEverybody(t *testing.T) {
 	defer closeBrowser()
 	base := serve(t)
 	agree(t, base)
+	listsAgree(t, base)
 	all := pages(t, base)
 	for _, path := range singles(t, base) {
 		if !slices.Contains(all, path) {
