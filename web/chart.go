@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -296,7 +297,18 @@ func stackChart(bins []bin, u unit, today time.Time, height float64, s stack) te
 	return f.shut(func() {
 		f.names(s.names, last, bottom, top, present)
 		f.policies(s.lines)
-	})
+	}) + narrowKey(s.names, present)
+}
+
+// narrowKey tells what the bands are where there is no room beside the chart, uppermost first.
+func narrowKey(names []bandName, present []bool) template.HTML {
+	b := template.HTML(`<p class="small key narrow">`)
+	for k, name := range slices.Backward(names) {
+		if present[k] {
+			b += `<span>` + swatch(name.Class) + ` ` + template.HTML(text(name.Label)) + `</span> `
+		}
+	}
+	return b + "</p>\n"
 }
 
 // names writes the names of the bands beside the last bin, none over another.

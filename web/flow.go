@@ -55,6 +55,15 @@ type stop struct {
 	thick       float64 // of all that meets there
 	top         float64 // of its place
 	place       float64 // how high its place is: at least as high as its name
+	below       bool    // the name stands below what meets there, not beside it
+}
+
+// band returns where in its place a stop begins.
+func (p *stop) band() float64 {
+	if p.below {
+		return 0
+	}
+	return (p.place - p.thick) / 2
 }
 
 // A stage of the picture has its stops from top to bottom; the last is for what
@@ -122,6 +131,10 @@ func flowChart(m *mix, all []flow) template.HTML {
 				continue
 			}
 			p.place = max(p.thick, name)
+			if s == 1 && p.thick < name { // bands come to it and go on: its name stands below
+				p.place = p.thick + name
+				p.below = true
+			}
 			p.top = y
 			y += p.place + gap
 		}
@@ -159,7 +172,7 @@ func flowChart(m *mix, all []flow) template.HTML {
 		for _, i := range turn {
 			stop := at(shown[i])[s]
 			p := &stages[s].stops[stop]
-			offsets[i][s] = p.top + (p.place-p.thick)/2 + stages[s].used[stop]
+			offsets[i][s] = p.top + p.band() + stages[s].used[stop]
 			stages[s].used[stop] += thick(shown[i].Messages)
 		}
 	}
@@ -176,7 +189,7 @@ func flowChart(m *mix, all []flow) template.HTML {
 		var y [3]float64
 		for s := range stages {
 			p := &stages[s].stops[len(stages[s].stops)-1]
-			y[s] = p.top + (p.place-p.thick)/2
+			y[s] = p.top + p.band()
 		}
 		band("gathered", y, thick(rest), fmt.Sprintf("%s in %s more ways", plural(rest, "message", "messages"), count(int64(len(all)-len(shown)))))
 	}
@@ -189,15 +202,18 @@ func flowChart(m *mix, all []flow) template.HTML {
 			if p.thick == 0 {
 				continue
 			}
-			class := side.class
-			if p.thick < name { // its name would cover the bands
+			class, middle := side.class, p.place/2
+			switch {
+			case p.below:
+				middle = p.thick + name/2 + 1
+			case p.thick < name: // its name would cover the bands
 				class += " thin"
 			}
-			fmt.Fprintf(&b, `<svg class="stop %s" x="%s" y="%s"><rect class="post" x="%d" y="%s" width="6" height="%s"/>`, class, side.x, num(p.top), side.bar, num((p.place-p.thick)/2), num(p.thick))
+			fmt.Fprintf(&b, `<svg class="stop %s" x="%s" y="%s"><rect class="post" x="%d" y="%s" width="6" height="%s"/>`, class, side.x, num(p.top), side.bar, num(p.band()), num(p.thick))
 			if p.name != "" && p.count != "" {
 				// A letter is some eight pixels wide.
 				fmt.Fprintf(&b, `<rect class="pill" y="%s" width="%d" height="36" rx="4"/><text class="label" y="%s">%s</text><text y="%s">%s</text>`,
-					num(p.place/2-18), 12+8*max(len(p.name), len(p.count)), num(p.place/2-3), text(p.name), num(p.place/2+14), text(p.count))
+					num(middle-18), 12+8*max(len(p.name), len(p.count)), num(middle-3), text(p.name), num(middle+14), text(p.count))
 			}
 			b.WriteString("</svg>\n")
 		}
