@@ -125,6 +125,10 @@ func plain(s string) string {
 	}, s)
 }
 
+// spoken makes a sentence of ours, with what strangers wrote in it, safe to show: a number
+// and its sign stay on one line.
+func spoken(s string) string { return strings.ReplaceAll(plain(s), " %", nbsp+"%") }
+
 // lines makes a stranger's text of several lines safe to show.
 func lines(s string) string {
 	all := strings.Split(strings.TrimRight(s, "\n"), "\n")

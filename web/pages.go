@@ -70,7 +70,7 @@ func (s *site) parsePages() pages {
 			return advice.Publication{Name: name, Type: kind, Value: value}
 		},
 		"pair":       func(n, of int64, class string) barOf { return barOf{n, of, class} },
-		"senderLink": s.senderLink, "kindLink": s.kindLink, "sentence": sentence,
+		"senderLink": s.senderLink, "kindLink": s.kindLink, "sentence": sentence, "spoken": spoken,
 		"sentenceCase": func(label string) string { return strings.ToUpper(label[:1]) + label[1:] },
 		"ownBar": func(v *dmarc.DomainVerdict) template.HTML {
 			return bar(v.Own, piece{"own", v.Passing}, piece{"lost", v.Own - v.Passing})
