@@ -3,6 +3,7 @@
 # make build   builds bin/dmarcd
 # make fuzz    fuzzes every parser, each for FUZZTIME (30s, or 5000x for a number of tries)
 # make bench   runs the benchmarks
+# make chaos   kills, holds and cuts off dmarcd, PostgreSQL and Dovecot, FAULTS times (40) for each of SEEDS (1 2 3)
 # make load    has clients ask the demo for summaries, and tells how many it answers
 # make screenshot   takes the picture of the README anew
 # make screenshots  takes pictures of every page, into docs/screenshots
@@ -20,6 +21,8 @@ export PATH := $(PATH):/usr/local/go/bin
 GO       ?= go
 FUZZTIME ?= 30s
 BENCH    ?= .
+FAULTS   ?= 40
+SEEDS    ?= 1 2 3
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 
@@ -31,7 +34,7 @@ build_flags = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSIO
 # what uses them side by side is watched where it does.
 calm := ./parse ./dmarc ./advice/...
 
-.PHONY: build demo test older dump new-machine check fuzz bench load sbom vuln screenshot screenshots deps-demo deps-test clean
+.PHONY: build demo test older dump new-machine check fuzz bench chaos load sbom vuln screenshot screenshots deps-demo deps-test clean
 .NOTPARALLEL:
 
 build:
@@ -76,6 +79,12 @@ fuzz:
 
 bench: deps-test
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+
+chaos: deps-test
+	@for seed in $(SEEDS); do \
+		DMARCD_TEST_REQUIRE=1 DMARCD_CHAOS_SEED=$$seed DMARCD_CHAOS_FAULTS=$(FAULTS) \
+			$(GO) test -count=1 -v -timeout 30m -run WhateverFailsEveryMessageHasOneFate ./cmd/dmarcd || exit 1; \
+	done
 
 load: deps-demo
 	$(GO) test -run '^$$' -bench SummaryOfTheDemo -benchtime 30000x -timeout 10m ./cmd/dmarcd
