@@ -3,7 +3,7 @@
 # make build   builds bin/dmarcd
 # make fuzz    fuzzes every parser, each for FUZZTIME (30s, or 5000x for a number of tries)
 # make bench   runs the benchmarks
-# make chaos   kills, holds and cuts off dmarcd, PostgreSQL and Dovecot, FAULTS times (40) for each of SEEDS (1 2 3)
+# make chaos   kills, holds and cuts off dmarcd, PostgreSQL and Dovecot while mail, some of it hostile, arrives: for CHAOS_TIME (2m), for each of SEEDS (1 2 3)
 # make load    has clients ask the demo for summaries, and tells how many it answers
 # make screenshot   takes the picture of the README anew
 # make screenshots  takes pictures of every page, into docs/screenshots
@@ -21,7 +21,7 @@ export PATH := $(PATH):/usr/local/go/bin
 GO       ?= go
 FUZZTIME ?= 30s
 BENCH    ?= .
-FAULTS   ?= 40
+CHAOS_TIME ?= 2m
 SEEDS    ?= 1 2 3
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
@@ -82,8 +82,8 @@ bench: deps-test
 
 chaos: deps-test
 	@for seed in $(SEEDS); do \
-		DMARCD_TEST_REQUIRE=1 DMARCD_CHAOS_SEED=$$seed DMARCD_CHAOS_FAULTS=$(FAULTS) \
-			$(GO) test -count=1 -v -timeout 30m -run WhateverFailsEveryMessageHasOneFate ./cmd/dmarcd || exit 1; \
+		DMARCD_TEST_REQUIRE=1 DMARCD_CHAOS_SEED=$$seed DMARCD_CHAOS_TIME=$(CHAOS_TIME) \
+			$(GO) test -count=1 -v -timeout 12h -run WhateverFailsEveryMessageHasOneFate ./cmd/dmarcd || exit 1; \
 	done
 
 load: deps-demo

@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,19 +61,7 @@ func parseAlone(t *testing.T, binary, path string) parsed {
 	if err := json.Unmarshal([]byte(line), &p); err != nil {
 		t.Fatalf("%s: %v: %s", path, err, line)
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" {
-			kb, _ := strconv.ParseInt(f[1], 10, 64)
-			p.Peak = kb << 10
-		}
-	}
-	if p.Peak == 0 {
-		t.Fatal("its memory is not told")
-	}
+	p.Peak = peakMemory(t, cmd.Process.Pid)
 	return p
 }
 
