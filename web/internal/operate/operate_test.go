@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -540,4 +541,95 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.sees("there is a report about a domain that you may not bring reports about; nothing was kept")
 		x.sees("2 files done: 1 new report, and 1 file that could not be used.")
 	})
+	t.Run("every form, without scripts", func(t *testing.T) {
+		x.t = t
+		p.stop()
+		p.start(t)
+		x.scripts(false)
+		defer x.scripts(true)
+		x.everyForm()
+	})
+}
+
+// A sent is a form of a page.
+type sent struct {
+	Form   int
+	Method string
+	Action string
+	Valid  bool // with what is wanted filled in somehow
+}
+
+// fill fills in what forms want, with something that may be wrong.
+const fill = `for (const f of document.forms) for (const e of f.elements) if (e.required && e.type != "file") {
+	if (e.type == "radio" || e.type == "checkbox") e.checked = true;
+	else if (!e.value) e.value = e.type == "number" ? "7" : e.type == "date" ? "2026-01-01" : e.name == "url" ? "imap://a@127.0.0.1:1/INBOX" : "192.0.2.77";
+}`
+
+// everyForm sends a form of each kind that a page has which links lead to, right or wrong:
+// the answer is a page for people.
+func (x *person) everyForm() {
+	x.t.Helper()
+	seen, tried := map[string]bool{}, map[string]int{}
+	for queue := []string{"/", "/start"}; len(queue) > 0 && len(seen) < 120; {
+		path := queue[0]
+		queue = queue[1:]
+		answer, err := http.Get(x.p.base + path)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		answer.Body.Close()
+		if !strings.HasPrefix(answer.Header.Get("Content-Type"), "text/html") {
+			continue // it is saved as a file
+		}
+		x.visit(path)
+		found, err := chromedp.Run(x.ctx, chromedp.Evaluate[struct {
+			Links []string
+			Forms []sent
+		}](`(() => {`+fill+` return {
+			links: [...document.links].filter(a => a.origin == location.origin && !/^\/(api|static)\//.test(a.pathname)).map(a => a.pathname + a.search),
+			forms: [...document.forms].map((f, i) => ({form: i, method: (f.getAttribute("method") || "get"), action: new URL(f.getAttribute("action") || "", location).pathname, valid: f.checkValidity()})),
+		}})()`))
+		if err != nil {
+			x.t.Fatalf("%s: %v", path, err)
+		}
+		for _, link := range found.Links {
+			if at, err := url.Parse(link); err == nil && !seen[browser.Shape(at)] {
+				seen[browser.Shape(at)] = true
+				queue = append(queue, link)
+			}
+		}
+		for _, f := range found.Forms {
+			at := &url.URL{Path: f.Action}
+			kind := f.Method + " " + strings.Replace(browser.Shape(at), "other.example", "acme.example", 1)
+			if tried[kind] > 0 || f.Action == "/intake/upload" { // files are sent without scripts above
+				continue
+			}
+			if !f.Valid {
+				x.t.Errorf("%s on %s cannot be sent", kind, path)
+				continue
+			}
+			tried[kind]++
+			x.visit(path)
+			press := fmt.Sprintf(`(() => {`+fill+` window.before = true
+				const f = document.forms[%d];
+				(f.querySelector("button, [type=submit]") || document.querySelector("button[form=" + f.id + "]")).click(); return true })()`, f.Form)
+			if _, err := chromedp.Run(x.ctx, chromedp.Evaluate[bool](press)); err != nil {
+				x.t.Fatalf("%s on %s: %v", kind, path, err)
+			}
+			x.until(kind+" on "+path+" to be answered", `!window.before && document.contentType === "text/html" && document.querySelector("main h1") && document.body.innerText.length > 100`)
+			if page := x.says(); strings.HasPrefix(page, "{") || strings.Contains(page, "Something went wrong") {
+				x.t.Errorf("%s on %s is answered by %.200s", kind, path, page)
+			}
+		}
+	}
+	posts := 0
+	for kind := range tried {
+		if strings.HasPrefix(kind, "post") {
+			posts++
+		}
+	}
+	x.t.Logf("%d pages, %d kinds of forms, of which %d change something", len(seen), len(tried), posts)
+	if posts < 9 {
+		x.t.Errorf("only %d kinds of forms that change something were sent: %v", posts, tried)
+	}
 }
