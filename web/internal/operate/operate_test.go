@@ -617,7 +617,7 @@ func (x *person) everyForm() {
 				x.t.Fatalf("%s on %s: %v", kind, path, err)
 			}
 			x.until(kind+" on "+path+" to be answered", `!window.before && document.contentType === "text/html" && document.querySelector("main h1") && document.body.innerText.length > 100`)
-			if page := x.says(); strings.HasPrefix(page, "{") || strings.Contains(page, "Something went wrong") {
+			if page := x.says(); strings.HasPrefix(page, "{") || strings.Contains(page, "This page cannot be shown now") {
 				x.t.Errorf("%s on %s is answered by %.200s", kind, path, page)
 			}
 		}

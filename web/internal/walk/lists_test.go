@@ -143,6 +143,9 @@ func listsAgree(t *testing.T, base string) {
 			source = *f.Source_IP
 		}
 		same("failures", i, lines[i].cells["Address"], source)
+		if !strings.Contains(f.Reported_Domain, "<") {
+			same("failures", i, lines[i].cells["Domain"], f.Reported_Domain)
+		}
 		if f.Incidents > 1 && !strings.HasSuffix(lines[i].cells["What failed"], thousands(f.Incidents)+" messages") {
 			t.Errorf("line %d of failures: %q, and the API has %d incidents", i+1, lines[i].cells["What failed"], f.Incidents)
 		}
