@@ -147,16 +147,28 @@ func as(h http.Handler, method, path, secret, body string) (int, string) {
 	if strings.HasPrefix(body, "{") {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	if strings.HasPrefix(path, "/live") { // it would go on for minutes
-		ctx, cancel := context.WithCancel(r.Context())
-		cancel()
-		r = r.WithContext(ctx)
-	}
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
+	if strings.HasPrefix(path, "/live") { // it would go on for minutes
+		ctx, leave := context.WithCancel(r.Context())
+		defer leave()
+		h.ServeHTTP(&impatient{w, leave}, r.WithContext(ctx))
+	} else {
+		h.ServeHTTP(w, r)
+	}
 	var head strings.Builder
 	w.Header().Write(&head)
 	return w.Code, head.String() + "\n" + w.Body.String()
+}
+
+// An impatient client leaves as soon as it is told anything.
+type impatient struct {
+	*httptest.ResponseRecorder
+	leave func()
+}
+
+func (w *impatient) Write(b []byte) (int, error) {
+	defer w.leave()
+	return w.ResponseRecorder.Write(b)
 }
 
 // A customer is a domain and all that is told about it. Every text has the name in
