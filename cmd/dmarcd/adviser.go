@@ -30,8 +30,13 @@ type adviser struct {
 // mostKnown is for how many sources, the busiest, advice knows whose they are.
 const mostKnown = 5000
 
+// inHand is how many bytes may be in hand while evidence is gathered.
+const inHand = 64 << 20
+
 // gather brings the evidence about a domain together as it is now.
 func (a *adviser) gather(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
+	makeRoom(inHand)
+	defer makeRoom(-inHand)
 	facts, err := a.store.Facts(ctx, domain, period)
 	if err != nil {
 		return nil, err

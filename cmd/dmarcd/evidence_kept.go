@@ -12,12 +12,10 @@ import (
 const (
 	mostKept = 64 << 20         // bytes of evidence
 	keptFor  = 10 * time.Minute // what other domains say of a source may be so old
-	gathered = 64 << 20         // bytes that may be in hand while evidence is gathered
 
-	// What a verdict was computed from stays until the next one, if it takes long to gather:
-	// bytes of it, and how long there may be no next one.
+	// What a verdict was computed from stays until its last day is over, if it takes long to
+	// gather: bytes of it.
 	worthKeeping = 256 << 10
-	verdictFor   = 25 * time.Hour
 )
 
 // keptEvidence keeps evidence while it is asked for and nothing that it rests on
@@ -67,8 +65,6 @@ func (k *keptEvidence) get(key evidenceKey, stamp dmarc.Stamp, gather func() (*a
 	if one.evidence != nil && one.stamp == stamp && (stays || now.Sub(one.at) < keptFor) {
 		return one.evidence, nil
 	}
-	makeRoom(gathered)
-	defer makeRoom(-gathered)
 	e, err := gather()
 	if err != nil {
 		k.keep(key, one, nil, time.Time{})
@@ -82,19 +78,21 @@ func (k *keptEvidence) get(key evidenceKey, stamp dmarc.Stamp, gather func() (*a
 	return e, nil
 }
 
-// put keeps what a verdict was computed from, under the stamp that it has with that verdict.
+// put keeps what a verdict was computed from, under the stamp that it has with that verdict,
+// while people may ask for its period: until that ends.
 func (k *keptEvidence) put(key evidenceKey, stamp dmarc.Stamp, e *advice.Evidence) {
 	now := time.Now()
-	k.keep(key, &keptOne{evidence: e, stamp: stamp, at: now, asked: now}, e, now.Add(verdictFor))
+	k.keep(key, &keptOne{evidence: e, stamp: stamp, at: now, asked: now}, e, key.period.End)
 }
 
-// keep makes room for what is kept as one, and reports whether there is enough.
+// keep makes room for what is kept as one, and reports whether there is enough. Evidence
+// without mail is gathered at once, and would not count.
 func (k *keptEvidence) keep(key evidenceKey, one *keptOne, e *advice.Evidence, until time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer k.makeRoom(k.size)
 	k.drop(key) // this one, or what others have gathered meanwhile
-	if e == nil || e.Size() > mostKept {
+	if e == nil || e.Size() == 0 || e.Size() > mostKept {
 		return false
 	}
 	one.size, one.until = e.Size(), until

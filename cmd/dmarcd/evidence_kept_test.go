@@ -104,7 +104,7 @@ func TestEvidenceIsKeptWhileNothingChanges(t *testing.T) {
 	if len(adv.kept.all) > 1 || adv.kept.all[key] != nil {
 		t.Errorf("%d are kept though nobody asks", len(adv.kept.all)) // but for that of the other domain's verdict
 	}
-	adv.kept.forget(time.Now().Add(verdictFor))
+	adv.kept.forget(period.End.Add(keptFor)) // nobody asks for its period any more
 	if len(adv.kept.all) != 0 || adv.kept.size != 0 {
 		t.Errorf("%d are kept, of %d bytes, though nobody asks", len(adv.kept.all), adv.kept.size)
 	}
@@ -144,6 +144,14 @@ func TestKeptEvidenceIsBounded(t *testing.T) {
 	} {
 		if got := ask(step.domain, step.days); got != step.gathered {
 			t.Errorf("%s: gathered %v", step.domain, got)
+		}
+	}
+	// Evidence without mail would not count: it is not kept, in whatever period.
+	for days := range 3 {
+		key := evidenceKey{"c", dmarc.Period{Begin: time.Unix(0, 0), End: time.Unix(int64(days), 0)}}
+		kept := len(k.all)
+		if _, err := k.get(key, dmarc.Stamp{}, func() (*advice.Evidence, error) { return &advice.Evidence{Domain: "c"}, nil }); err != nil || len(k.all) != kept {
+			t.Errorf("%d are kept, of %d bytes, after one without mail: %v", len(k.all), k.size, err)
 		}
 	}
 	// One that fails is tried again, and nothing of it stays.
