@@ -154,13 +154,13 @@ func TestTheCommandsOfThePageOnBackupsWork(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "dmarcd.dump")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	for text, want := range map[string]string{
-		"dmarcd restore dmarcd.dump": "not empty", "dmarcd backup no/such/folder/a.dump": "no such file",
-		"createdb broken; head -c 5000 dmarcd.dump | DMARCD_DATABASE_URL='" + database("broken") + "' dmarcd restore -": "pg_restore",
-		"DMARCD_DATABASE_URL='" + database("broken") + "' dmarcd backup x.dump":                                         "nothing of dmarcd",
+	for _, c := range []struct{ text, want string }{
+		{"dmarcd restore dmarcd.dump", "not empty"}, {"dmarcd backup no/such/folder/a.dump", "no such file"},
+		{"createdb broken; head -c 5000 dmarcd.dump | DMARCD_DATABASE_URL='" + database("broken") + "' dmarcd restore -", "pg_restore"},
+		{"DMARCD_DATABASE_URL='" + database("broken") + "' dmarcd backup x.dump", "nothing of dmarcd"},
 	} {
-		if out, err := shell(text, vars); err == nil || !strings.Contains(out, want) {
-			t.Errorf("%s: %v\n%s", text, err, out)
+		if out, err := shell(c.text, vars); err == nil || !strings.Contains(out, c.want) {
+			t.Errorf("%s: %v\n%s", c.text, err, out)
 		}
 	}
 }
