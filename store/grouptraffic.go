@@ -95,7 +95,7 @@ func (s *Store) sumsOf(ctx context.Context, scope dmarc.Scope, period dmarc.Peri
 		LEFT JOIN sums t ON t.domain_id = d.id
 		LEFT JOIN verdicts v ON v.domain_id = d.id AND v.computed_at IS NOT NULL
 		WHERE d.id = ANY (@within::bigint[]) AND NOT d.ignored`
-	rows, _ := s.db.Query(ctx, sql, args)
+	rows, _ := s.db.Query(ctx, sql, planned, args)
 	var l groupLine
 	_, err = pgx.ForEachRow(rows, append([]any{&l.name, &l.verdict, &l.own, &l.passing}, scanTally(&l.tally)...), func() error {
 		take(&l)

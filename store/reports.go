@@ -232,11 +232,14 @@ func (s *Store) searchReports(ctx context.Context, q *dmarc.ReportQuery, l *repo
 	from = `
 		FROM unnest(@searched_domains::bigint[], @searched::bigint[]) AS at (domain_id, id)
 		JOIN reports r ON r.domain_id = at.domain_id AND r.id = at.id`
-	const groups = "row_groups g WHERE g.domain_id = r.domain_id AND g.day = r.day AND g.report = r.id"
+	const ofReport = "g.domain_id = r.domain_id AND g.day = r.day AND g.report = r.id"
 	source := sourceOf(&q.Filter, "row.source", l.args)
 	sql := `
 		SELECT r.domain_id, r.id` + from + `
-		WHERE EXISTS (SELECT FROM ` + groups + ` AND EXISTS (SELECT FROM unnest(g.source) AS row (source) WHERE true` + source + `))` + l.which
+		WHERE EXISTS (
+			SELECT FROM row_groups g
+			WHERE ` + ofReport + ` AND EXISTS (SELECT FROM unnest(g.source) AS row (source) WHERE true` + source + `)
+		)` + l.which
 	if q.Classed {
 		// Each source is looked for once.
 		classes, is := classesOf(&q.Filter, "sums", l.args)
@@ -244,8 +247,9 @@ func (s *Store) searchReports(ctx context.Context, q *dmarc.ReportQuery, l *repo
 		SELECT DISTINCT sums.domain_id, report.id
 		FROM (
 			SELECT r.domain_id, row.source, array_agg(DISTINCT r.id) AS reports` + from + `
-			CROSS JOIN LATERAL (SELECT row.source FROM ` + strings.Replace(groups, " WHERE", ", unnest(g.source) AS row (source) WHERE", 1) + source + `) AS row
-			WHERE true` + l.which + `
+			JOIN row_groups g ON ` + ofReport + `
+			CROSS JOIN LATERAL unnest(g.source) AS row (source)
+			WHERE true` + source + l.which + `
 			GROUP BY r.domain_id, row.source
 		) AS sums` + classes + `
 		CROSS JOIN LATERAL unnest(sums.reports) AS report (id)
