@@ -79,16 +79,16 @@ func TestThePageOfAPolicyHasTheNumbersOfTheAPI(t *testing.T) {
 			if all != [3]int64{want.Simulation.Messages, want.Current.Affected, want.Simulation.Affected} || all != got["all"] {
 				t.Errorf("%s%s: all %v, want %+v", domain, query, all, want.Simulation)
 			}
-			if headline := escaped(want.Headline); !strings.Contains(page, headline) {
+			if headline := escaped(spoken(want.Headline)); !strings.Contains(page, headline) {
 				t.Errorf("%s%s: no %q", domain, query, want.Headline)
 			}
 			for _, r := range want.Reasons {
-				if !strings.Contains(page, ">"+r.ID+"</code>") || !strings.Contains(page, escaped(r.Text)) {
+				if !strings.Contains(page, ">"+r.ID+"</code>") || !strings.Contains(page, escaped(spoken(r.Text))) {
 					t.Errorf("%s%s: no reason %s", domain, query, r.ID)
 				}
 			}
 			for _, b := range want.Blockers {
-				if !strings.Contains(page, escaped(b.Cause)) || !strings.Contains(page, escaped(b.Fix)) {
+				if !strings.Contains(page, escaped(spoken(b.Cause))) || !strings.Contains(page, escaped(spoken(b.Fix))) {
 					t.Errorf("%s%s: nothing about %s", domain, query, b.Source)
 				}
 			}
@@ -287,7 +287,7 @@ func TestThePageOfAPolicyWithThousandsOfSenders(t *testing.T) {
 	e, _ := storm(5000).Evidence(t.Context(), "customer-0000.example", lastDays(adviceDays, now).Period)
 	want = advice.For(e, advice.Options{}).JSON()
 	text, _ := json.Marshal(want.Headline)
-	if status != http.StatusOK || !strings.Contains(page, escaped(want.Headline)) {
+	if status != http.StatusOK || !strings.Contains(page, escaped(spoken(want.Headline))) {
 		t.Errorf("status %d, no %s", status, text)
 	}
 	if n := strings.Count(page, `name="mend"`); len(want.Blockers) != 5000 || n != workShown || len(page) > 300_000 {
