@@ -3,7 +3,7 @@
 # make build   builds bin/dmarcd
 # make fuzz    fuzzes every parser, each for FUZZTIME (30s, or 5000x for a number of tries)
 # make bench   runs the benchmarks
-# make chaos   kills, holds and cuts off dmarcd, PostgreSQL and Dovecot while mail, some of it hostile, arrives: for CHAOS_TIME (2m), for each of SEEDS (1 2 3)
+# make chaos   kills, holds, cuts off and fills what dmarcd depends on, and sets its clock, while mail, some of it hostile, arrives: for CHAOS_TIME (2m), for each of SEEDS (1 2 3)
 # make load    has clients ask the demo for summaries, and tells how many it answers
 # make screenshot   takes the picture of the README anew
 # make screenshots  takes pictures of every page, into docs/screenshots

@@ -64,9 +64,9 @@ var built = sync.OnceValues(func() (string, error) {
 	return binary, errors.Join(os.Chmod(dir, 0o755), os.Chmod(binary, 0o755))
 })
 
-// buildIn builds the command whose source is in a folder.
-func buildIn(dir, binary string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, ".")
+// buildIn builds the command whose source is in a folder, with further flags of go build.
+func buildIn(dir, binary string, flags ...string) error {
+	cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-buildvcs=false", "-o", binary}, flags...), ".")...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building: %w\n%s", err, out)
@@ -263,6 +263,9 @@ func generated(t *testing.T, n string) (dir string, want truth) {
 	t.Helper()
 	generator, _ := filepath.Abs("../../../shared/bin/gencorpus")
 	if _, err := os.Stat(generator); err != nil {
+		if os.Getenv("DMARCD_CHAOS_TIME") != "" {
+			t.Fatal("the generator of reports is not there: ../shared/bin/gencorpus beside the repository")
+		}
 		t.Skip("SKIPPED: the generator of reports is not there: ../shared/bin/gencorpus beside the repository")
 	}
 	if v := os.Getenv("DMARCD_ACCEPTANCE_REPORTS"); v != "" {
@@ -306,29 +309,48 @@ func eachMail(t *testing.T, dir string, take func(message []byte)) {
 	}
 }
 
+// A ledgerLine is what became of a message.
+type ledgerLine struct {
+	Mailbox string `json:"mailbox"`
+	UID     int64  `json:"uid"`
+	Subject string `json:"subject"`
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason"`
+}
+
+// lines hands over the fate of each message, and reports whether there was an answer.
+func (r *running) lines(take func(ledgerLine)) bool {
+	var list struct {
+		Items []ledgerLine `json:"items"`
+		Next  *string      `json:"next"`
+	}
+	for after := ""; ; after = "&after=" + *list.Next {
+		list.Next, list.Items = nil, nil
+		if !r.ask("/api/v1/messages?limit=1000"+after, &list) {
+			return false
+		}
+		for _, m := range list.Items {
+			take(m)
+		}
+		if list.Next == nil {
+			return true
+		}
+	}
+}
+
+func (r *running) eachLine(take func(ledgerLine)) {
+	r.t.Helper()
+	if !r.lines(take) {
+		r.t.Fatalf("no ledger\n%s", r.log)
+	}
+}
+
 // eachHasOneFate holds the ledger against the number of messages in the mailbox.
 func (r *running) eachHasOneFate(messages int) {
 	t := r.t
 	t.Helper()
-	var ledger struct {
-		Items []struct {
-			UID int64 `json:"uid"`
-		} `json:"items"`
-		Next *string `json:"next"`
-	}
 	uids := map[int64]int{}
-	for after := ""; ; after = "&after=" + *ledger.Next {
-		ledger.Next, ledger.Items = nil, nil
-		if !r.ask("/api/v1/messages?limit=1000"+after, &ledger) {
-			t.Fatalf("no ledger\n%s", r.log)
-		}
-		for _, m := range ledger.Items {
-			uids[m.UID]++
-		}
-		if ledger.Next == nil {
-			break
-		}
-	}
+	r.eachLine(func(m ledgerLine) { uids[m.UID]++ })
 	if len(uids) != messages {
 		t.Errorf("%d messages have a fate, want %d", len(uids), messages)
 	}

@@ -1,46 +1,66 @@
 package main
 
 import (
-	"bytes"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/postgres/pgtest"
+	"github.com/dmarcd/dmarcd/records/knottest"
 )
 
-// A chaos is dmarcd with a PostgreSQL of its own, and a Dovecot behind a network, to which
-// things happen while mail keeps arriving.
+// A chaos is dmarcd, on one machine or more, and what it depends on, to which things happen
+// while mail keeps arriving.
 type chaos struct {
-	t       *testing.T
-	rnd     *rand.Rand
-	began   time.Time
-	binary  string
-	data    string // of dmarcd
-	imap    *dovecottest.Server
-	wire    *dovecottest.Wire
-	r       *running
-	mails   [][]byte
-	next    int // of mails, the one that has not arrived
-	hostile int // mails that came between them
+	t        *testing.T
+	rnd      *rand.Rand
+	program  string
+	clocks   bool // can be set
+	stations []*station
+	vars     []string // of dmarcd on each
+	imap     *dovecottest.Server
+	wire     *dovecottest.Wire
+	harm     chan *dovecottest.Fault // each for one message that comes by
+	dns      *lateDNS
+	mails    [][]byte
+	next     int // of mails, the one that has not arrived
+	hostiles []hostileMail
+	hostile  int // mails of these that have arrived
 
-	harm chan *dovecottest.Fault // each for one message that comes by
+	// These are of a PostgreSQL elsewhere.
+	db    *pgtest.Server
+	relay *relay
+	disk  string // "" for one that cannot be full
 }
 
-// Whatever happens to dmarcd, its PostgreSQL, its Dovecot and the network between, at moments
-// drawn from a seed and while mail keeps arriving: nothing is lost, nothing counts twice, and
-// nothing is left over. DMARCD_CHAOS_TIME says for how long, DMARCD_CHAOS_SEED when what.
+// A station is a machine that runs dmarcd.
+type station struct {
+	r               *running
+	data, tmp       string
+	clock           *os.File
+	ahead           int64 // the clock, in seconds
+	files, routines int   // when nothing had happened yet
+}
+
+// Whatever happens to dmarcd, its PostgreSQL, its Dovecot, its resolver, its clock and the
+// networks between, at moments drawn from a seed and while mail keeps arriving: nothing is lost,
+// nothing counts twice, and nothing is left over. Once dmarcd is alone on its machine, with
+// a PostgreSQL that it runs itself; once two share a mailbox and a PostgreSQL elsewhere.
+// DMARCD_CHAOS_TIME says for how long, DMARCD_CHAOS_SEED when what.
 func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
-	lasts, seed := 40*time.Second, 1
+	lasts, seed := 60*time.Second, 1
 	var err error
 	if v := os.Getenv("DMARCD_CHAOS_TIME"); v != "" {
 		if lasts, err = time.ParseDuration(v); err != nil {
@@ -52,10 +72,58 @@ func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
 			t.Fatalf("DMARCD_CHAOS_SEED: %v", err)
 		}
 	}
-	dir, want := generated(t, strconv.Itoa(max(900, int(45*lasts.Seconds()))))
-	c := &chaos{t: t, rnd: rand.New(rand.NewPCG(uint64(seed), 1)), binary: build(t), data: filepath.Join(t.TempDir(), "data"), imap: dovecottest.Start(t)}
+	dir, want := generated(t, strconv.Itoa(max(900, int(30*lasts.Seconds()))))
+	var mails [][]byte
+	eachMail(t, dir, func(message []byte) { mails = append(mails, message) })
+	program, clocks := buildWithClock(t)
+	hostiles := hostileMails(t)
+	begin := func(t *testing.T, stations int) *chaos {
+		t.Parallel()
+		c := &chaos{t: t, rnd: rand.New(rand.NewPCG(uint64(seed), uint64(stations))), program: program, clocks: clocks, mails: mails, hostiles: hostiles}
+		c.begin(want, stations)
+		return c
+	}
+	t.Run("alone", func(t *testing.T) {
+		c := begin(t, 1)
+		for _, m := range c.stations {
+			c.serve(m)
+		}
+		c.run(lasts, want, append(c.faults(), c.privately()...))
+		verified(t, "DMARCD_DATA_DIR="+c.stations[0].data)
+	})
+	t.Run("side by side", func(t *testing.T) {
+		c := begin(t, 2)
+		settings := []string{"max_wal_size=64MB", "min_wal_size=32MB"}
+		if os.Geteuid() == 0 {
+			c.db, c.disk = pgtest.OnDisk(t, 300<<20+int64(len(mails))<<13, settings...)
+		} else {
+			c.db = pgtest.Own(t, settings...)
+		}
+		c.relay = newRelay(t, c.db.Socket())
+		c.vars = append(c.vars, "DMARCD_DATABASE_URL=postgres://postgres@"+c.relay.address+"/postgres?sslmode=disable")
+		for _, m := range c.stations {
+			c.serve(m)
+		}
+		c.run(lasts, want, append(c.faults(), c.elsewhere()...))
+		verified(t, "DMARCD_DATABASE_URL="+c.db.URL)
+		conn, err := pgx.Connect(t.Context(), c.db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		var left int
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dmarcd'").Scan(&left); err != nil || left > 0 {
+			t.Errorf("%d connections to PostgreSQL are left over; %v", left, err)
+		}
+	})
+}
+
+// begin starts what dmarcd depends on.
+func (c *chaos) begin(want truth, stations int) {
+	t := c.t
+	c.imap = dovecottest.Start(t)
 	c.wire = dovecottest.NewWire(t, c.imap)
-	c.harm = make(chan *dovecottest.Fault, 1000)
+	c.harm = make(chan *dovecottest.Fault, 10_000)
 	c.wire.OnLiteral(func(size int64) *dovecottest.Fault {
 		select {
 		case f := <-c.harm:
@@ -65,81 +133,113 @@ func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
 			return nil
 		}
 	})
-	eachMail(t, dir, func(message []byte) { c.mails = append(c.mails, message) })
-	c.serve()
-	c.r.until(0) // it runs
-	files, routines := c.open(), c.goroutines()
-	faults := []struct {
-		name string
-		do   func()
-	}{
-		{"dmarcd is killed", func() { c.r.stop(syscall.SIGKILL); c.serve() }},
-		{"dmarcd is restarted", c.restart},
-		{"dmarcd stands still", func() { c.standStill(c.r.cmd.Process.Pid) }},
-		{"PostgreSQL is killed", c.killPostgres},
-		{"PostgreSQL stands still", func() { c.r.until(0); c.standStill(postmaster(c.data)) }},
-		{"Dovecot is killed", func() { c.imap.Kill(t) }},
-		{"the network is cut", c.wire.Cut},
-		{"the network is cut within a message", func() { c.harm <- &dovecottest.Fault{} }},
-		{"the network goes silent within a message", func() { c.harm <- &dovecottest.Fault{Stall: true} }},
-		{"hostile mail arrives", c.deliverHostile},
+	zones := map[string]*knottest.Zone{}
+	for domain := range want.ByDomain {
+		zones[domain] = &knottest.Zone{Text: knottest.Apex + "@ TXT \"v=spf1 -all\"\n_dmarc TXT \"" + policyOf(domain) + "\"\n", Unsigned: true}
+	}
+	c.dns = newLateDNS(t, knottest.Start(t, zones, nil).Unbound)
+	c.vars = []string{
+		"DMARCD_IMAP_URL=imap://" + dovecottest.User + "@" + c.wire.Address + "/INBOX", "DMARCD_IMAP_PASSWORD=" + dovecottest.Password,
+		"DMARCD_IMAP_NAME=reports", "DMARCD_IMAP_POLL=1s", "DMARCD_IMAP_TIMEOUT=2s", "DMARCD_RESOLVER=" + c.dns.address, "DMARCD_RECORDS_WATCH=true",
+	}
+	for range stations {
+		dir := t.TempDir()
+		m := &station{data: filepath.Join(dir, "data"), tmp: filepath.Join(dir, "tmp")}
+		err := os.Mkdir(m.tmp, 0o700)
+		if err == nil {
+			m.clock, err = os.Create(filepath.Join(dir, "clock"))
+		}
+		if err == nil {
+			err = m.clock.Truncate(8)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { m.clock.Close() })
+		c.stations = append(c.stations, m)
+	}
+}
+
+func policyOf(domain string) string { return "v=DMARC1; p=reject; rua=mailto:dmarc@" + domain }
+
+// serve runs dmarcd on a machine.
+func (c *chaos) serve(m *station) {
+	m.r = serveWith(c.t, c.program, m.data, append(c.vars, "TMPDIR="+m.tmp, "DMARCD_TEST_CLOCK="+m.clock.Name())...)
+}
+
+// run lets faults happen for some time, and then proves that nothing came of them.
+func (c *chaos) run(lasts time.Duration, want truth, faults []fault) {
+	t := c.t
+	c.until(0) // it runs
+	for _, m := range c.stations {
+		m.files, m.routines = m.open(), m.goroutines()
 	}
 	happened := make([]int, len(faults))
 	var turn []int
-	c.began = time.Now()
-	for time.Since(c.began) < lasts {
+	began := time.Now()
+	for time.Since(began) < lasts {
 		if len(turn) == 0 { // all have their turn
 			turn = c.rnd.Perm(len(faults))
 		}
 		f := turn[0]
 		turn = turn[1:]
 		// Part of the mails come before the moment, the rest after it.
-		part := int(float64(len(c.mails)) * min(1, time.Since(c.began).Seconds()/lasts.Seconds()))
+		part := int(float64(len(c.mails)) * min(1, time.Since(began).Seconds()/lasts.Seconds()))
 		if part > c.next {
 			c.deliver(c.next + c.rnd.IntN(part-c.next+1))
 		}
-		time.Sleep(time.Duration(c.rnd.IntN(1500)) * time.Millisecond)
-		t.Logf("%5.1f s: %s, %d mails have arrived", time.Since(c.began).Seconds(), faults[f].name, c.next+c.hostile)
+		c.rest(1500)
+		t.Logf("%5.1f s: %s; %d mails have arrived", time.Since(began).Seconds(), faults[f].name, c.next+c.hostile)
 		faults[f].do()
 		happened[f]++
 		c.deliver(min(max(part, c.next+1), len(c.mails)-1)) // at least one comes after it
 	}
+	c.dns.most.Store(0)
+	later := int64(0) // all that waits for its time
+	for _, m := range c.stations {
+		later = max(later, m.ahead)
+	}
+	if c.clocks {
+		for _, m := range c.stations {
+			c.setTo(m, later+7*24*60*60)
+		}
+	}
+	set := time.Now().Add(time.Duration(later+7*24*60*60) * time.Second)
 	c.deliver(len(c.mails))
-	c.r.until(want.Totals["messages"])
-	c.r.await("each has a fate", func() bool { return c.r.total() >= len(c.mails)+c.hostile })
-	c.r.compare(want)
-	c.r.eachHasOneFate(len(c.mails) + c.hostile)
-
+	over := time.Now()
+	c.until(want.Totals["messages"])
+	one := c.stations[0].r
+	one.await("each has a fate", func() bool { return one.total() >= len(c.mails)+c.hostile })
+	t.Logf("all are counted %.1f s after the last fault", time.Since(over).Seconds())
+	for _, m := range c.stations {
+		m.r.compare(want)
+		m.r.eachHasOneFate(len(c.mails) + c.hostile)
+	}
+	c.hostileAreRefused()
+	if c.clocks {
+		c.looksAgain(want, set)
+	}
 	if len(c.harm) > 0 {
 		t.Errorf("%d faults of the network met no message", len(c.harm))
 	}
-
-	// What was opened in trouble is closed again: sockets, files, and what works on them.
-	const spare = 6 // connections to the database that wait for questions come and go
-	c.r.await("no more is open than at the begin", func() bool { return c.open() <= files+spare })
-	c.r.await("no more goes on than at the begin", func() bool { return c.goroutines() <= routines+2*spare })
-	filesAfter, routinesAfter := c.open(), c.goroutines()
-	peak := peakMemory(t, c.r.cmd.Process.Pid)
-	if peak > 250<<20 {
-		t.Errorf("it took %d MiB", peak>>20)
+	if c.dns.asked.Load() == 0 {
+		t.Error("DNS was never asked")
 	}
-	verified(t, "DMARCD_DATA_DIR="+c.data)
-	if status := c.r.stop(syscall.SIGTERM); status != 0 {
-		t.Errorf("exit status %d after SIGTERM\n%s", status, c.r.log)
-	}
-	if left, err := filepath.Glob(filepath.Join(c.data, "tmp", "*")); err != nil || len(left) > 0 {
-		t.Errorf("files are left over: %q, %v", left, err)
+	for _, m := range c.stations {
+		m.nothingIsLeft(t)
 	}
 	for f, n := range happened {
 		t.Logf("%3d times: %s", n, faults[f].name)
 	}
-	t.Logf("%d mails and %d hostile ones have a fate each; files and sockets were %d and are %d, goroutines were %d and are %d; %d MiB at most since the last start",
-		len(c.mails), c.hostile, files, filesAfter, routines, routinesAfter, peak>>20)
+	t.Logf("%d mails and %d hostile ones have a fate each; %.1f s after the last fault all was proved", len(c.mails), c.hostile, time.Since(over).Seconds())
 }
 
-func (c *chaos) serve() {
-	c.r = serveWith(c.t, c.binary, c.data, "DMARCD_IMAP_URL=imap://"+dovecottest.User+"@"+c.wire.Address+"/INBOX", "DMARCD_IMAP_PASSWORD="+dovecottest.Password,
-		"DMARCD_IMAP_NAME=reports", "DMARCD_IMAP_POLL=1s", "DMARCD_IMAP_TIMEOUT=2s")
+// until waits until one of those that run tells of so many messages.
+func (c *chaos) until(n int64) {
+	c.t.Helper()
+	for _, m := range c.stations {
+		m.r.until(n)
+	}
 }
 
 func (c *chaos) deliver(until int) {
@@ -148,104 +248,104 @@ func (c *chaos) deliver(until int) {
 	}
 }
 
-// restart ends dmarcd as a supervisor does, and starts it again.
-func (c *chaos) restart() {
-	c.r.until(0)
-	if status := c.r.stop(syscall.SIGTERM); status != 0 {
-		c.t.Errorf("exit status %d after SIGTERM\n%s", status, c.r.log)
+// hostileAreRefused holds the ledger against what hostile mails deserve.
+func (c *chaos) hostileAreRefused() {
+	got := make([]int, len(c.hostiles))
+	c.stations[0].r.eachLine(func(m ledgerLine) {
+		_, number, ok := strings.Cut(m.Subject, "<script>")
+		if !ok {
+			return
+		}
+		kind, err := strconv.Atoi(number)
+		if err != nil || kind >= len(got) {
+			c.t.Errorf("a mail that nobody sent: %q", m.Subject)
+			return
+		}
+		got[kind]++
+		if m.Outcome != c.hostiles[kind].outcome || m.Reason == "" {
+			c.t.Errorf("%q is %s: %q; want %s", c.hostiles[kind].name, m.Outcome, m.Reason, c.hostiles[kind].outcome)
+		}
+	})
+	if n := c.hostile / len(c.hostiles); slices.ContainsFunc(got, func(have int) bool { return have != n }) {
+		c.t.Errorf("hostile mails have these numbers of fates: %v; %d of each came", got, n)
 	}
-	c.serve()
 }
 
-func (c *chaos) killPostgres() {
-	c.r.until(0)
-	if pid := postmaster(c.data); pid > 0 {
-		syscall.Kill(pid, syscall.SIGKILL)
-	}
-}
-
-// standStill stops a process and its children for a while.
-func (c *chaos) standStill(pid int) {
-	if pid <= 0 {
-		return
-	}
-	all := []int{pid}
-	if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.HasPrefix(string(name), "postgres") {
-		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
-		for _, word := range strings.Fields(string(children)) {
-			if child, err := strconv.Atoi(word); err == nil {
-				all = append(all, child)
-			}
+// looksAgain waits until what each domain publishes has been looked at since a time, and found.
+func (c *chaos) looksAgain(want truth, since time.Time) {
+	r := c.stations[0].r
+	for domain := range want.ByDomain {
+		var look struct {
+			CheckedAt    time.Time `json:"checked_at"`
+			LookupFailed []string  `json:"lookup_failed"`
+			Records      struct {
+				DMARC struct {
+					Record string `json:"record"`
+				} `json:"dmarc"`
+			} `json:"records"`
+		}
+		r.await(domain+" is looked at again", func() bool {
+			return r.ask("/api/v1/domains/"+domain+"/checks", &look) && look.CheckedAt.After(since)
+		})
+		if look.Records.DMARC.Record != policyOf(domain) || len(look.LookupFailed) > 0 {
+			c.t.Errorf("%s: %+v", domain, look)
 		}
 	}
-	for _, pid := range all {
-		syscall.Kill(pid, syscall.SIGSTOP)
-	}
-	time.Sleep(time.Duration(200+c.rnd.IntN(2500)) * time.Millisecond)
-	for _, pid := range all {
-		syscall.Kill(pid, syscall.SIGCONT)
-	}
 }
 
-// deliverHostile delivers mails that were made to do harm.
-func (c *chaos) deliverHostile() {
-	gzipped := repeated(c.t, reportHead, fmt.Sprintf(reportRow, 1, 1, 1), 2, "</feedback>")
-	for _, attachment := range []struct {
-		name    string
-		content []byte
-	}{
-		{"bomb.xml.gz", repeated(c.t, reportHead, strings.Repeat(" ", 1<<20), 400, "")},
-		{"cut.xml.gz", gzipped[:len(gzipped)/2]},
-		{"laughs.xml", laughs()},
-		{"deep.xml", bytes.Repeat([]byte("<a>"), 200_000)},
-		{"noise.zip", append([]byte("PK\x03\x04"), bytes.Repeat([]byte{0, 0xff, '<'}, 5000)...)},
-		{"report\x00\x1b[31m.xml", []byte("\x00<feedback>\x00")},
-	} {
-		mail := fmt.Appendf(nil, "From: a@b.example\r\nTo: c@d.example\r\nSubject: \x1b[31m<script>%d\r\nMIME-Version: 1.0\r\nContent-Type: application/octet-stream; name=%q\r\n"+
-			"Content-Disposition: attachment; filename=%[2]q\r\nContent-Transfer-Encoding: base64\r\n\r\n", c.hostile, attachment.name)
-		for line := range strings.SplitSeq(base64.StdEncoding.EncodeToString(attachment.content), "\n") {
-			for len(line) > 76 {
-				mail = append(append(mail, line[:76]...), "\r\n"...)
-				line = line[76:]
-			}
-			mail = append(append(mail, line...), "\r\n"...)
-		}
-		c.imap.Deliver(c.t, fmt.Sprintf("%07d.M2P2.host", c.hostile), mail)
-		c.hostile++
+// nothingIsLeft finds that what was opened in trouble is closed again: sockets, files, and
+// what works on them. Then dmarcd ends.
+func (m *station) nothingIsLeft(t *testing.T) {
+	const spare = 6 // connections to the database that wait for questions come and go
+	m.r.await("no more is open than at the begin", func() bool { return m.open() <= m.files+spare })
+	m.r.await("no more goes on than at the begin", func() bool { return m.goroutines() <= m.routines+2*spare })
+	files, routines, peak := m.open(), m.goroutines(), peakMemory(t, m.r.cmd.Process.Pid)
+	if peak > 250<<20 {
+		t.Errorf("it took %d MiB", peak>>20)
 	}
+	if status := m.r.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d after SIGTERM\n%s", status, m.r.log)
+	}
+	for _, dir := range []string{m.tmp, filepath.Join(m.data, "tmp")} {
+		if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
+			t.Errorf("files are left over: %q, %v", left, err)
+		}
+	}
+	t.Logf("files and sockets were %d and are %d, goroutines were %d and are %d; %d MiB at most since the last start", m.files, files, m.routines, routines, peak>>20)
 }
 
 // goroutines returns how many things dmarcd does, by its metrics.
-func (c *chaos) goroutines() int {
+func (m *station) goroutines() int {
+	t := m.r.t
 	http.DefaultClient.CloseIdleConnections()
-	resp, err := http.Get(c.r.base + "/metrics")
+	resp, err := http.Get(m.r.base + "/metrics")
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if n, ok := strings.CutPrefix(line, "go_goroutines "); ok {
 			n, err := strconv.Atoi(strings.TrimSpace(n))
 			if err != nil {
-				c.t.Fatal(err)
+				t.Fatal(err)
 			}
 			return n
 		}
 	}
-	c.t.Fatal("the metrics do not tell how many goroutines there are")
+	t.Fatal("the metrics do not tell how many goroutines there are")
 	return 0
 }
 
 // open returns how many files and sockets dmarcd has open beside those of this test.
-func (c *chaos) open() int {
+func (m *station) open() int {
 	http.DefaultClient.CloseIdleConnections()
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", c.r.cmd.Process.Pid))
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", m.r.cmd.Process.Pid))
 	if err != nil {
-		c.t.Fatal(err)
+		m.r.t.Fatal(err)
 	}
 	return len(open)
 }
@@ -265,14 +365,4 @@ func peakMemory(t *testing.T, pid int) int64 {
 	}
 	t.Fatal("its memory is not told")
 	return 0
-}
-
-// postmaster returns the process of the private PostgreSQL, or 0.
-func postmaster(data string) int {
-	text, err := os.ReadFile(filepath.Join(data, "postgres", "postmaster.pid"))
-	if err != nil {
-		return 0
-	}
-	pid, _ := strconv.Atoi(strings.SplitN(string(text), "\n", 2)[0])
-	return pid
 }

@@ -285,19 +285,10 @@ var extraMail = aMail("extra")
 
 // total is how many messages the ledger has, -1 without an answer.
 func (r *running) total() (n int) {
-	var list struct {
-		Items []struct{} `json:"items"`
-		Next  *string    `json:"next"`
+	if !r.lines(func(ledgerLine) { n++ }) {
+		return -1
 	}
-	for after := ""; ; after = "&after=" + *list.Next {
-		list.Next, list.Items = nil, nil
-		if !r.ask("/api/v1/messages?limit=1000"+after, &list) {
-			return -1
-		}
-		if n += len(list.Items); list.Next == nil {
-			return n
-		}
-	}
+	return n
 }
 
 // A database that is down at the start, goes away, or has no connection to give, is

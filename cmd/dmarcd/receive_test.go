@@ -42,26 +42,9 @@ func aReport(id string) string {
 // ledger returns how many messages there are of each mailbox and outcome.
 func (r *running) ledger() map[string]int {
 	r.t.Helper()
-	var list struct {
-		Items []struct {
-			Mailbox string `json:"mailbox"`
-			Outcome string `json:"outcome"`
-		} `json:"items"`
-		Next *string `json:"next"`
-	}
 	counts := map[string]int{}
-	for after := ""; ; after = "&after=" + *list.Next {
-		list.Next, list.Items = nil, nil
-		if !r.ask("/api/v1/messages?limit=1000"+after, &list) {
-			r.t.Fatalf("no ledger\n%s", r.log)
-		}
-		for _, m := range list.Items {
-			counts[m.Mailbox+" "+m.Outcome]++
-		}
-		if list.Next == nil {
-			return counts
-		}
-	}
+	r.eachLine(func(m ledgerLine) { counts[m.Mailbox+" "+m.Outcome]++ })
+	return counts
 }
 
 // ready waits until the service answers.

@@ -226,6 +226,17 @@ func (s *Server) Running() bool {
 	}
 }
 
+// Process returns the number of its first process, 0 while it does not run.
+func (s *Server) Process() int {
+	if !s.Running() {
+		return 0
+	}
+	return s.process.Process.Pid
+}
+
+// Socket returns the path that it listens at, and nowhere else.
+func (s *Server) Socket() string { return filepath.Join(s.dir, ".s.PGSQL."+s.port) }
+
 // Stop ends the server at once.
 func (s *Server) Stop() {
 	if s.process == nil {
