@@ -6,7 +6,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
@@ -49,7 +49,7 @@ func TestEveryEarlierStepHasADatabase(t *testing.T) {
 // to testdata. What it has no word for is left out.
 func dump(t *testing.T, dmarcd string) {
 	url, dir := pgtest.URL(t), t.TempDir()
-	address := free(t)
+	address := porttest.FreeAddress(t)
 	vars := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DMARCD_DATABASE_URL=" + url, "DMARCD_FAILURE_STORE=true", "DMARCD_LISTEN=" + address,
 		"DMARCD_RESOLVER=" + address, "DMARCD_DATA_DIR=" + filepath.Join(dir, "data"),
@@ -149,13 +149,4 @@ func dump(t *testing.T, dmarcd string) {
 	if err := os.WriteFile(filepath.Join("testdata", fmt.Sprintf("%04d.sql.gz", step)), packed.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func free(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 )
 
 // truth is what the generator of reports says of them. Its columns are records,
@@ -83,16 +83,6 @@ func removeBuilt() error {
 	return os.RemoveAll(builtIn)
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func serve(t *testing.T, binary, data string, imap *dovecottest.Server, more ...string) *running {
 	t.Helper()
 	vars := []string{"DMARCD_IMAP_URL=imap://" + dovecottest.User + "@" + imap.Address + "/INBOX", "DMARCD_IMAP_PASSWORD=" + dovecottest.Password, "DMARCD_IMAP_NAME=reports"}
@@ -102,7 +92,7 @@ func serve(t *testing.T, binary, data string, imap *dovecottest.Server, more ...
 // serveWith runs dmarcd with further variables.
 func serveWith(t *testing.T, binary, data string, vars ...string) *running {
 	t.Helper()
-	address := freeAddress(t)
+	address := porttest.FreeAddress(t)
 	return start(t, binary, address, append([]string{"DMARCD_DATA_DIR=" + data}, vars...))
 }
 
@@ -364,6 +354,7 @@ func (r *running) eachHasOneFate(messages int) {
 // Generated reports are polled from Dovecot while dmarcd is killed again and
 // again, and PostgreSQL once. DMARCD_ACCEPTANCE_REPORTS sets how many there are.
 func TestKilledAtAnyTimeServeEndsWithTheTruth(t *testing.T) {
+	t.Parallel()
 	dir, want := generated(t, "1500")
 	imap := dovecottest.Start(t)
 	files := 0

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
@@ -29,7 +30,7 @@ func TestTheExamplesOfTheAPIWork(t *testing.T) {
 	from := &customer{name: "alpha", address: "192.0.2.7", n: 1000}
 	lately := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -3)
 	p.put("report.xml.gz", packed(t, from.aggregate("by curl", "example.com", 5, lately)))
-	address, database := freeAddress(t), "DMARCD_DATABASE_URL="+pgtest.URL(t)
+	address, database := porttest.FreeAddress(t), "DMARCD_DATABASE_URL="+pgtest.URL(t)
 	env := []string{"HOME=" + p.dir, "PATH=" + p.dir + ":" + os.Getenv("PATH"), database}
 	shell := func(text string) string {
 		cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", strings.ReplaceAll(text, "127.0.0.1:8080", address))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
@@ -80,7 +81,7 @@ func TestTheCommandsOfThePageOnBackupsWork(t *testing.T) {
 	}
 	vars := []string{
 		"PATH=" + dir + ":" + programs + ":" + os.Getenv("PATH"), "DMARCD_DATA_DIR=" + filepath.Join(dir, "var/lib/dmarcd"),
-		"DMARCD_LISTEN=" + freeAddress(t), "DMARCD_CONFIG=/dev/null", "DMARCD_RESOLVER=" + resolving(t, rootZone), "PGHOST=" + own.Query().Get("host"), "PGUSER=postgres",
+		"DMARCD_LISTEN=" + porttest.FreeAddress(t), "DMARCD_CONFIG=/dev/null", "DMARCD_RESOLVER=" + resolving(t, rootZone), "PGHOST=" + own.Query().Get("host"), "PGUSER=postgres",
 	}
 	shell := func(text string, vars []string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", text)

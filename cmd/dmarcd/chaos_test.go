@@ -60,6 +60,7 @@ type station struct {
 // a PostgreSQL that it runs itself; once two share a mailbox and a PostgreSQL elsewhere.
 // DMARCD_CHAOS_TIME says for how long, DMARCD_CHAOS_SEED when what.
 func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
+	t.Parallel()
 	lasts, seed := 60*time.Second, 1
 	var err error
 	if v := os.Getenv("DMARCD_CHAOS_TIME"); v != "" {

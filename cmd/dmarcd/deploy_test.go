@@ -18,6 +18,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
@@ -223,7 +224,7 @@ func TestNothingButTheImageIsNeeded(t *testing.T) {
 		os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("dmarcd:x:"+strconv.Itoa(user)+":"+strconv.Itoa(user)+":dmarcd:/var/lib/dmarcd:/\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := porttest.FreeAddress(t)
 	run := func(args ...string) *exec.Cmd {
 		cmd := exec.Command("/usr/bin/dmarcd", args...)
 		cmd.Dir = "/"

@@ -29,6 +29,7 @@ import (
 	"github.com/maxmind/mmdbwriter"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/migrations"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
@@ -119,7 +120,7 @@ func TestDoctorSaysWhatIsWrongWithAMailbox(t *testing.T) {
 	imap := dovecottest.Start(t)
 	database := "DMARCD_DATABASE_URL=" + pgtest.URL(t)
 	_, port, _ := net.SplitHostPort(imap.TLSAddress)
-	closed := closedPort(t)
+	closed := porttest.FreeAddress(t)
 	silent := silentServer(t)
 	for _, c := range []struct {
 		name, url, password string
@@ -216,7 +217,7 @@ func TestDoctorSaysWhatIsWrongWithTheDatabase(t *testing.T) {
 	}
 	t.Run("well", func(t *testing.T) { wants(t, consult(t, "DMARCD_DATABASE_URL="+whole), "database", "ok PostgreSQL") })
 	t.Run("down", func(t *testing.T) {
-		d := consult(t, "DMARCD_DATABASE_URL=postgres://dmarcd:hush@"+closedPort(t)+"/dmarcd")
+		d := consult(t, "DMARCD_DATABASE_URL=postgres://dmarcd:hush@"+porttest.FreeAddress(t)+"/dmarcd")
 		wants(t, d, "database", "wrong ", "nobody listens there")
 		if strings.Contains(fmt.Sprint(d), "hush") {
 			t.Errorf("the password is told: %+v", d)
@@ -317,7 +318,7 @@ func TestDoctorLooksWhetherReportsReachUs(t *testing.T) {
 }
 
 func TestDoctorKnowsAResolverThatDoesNotWork(t *testing.T) {
-	wants(t, consult(t, "DMARCD_DATABASE_URL="+pgtest.URL(t), "DMARCD_RESOLVER="+closedPort(t)), "resolver", "wrong ")
+	wants(t, consult(t, "DMARCD_DATABASE_URL="+pgtest.URL(t), "DMARCD_RESOLVER="+porttest.FreeAddress(t)), "resolver", "wrong ")
 }
 
 func TestDoctorTellsAForeignListenerFromItsOwn(t *testing.T) {
@@ -364,7 +365,7 @@ func TestDoctorReadsDatabasesOfNetworks(t *testing.T) {
 }
 
 func TestDoctorSpeaksToPeople(t *testing.T) {
-	vars := []string{"DMARCD_LISTEN=127.0.0.1:0", "DMARCD_RESOLVER=" + resolving(t, rootZone), "DMARCD_DATABASE_URL=postgres://dmarcd@" + closedPort(t) + "/dmarcd", "COLUMNS=80"}
+	vars := []string{"DMARCD_LISTEN=127.0.0.1:0", "DMARCD_RESOLVER=" + resolving(t, rootZone), "DMARCD_DATABASE_URL=postgres://dmarcd@" + porttest.FreeAddress(t) + "/dmarcd", "COLUMNS=80"}
 	got := world{vars: vars}.run(t, "doctor")
 	if got.status != exitFailed || !strings.Contains(got.stdout, "\n✗ wrong   database dmarcd on 127.0.0.1:") || !strings.Contains(got.stdout, "\n          → look at host and port") || strings.Contains(got.stdout, "\x1b") {
 		t.Errorf("%+v", got)
@@ -389,17 +390,6 @@ func TestDoctorGivesUpWhatHangs(t *testing.T) {
 	if !slices.Equal(got, []diagnosis{{"x", "y", stateUnknown, "no answer within 10ms", "try again, with a longer --timeout"}}) {
 		t.Errorf("%+v", got)
 	}
-}
-
-// closedPort returns an address that nobody listens at.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // silentServer takes connections and says nothing.
@@ -442,7 +432,7 @@ func TestDoctorTriesWhatIsConnectedTo(t *testing.T) {
 	}))
 	defer server.Close()
 	answer = fmt.Sprintf(`{"issuer":%q,"authorization_endpoint":%[1]q,"token_endpoint":%[1]q,"jwks_uri":%[1]q,"newNonce":%[1]q,"newAccount":%[1]q,"newOrder":%[1]q}`, server.URL)
-	gone := freeAddress(t)
+	gone := porttest.FreeAddress(t)
 	dir := t.TempDir()
 	file := writeFile(t, "dmarcd.toml", fmt.Sprintf(`
 [access]

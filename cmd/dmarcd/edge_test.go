@@ -22,6 +22,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
@@ -248,7 +249,7 @@ func TestACertificateIsRenewedWithoutARestart(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writeCertificate(t, cert, key)
-	address := freeAddress(t)
+	address := porttest.FreeAddress(t)
 	binary := build(t)
 	vars := []string{"DMARCD_DATABASE_URL=" + pgtest.URL(t), "DMARCD_DATA_DIR=" + dir, "DMARCD_HTTP_CERT_FILE=" + cert, "DMARCD_HTTP_KEY_FILE=" + key, "DMARCD_ACCESS_TOKENS=true"}
 	r := start(t, binary, address, vars)

@@ -19,6 +19,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
@@ -71,7 +72,7 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	p := &machine{t: t, dir: t.TempDir(), binary: build(t), smtp: freeAddress(t), tls: freeAddress(t)}
+	p := &machine{t: t, dir: t.TempDir(), binary: build(t), smtp: porttest.FreeAddress(t), tls: porttest.FreeAddress(t)}
 	p.tokens = startTokenServer(t)
 	p.imap = dovecottest.StartOAuth(t, p.tokens.URL+"/introspect", "auth_username_format =\nauth_username_chars =")
 	for name, text := range map[string]string{
@@ -279,7 +280,7 @@ func TestExamplesOfTheDocumentationWork(t *testing.T) {
 				name, _, _ := strings.Cut(line, "\n")
 				t.Run(name, func(t *testing.T) {
 					p := p.in(t)
-					address := freeAddress(t)
+					address := porttest.FreeAddress(t)
 					p.tokens.username(regexp.MustCompile(`imaps://([^@"]+)@`).FindStringSubmatch(text))
 					p.put("settings.toml", p.here(text))
 					r := p.serving("exec dmarcd serve", address, "DMARCD_CONFIG="+filepath.Join(p.dir, "settings.toml"), "DMARCD_LISTEN="+address, "DMARCD_DATABASE_URL="+pgtest.URL(t), "DMARCD_DIRECTORY_POLL=1s", "DMARCD_DIRECTORY_SETTLE=0s")
@@ -298,14 +299,14 @@ func TestExamplesOfTheDocumentationWork(t *testing.T) {
 	}
 	t.Run("serve from the environment", func(t *testing.T) {
 		p := p.in(t)
-		address := freeAddress(t)
+		address := porttest.FreeAddress(t)
 		r := p.serving(p.here("export DMARCD_IMAP_URL=imaps://dmarc@mail.example.com/INBOX\nexport DMARCD_IMAP_PASSWORD_FILE=/etc/dmarcd/password\n./dmarcd serve"), address,
 			"DMARCD_LISTEN="+address, "DMARCD_DATABASE_URL="+pgtest.URL(t))
 		r.await("the mail is in", func() bool { return r.messages() == 2 })
 	})
 	t.Run("serve for others", func(t *testing.T) {
 		p := p.in(t)
-		address, database := freeAddress(t), "DMARCD_DATABASE_URL="+pgtest.URL(t)
+		address, database := porttest.FreeAddress(t), "DMARCD_DATABASE_URL="+pgtest.URL(t)
 		_, port, _ := strings.Cut(address, ":")
 		out, err := p.shell("dmarcd token create --name grafana --role read --domain example.com 2>/dev/null", database)
 		if err != nil {
@@ -344,7 +345,7 @@ func (p *machine) post(url, body string, want int) {
 // command runs an example of commands, against a dmarcd that serves.
 func (p *machine) command(text string) {
 	t := p.t
-	address, database := freeAddress(t), "DMARCD_DATABASE_URL="+pgtest.URL(t)
+	address, database := porttest.FreeAddress(t), "DMARCD_DATABASE_URL="+pgtest.URL(t)
 	want := map[string]string{"./dmarcd parse": "of Mail", "./dmarcd check": "example.com", "dmarcd import": "", "curl": `"items"`}
 	known := false
 	for begin, part := range want {

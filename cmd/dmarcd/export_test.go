@@ -195,6 +195,7 @@ from = "now"
 // Whatever is killed while a stream is written, nothing is missing in the end, and nothing
 // counts twice.
 func TestAStreamThatIsKilledAgainAndAgainTellsAll(t *testing.T) {
+	t.Parallel()
 	url := sampled(t)
 	path := filepath.Join(t.TempDir(), "out.ndjson")
 	start := func(args ...string) *exec.Cmd {

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
@@ -79,6 +80,7 @@ func verified(t *testing.T, vars ...string) {
 // middle of messages, messages that are expunged while they are read, another
 // UIDVALIDITY. Each message has one fate, and totals are exact.
 func TestWhateverTheMailServerDoesTotalsAreExact(t *testing.T) {
+	t.Parallel()
 	dir, want := generated(t, "400")
 	imapServer := dovecottest.Start(t)
 	var mails [][]byte
@@ -103,7 +105,7 @@ func TestWhateverTheMailServerDoesTotalsAreExact(t *testing.T) {
 		return nil
 	})
 	url := pgtest.URL(t)
-	r := start(t, build(t), freeAddress(t), []string{
+	r := start(t, build(t), porttest.FreeAddress(t), []string{
 		"DMARCD_CONFIG=/dev/null", "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + t.TempDir(), "DMARCD_INGEST_BATCH_ROWS=50",
 		"DMARCD_IMAP_URL=imap://" + dovecottest.User + "@" + wire.Address + "/INBOX", "DMARCD_IMAP_PASSWORD=" + dovecottest.Password,
 		"DMARCD_IMAP_NAME=reports", "DMARCD_IMAP_POLL=1s", "DMARCD_IMAP_TIMEOUT=1s",
@@ -219,6 +221,7 @@ func expungeFrom(t *testing.T, s *dovecottest.Server, uid uint32) int {
 // PostgreSQL runs out of disk while mail arrives: nothing is lost or set aside,
 // senders are told to wait, and with room again all goes on.
 func TestAFullDiskOfPostgreSQLLosesNothing(t *testing.T) {
+	t.Parallel()
 	db, disk := pgtest.OnDisk(t, 200<<20, "max_wal_size=32MB", "min_wal_size=32MB")
 	dir, want := generated(t, "400")
 	imapServer := dovecottest.Start(t)
@@ -230,7 +233,7 @@ func TestAFullDiskOfPostgreSQLLosesNothing(t *testing.T) {
 		}
 	}
 	deliver(0, len(mails)/4)
-	address := freeAddress(t)
+	address := porttest.FreeAddress(t)
 	r := serve(t, build(t), t.TempDir(), imapServer, "DMARCD_DATABASE_URL="+db.URL, "DMARCD_SMTP_LISTEN="+address, "DMARCD_SMTP_RECIPIENTS=dmarc@example.com", "DMARCD_IMAP_POLL=1s")
 	r.ready()
 	r.await("the first quarter is in", func() bool { return r.total() == len(mails)/4 })
@@ -295,6 +298,7 @@ func (r *running) total() (n int) {
 // waited for, and it is said: nothing is lost meanwhile,
 // whoever waits for an answer is told to come again, and nothing is counted twice.
 func TestADatabaseThatRefusesConnectionsIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Own(t, "max_connections=14", "superuser_reserved_connections=0")
 	db.Stop()
 	dir, want := generated(t, "200")
@@ -307,7 +311,7 @@ func TestADatabaseThatRefusesConnectionsIsWaitedFor(t *testing.T) {
 			imapServer.Deliver(t, fmt.Sprintf("%07d.M1P1.host", next), mails[next])
 		}
 	}
-	binary, address := build(t), freeAddress(t)
+	binary, address := build(t), porttest.FreeAddress(t)
 	begin := func() *running {
 		return serve(t, binary, t.TempDir(), imapServer, "DMARCD_DATABASE_URL="+db.URL, "DMARCD_SMTP_LISTEN="+address, "DMARCD_SMTP_RECIPIENTS=dmarc@example.com", "DMARCD_IMAP_POLL=1s")
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 	"github.com/dmarcd/dmarcd/store"
 )
@@ -17,6 +18,7 @@ import (
 // Two processes share a database and four mailboxes. One is killed in the
 // middle: within 30 seconds the other does its work, and everything counts once.
 func TestAnotherProcessTakesOverWhatAKilledOneDid(t *testing.T) {
+	t.Parallel()
 	dir, want := generated(t, "1200")
 	url := pgtest.URL(t)
 	const boxes = 4
@@ -42,7 +44,7 @@ func TestAnotherProcessTakesOverWhatAKilledOneDid(t *testing.T) {
 	file := writeFile(t, "dmarcd.toml", config.String())
 	binary, all := build(t), want.Totals["messages"]
 	begin := func() *running {
-		return start(t, binary, freeAddress(t), []string{
+		return start(t, binary, porttest.FreeAddress(t), []string{
 			"DMARCD_CONFIG=" + file, "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 		})
 	}
@@ -111,9 +113,10 @@ func TestAnotherProcessTakesOverWhatAKilledOneDid(t *testing.T) {
 // Sources are summarised within a minute of the change, also if it comes by a
 // process that does not do so itself.
 func TestSourcesFollowWithinAMinute(t *testing.T) {
+	t.Parallel()
 	url, binary := pgtest.URL(t), build(t)
 	begin := func() *running {
-		return start(t, binary, freeAddress(t), []string{"DMARCD_CONFIG=/dev/null", "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + t.TempDir()})
+		return start(t, binary, porttest.FreeAddress(t), []string{"DMARCD_CONFIG=/dev/null", "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + t.TempDir()})
 	}
 	first := begin().ready()
 	first.await("it does the pass", func() bool { return first.logged("serving") && first.families()["dmarcd_lease_held"] != nil })

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 	"github.com/dmarcd/dmarcd/store"
 )
@@ -27,12 +27,7 @@ func BenchmarkListOfAMillion(b *testing.B) {
 		items = n
 	}
 	url := pgtest.URL(b)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := porttest.FreeAddress(b)
 	environ := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + b.TempDir(), "DMARCD_CONFIG=" + os.DevNull, "DMARCD_DATABASE_URL=" + url, "DMARCD_LISTEN=" + address,
 		"DMARCD_RECORDS_WATCH=false", "DMARCD_SOURCES_LOOKUP=false", "DMARCD_LOG_LEVEL=error"}
 	migrate := exec.Command(build(b), "migrate")

@@ -20,6 +20,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
@@ -175,7 +176,7 @@ func TestAMessageOutlivesTheProcessThatDeliversIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := writeFile(t, "dmarcd.toml", fmt.Sprintf("[[target]]\nname = \"ops\"\nurl = %q\nprivate = true\n", h.URL+"/s3cret"))
-	first := start(t, build(t), freeAddress(t), []string{"DMARCD_CONFIG=" + file, "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data")})
+	first := start(t, build(t), porttest.FreeAddress(t), []string{"DMARCD_CONFIG=" + file, "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data")})
 	select {
 	case <-arrived:
 	case <-time.After(2 * time.Minute):

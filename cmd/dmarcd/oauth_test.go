@@ -150,6 +150,7 @@ oauth_token_url = "` + s.URL + `/token"`,
 // Several mailboxes of one configuration file, one of them with access tokens,
 // each with what is set for it.
 func TestServeReadsEveryMailboxOfTheFile(t *testing.T) {
+	t.Parallel()
 	tokens := startTokenServer(t)
 	one, two := dovecottest.Start(t), dovecottest.StartOAuth(t, tokens.URL+"/introspect")
 	one.Deliver(t, "1.a.host", aMail("one"))

@@ -24,6 +24,8 @@ import (
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
+
+	"github.com/dmarcd/dmarcd/internal/porttest"
 )
 
 // aMail is a message with one report.
@@ -62,9 +64,10 @@ func (r *running) ready() *running {
 // again and again. What was accepted is never brought again, and what was not is,
 // as mail servers do: at the end each message has one fate.
 func TestKilledAtAnyTimeNothingAcceptedIsLost(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"smtp", "lmtp"} {
 		t.Run(protocol, func(t *testing.T) {
-			binary, data, address := build(t), filepath.Join(t.TempDir(), "data"), freeAddress(t)
+			binary, data, address := build(t), filepath.Join(t.TempDir(), "data"), porttest.FreeAddress(t)
 			vars := []string{"DMARCD_SMTP_LISTEN=" + address, "DMARCD_SMTP_RECIPIENTS=dmarc@example.com", "DMARCD_SMTP_PROTOCOL=" + protocol,
 				"DMARCD_TLSRPT_PATH=/in/tlsrpt", "DMARCD_TLSRPT_PER_MINUTE=100000", "DMARCD_DOMAINS=example.com"}
 			r := serveWith(t, binary, data, vars...).ready()
@@ -236,6 +239,7 @@ func writeCertificate(t *testing.T, certFile, keyFile string) {
 // Files appear in a folder while dmarcd is killed again and again: each has one
 // fate, and is moved after it.
 func TestKilledAtAnyTimeNoFileIsLost(t *testing.T) {
+	t.Parallel()
 	const files = 600
 	binary, data, dir := build(t), filepath.Join(t.TempDir(), "data"), t.TempDir()
 	vars := []string{"DMARCD_DIRECTORY_PATH=" + dir, "DMARCD_DIRECTORY_AFTER=move", "DMARCD_DIRECTORY_SETTLE=0s", "DMARCD_DIRECTORY_POLL=1s", "DMARCD_INGEST_BATCH_ROWS=5"}

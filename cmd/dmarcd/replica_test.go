@@ -7,12 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
 func TestServeReadsFromTheReplicaAndSaysHowItIs(t *testing.T) {
+	t.Parallel()
 	servers := pgtest.Replicate(t)
-	r := start(t, build(t), freeAddress(t), []string{
+	r := start(t, build(t), porttest.FreeAddress(t), []string{
 		"DMARCD_CONFIG=/dev/null", "DMARCD_DATABASE_URL=" + servers.Primary.URL, "DMARCD_DATABASE_READ_URL=" + servers.Replica.URL, "DMARCD_DATA_DIR=" + t.TempDir(),
 	})
 	read := func(path string) string {

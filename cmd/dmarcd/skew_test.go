@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/migrations"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 	"github.com/dmarcd/dmarcd/store"
@@ -21,9 +22,10 @@ func (r *running) upload(report string, want int) {
 // A newer dmarcd changes the database of one that runs. That goes on, until something is
 // taken away that it may need: then it ends, says why, and does not start again.
 func TestANewerDmarcdChangesTheDatabase(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	begin := func() *running {
-		return start(t, build(t), freeAddress(t), []string{"DMARCD_CONFIG=/dev/null", "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + t.TempDir()})
+		return start(t, build(t), porttest.FreeAddress(t), []string{"DMARCD_CONFIG=/dev/null", "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + t.TempDir()})
 	}
 	r := begin().ready()
 	r.upload(aReport("before"), http.StatusCreated)
@@ -73,7 +75,7 @@ func TestADmarcdOfBeforeWorksBesideThisOne(t *testing.T) {
 	}
 	url := pgtest.URL(t)
 	begin := func(binary string) *running {
-		return start(t, binary, freeAddress(t), []string{"DMARCD_CONFIG=/dev/null", "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data")})
+		return start(t, binary, porttest.FreeAddress(t), []string{"DMARCD_CONFIG=/dev/null", "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data")})
 	}
 	before := begin(older).ready()
 	before.upload(aReport("1"), http.StatusCreated)

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/dmarcd/dmarcd/internal/porttest"
 )
 
 func aTLSReport(id, domain string) string {
@@ -38,6 +40,7 @@ func packed(t *testing.T, text string) string {
 // TLS reports are taken in any packing, whatever their type is said to be, and
 // nothing else is.
 func TestTLSReportsAreTakenOverHTTPS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writeCertificate(t, cert, key)
@@ -46,7 +49,7 @@ func TestTLSReportsAreTakenOverHTTPS(t *testing.T) {
 	if err != nil || !trusted.AppendCertsFromPEM(pem) {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := porttest.FreeAddress(t)
 	r := serveWith(t, build(t), filepath.Join(dir, "data"), "DMARCD_TLSRPT_PATH=/tlsrpt", "DMARCD_TLSRPT_LISTEN="+address, "DMARCD_TLSRPT_CERT_FILE="+cert, "DMARCD_TLSRPT_KEY_FILE="+key,
 		"DMARCD_TLSRPT_SIZE=4KiB", "DMARCD_TLSRPT_PER_MINUTE=17", "DMARCD_DOMAINS=example.com").ready()
 	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}

@@ -19,6 +19,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 )
 
 // txtServer answers with one TXT record for each name, and NXDOMAIN for others.
@@ -61,6 +62,7 @@ func reportMail(t *testing.T, id string, messages int, fields string) string {
 // Mails that carry reports are checked after they are stored, and where that
 // is asked for, only reports in authentic mails count.
 func TestOnlyAuthenticReportsCountWhereThatIsRequired(t *testing.T) {
+	t.Parallel()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +88,7 @@ func TestOnlyAuthenticReportsCountWhereThatIsRequired(t *testing.T) {
 
 	binary := build(t)
 	run := func(require string) *running {
-		return start(t, binary, freeAddress(t), []string{
+		return start(t, binary, porttest.FreeAddress(t), []string{
 			"DMARCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data"), "DMARCD_RESOLVER=" + resolver, "DMARCD_TRANSPORT_TRUSTED=mx.example.com", "DMARCD_TRANSPORT_REQUIRE=" + require,
 			"DMARCD_IMAP_URL=imap://" + dovecottest.User + "@" + imap.Address + "/INBOX", "DMARCD_IMAP_PASSWORD=" + dovecottest.Password, "DMARCD_IMAP_NAME=reports",
 		})

@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/records"
 )
 
 // What a domain publishes is looked at once reports about it are there, and is
 // joined with what they tell.
 func TestServeLooksAtWhatDomainsPublish(t *testing.T) {
+	t.Parallel()
 	resolver := resolving(t, `
 . SOA a. b. 1 7200 3600 1209600 3600
 example.com. SOA ns.example.com. hostmaster.example.com. 1 7200 3600 1209600 3600
@@ -28,7 +30,7 @@ _dmarc.example.com. TXT "v=DMARC1; p=reject; rua=mailto:dmarc@example.com"
 `)
 	imap := dovecottest.Start(t)
 	imap.Deliver(t, "1.M1P1.host", []byte(reportMail(t, "one", 5, "")))
-	r := start(t, build(t), freeAddress(t), []string{
+	r := start(t, build(t), porttest.FreeAddress(t), []string{
 		"DMARCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data"), "DMARCD_RESOLVER=" + resolver, "DMARCD_RECORDS_WATCH=true", "DMARCD_RECORDS_SELECTORS=s9",
 		"DMARCD_IMAP_URL=imap://" + dovecottest.User + "@" + imap.Address + "/INBOX", "DMARCD_IMAP_PASSWORD=" + dovecottest.Password, "DMARCD_IMAP_NAME=reports",
 	})

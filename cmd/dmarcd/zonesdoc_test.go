@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/records/knottest"
 )
 
@@ -96,7 +96,7 @@ blog.example._report._dmarc.shop.example. TXT "v=DMARC1"
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", example)
 		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
 		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DMARCD_RESOLVER="+published, "CHECK=--all", "UPSTREAM="+strings.Replace(upstream, ":", "@", 1),
-			fmt.Sprintf("KNOT_PORT=%d", knottest.FreePort(t)), fmt.Sprintf("RESOLVER_PORT=%d", knottest.FreePort(t)))
+			"KNOT_PORT="+porttest.Free(t), "RESOLVER_PORT="+porttest.Free(t))
 		if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dmarcd/dmarcd/internal/porttest"
 )
 
 // The user that every server knows.
@@ -112,7 +114,7 @@ service imap-login {
 }
 `, owner, group.Name)
 	}
-	port, tlsPort := freePorts(t)
+	port, tlsPort := porttest.Free(t), porttest.Free(t)
 	s.Address, s.TLSAddress = net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("127.0.0.1", tlsPort)
 	s.TLS = certificate(t, dir)
 
@@ -219,22 +221,6 @@ func (s *Server) stop(t testing.TB) {
 	if err := os.RemoveAll(filepath.Join(s.dir, "run")); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freePorts returns two ports of loopback that nobody listens on.
-func freePorts(t testing.TB) (string, string) {
-	t.Helper()
-	var ports []string
-	for range 2 {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer listener.Close()
-		_, port, _ := net.SplitHostPort(listener.Addr().String())
-		ports = append(ports, port)
-	}
-	return ports[0], ports[1]
 }
 
 // certificate writes a certificate for 127.0.0.1 and its key, and returns a

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -20,6 +19,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/dmarcd/dmarcd/internal/porttest"
 )
 
 // Apex is what stands at the top of a zone that is healthy in every way. The
@@ -77,28 +78,6 @@ func Require(t testing.TB) map[string]string {
 	return paths
 }
 
-// FreePort returns a port of loopback that is free for UDP and TCP. It is none
-// of those that systems give to clients, so that no query takes it before the
-// server does.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		at := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
-		l, err := net.Listen("tcp", at)
-		if err != nil {
-			continue
-		}
-		u, err := net.ListenPacket("udp", at)
-		l.Close()
-		if err == nil {
-			u.Close()
-			return l.Addr().(*net.TCPAddr).Port
-		}
-	}
-	t.Fatal("no free port on loopback")
-	return 0
-}
-
 // Start serves zones, by their names, until the test ends. The root and
 // "test", from which the chain of trust begins, are added. For names in fails,
 // with all below them, there is only SERVFAIL.
@@ -118,7 +97,7 @@ func Start(t testing.TB, zones map[string]*Zone, fails []string) *Servers {
 		}
 		os.RemoveAll(dir)
 	})
-	s.Knot = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(FreePort(t)))
+	s.Knot = netip.MustParseAddrPort(porttest.FreeAddress(t))
 	s.startKnot(t, ctx, paths)
 	s.startUnbound(t, ctx, paths["unbound"], fails)
 	return s
@@ -279,7 +258,7 @@ func nobody(t testing.TB) string {
 // address.
 func Serve(t testing.TB, handler dns.HandlerFunc) string {
 	t.Helper()
-	addr := fmt.Sprintf("127.0.0.1:%d", FreePort(t))
+	addr := porttest.FreeAddress(t)
 	udp, err := net.ListenPacket("udp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -309,15 +288,15 @@ func (s *Servers) startUnbound(t testing.TB, ctx context.Context, unbound string
 	if err := os.WriteFile(filepath.Join(s.dir, "anchor"), []byte(anchor), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	port := FreePort(t)
-	s.Unbound = fmt.Sprintf("127.0.0.1:%d", port)
+	port := porttest.Free(t)
+	s.Unbound = "127.0.0.1:" + port
 	// Of a server that answers at once Unbound expects every answer within 50 ms,
 	// and gives it up after a few that are late, as they are on a busy machine.
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `server:
     directory: "%[1]s"
     interface: 127.0.0.1
-    port: %[2]d
+    port: %[2]s
     do-daemonize: no
     username: ""
     chroot: ""

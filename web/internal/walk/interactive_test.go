@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 	"github.com/dmarcd/dmarcd/sample/large"
 	"github.com/dmarcd/dmarcd/web/internal/browser"
@@ -79,12 +79,7 @@ func serveLarge(b *testing.B) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("building: %v\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	address, database := l.Addr().String(), pgtest.URL(b)
-	l.Close()
+	address, database := porttest.FreeAddress(b), pgtest.URL(b)
 	environ := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DMARCD_CONFIG=" + os.DevNull, "DMARCD_DATA_DIR=" + filepath.Join(dir, "data"), "DMARCD_DATABASE_URL=" + database,
 		"DMARCD_LISTEN=" + address, "DMARCD_RECORDS_WATCH=false", "DMARCD_SOURCES_LOOKUP=false", "DMARCD_LOG_LEVEL=error",
