@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -231,6 +233,71 @@ func TestAServiceOfShoutrrrGetsTitleAndText(t *testing.T) {
 	}
 	if err := s.Send(t.Context(), &m); !errors.Is(err, outward.ErrNotPublic) {
 		t.Errorf("at a private address: %v", err)
+	}
+}
+
+// Matrix is logged into when there is something to send, not when it is configured: a server that
+// is away holds up nothing. A session that has ended is replaced.
+func TestMatrixIsLoggedIntoWhenThereIsSomethingToSend(t *testing.T) {
+	logins, token := 0, ""
+	var sent []string
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /_matrix/client/{version}/login", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"flows":[{"type":"m.login.password"}]}`)
+	})
+	mux.HandleFunc("POST /_matrix/client/{version}/login", func(w http.ResponseWriter, _ *http.Request) {
+		logins++
+		token = fmt.Sprintf("token%d", logins)
+		fmt.Fprintf(w, `{"access_token":%q}`, token)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		if r.URL.Query().Get("access_token") != token {
+			w.WriteHeader(http.StatusUnauthorized)
+			io.WriteString(w, `{"errcode":"M_UNKNOWN_TOKEN","error":"s3cret"}`)
+			return
+		}
+		if strings.Contains(string(text), "If you read it") {
+			sent = append(sent, r.URL.Path)
+		}
+		io.WriteString(w, `{"room_id":"!room:example.com"}`)
+	})
+	var here atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !here.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	s, err := NewShout("matrix://dmarcd:s3cret@"+strings.TrimPrefix(server.URL, "http://")+"/?rooms=!room:example.com&disableTLS=yes", outward.Reach{All: true})
+	if err != nil {
+		t.Fatalf("its server is away: %v", err)
+	}
+	m := TestMessage("ops", today)
+	if err := s.Send(t.Context(), &m); !errors.Is(err, errLogin) || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("away: %v", err)
+	}
+	here.Store(true)
+	for range 2 {
+		if err := s.Send(t.Context(), &m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(sent) != 2 || logins != 1 || !strings.Contains(sent[0], "room:example.com") {
+		t.Errorf("%d logins, sent to %q", logins, sent)
+	}
+	token = "" // the server has ended the session
+	if err := s.Send(t.Context(), &m); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("a session that has ended: %v", err)
+	}
+	if err := s.Send(t.Context(), &m); err != nil || logins != 2 || len(sent) != 3 {
+		t.Errorf("%v, %d logins, sent to %q", err, logins, sent)
+	}
+	for _, wrong := range []string{"matrix://u:p@m.example/?rooms=", "matrix://u:p@m.example/?rooms=,", "matrix://u:p@m.example/?colour=red"} {
+		if s, err := NewShout(wrong, outward.Reach{}); err == nil && !strings.HasSuffix(wrong, "=") {
+			t.Errorf("%s: %+v", wrong, s)
+		}
 	}
 }
 

@@ -25,10 +25,13 @@ import (
 // A Shout sends messages to a chat or push service by a URL of shoutrrr:
 // slack://…, teams://…, matrix://…, ntfy://…
 type Shout struct {
-	scheme  string
-	host    string // of the operator's own server; "" for services that have theirs
-	service types.Service
-	reach   outward.Reach
+	scheme string
+	host   string // of the operator's own server; "" for services that have theirs
+	reach  outward.Reach
+	login  string // the URL of a service that logs in as it is made; "" for one that does not
+
+	mu      sync.Mutex    // is held by who logs in
+	service types.Service // nil while nobody is logged in
 }
 
 // selfHosted are the services whose URL names a server. In the others what
@@ -66,9 +69,9 @@ func ServerOf(text string) string {
 	return u.Hostname()
 }
 
-// NewShout returns a sender for a URL. Its errors do not repeat it. It connects to nothing
-// beyond its reach as far as the service lets itself be told, and as far as it uses
-// DefaultTransport.
+// NewShout returns a sender for a URL. Its errors do not repeat it. Nothing is connected to before
+// there is something to send, and then nothing beyond its reach as far as the service lets itself
+// be told, and as far as it uses DefaultTransport.
 func NewShout(text string, reach outward.Reach) (*Shout, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
@@ -82,19 +85,55 @@ func NewShout(text string, reach outward.Reach) (*Shout, error) {
 	if !slices.Contains(Services(), name) {
 		return nil, errors.New("begins with a scheme that is not known; there are mailto, https and those of shoutrrr: " + strings.Join(Services(), ", "))
 	}
-	reaches.Store(u.Hostname(), reach) // some connect as they are made
-	service, err := (&router.ServiceRouter{}).Locate(text)
+	reaches.Store(u.Hostname(), reach)
+	s := &Shout{scheme: name, host: ServerOf(text), reach: reach}
+	made := *u
+	if name == "matrix" && u.User.Username() != "" { // with a token it does not log in
+		s.login, made.User = text, url.UserPassword("", "token")
+	}
+	service, err := locate(made.String())
 	if err != nil {
 		return nil, fmt.Errorf("is not what shoutrrr wants for %s; its documentation has examples", name)
 	}
-	s := &Shout{scheme: name, service: service, reach: reach}
+	if s.login == "" {
+		s.service = service
+	}
 	if own, ok := service.(interface{ GetHTTPClient() *http.Client }); ok && own.GetHTTPClient() != nil {
 		if t, ok := own.GetHTTPClient().Transport.(*http.Transport); ok {
 			t.DialContext = reach.Dialer(dialTime).DialContext
 		}
 	}
-	s.host = ServerOf(text)
 	return s, nil
+}
+
+var errLogin = errors.New("cannot be logged into, or cannot be reached")
+
+// locate makes the service of a URL.
+func locate(text string) (service types.Service, err error) {
+	defer func() {
+		if p := recover(); p != nil { // some take an empty parameter badly
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	return (&router.ServiceRouter{}).Locate(text)
+}
+
+// send has the service send. One that fails is logged into anew the next time.
+func (s *Shout) send(text string, params *types.Params) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.service == nil {
+		service, err := locate(s.login)
+		if err != nil {
+			return errLogin // what went wrong stands in its text alone, between secrets
+		}
+		s.service = service
+	}
+	err := s.service.Send(text, params)
+	if err != nil && s.login != "" {
+		s.service = nil
+	}
+	return err
 }
 
 // Send sends title and text of a message.
@@ -110,7 +149,7 @@ func (s *Shout) Send(ctx context.Context, m *dmarc.OutgoingMessage) error {
 	params.SetTitle(content.Title)
 	text := shorten(content.Text, 3500) // of which all services take as much
 	sent := make(chan error, 1)
-	go func() { sent <- s.service.Send(text, &params) }()
+	go func() { sent <- s.send(text, &params) }()
 	select {
 	case err := <-sent:
 		return s.told(err)
@@ -168,6 +207,9 @@ var statusCode = regexp.MustCompile(`\b[45]\d\d\b`)
 func (s *Shout) told(err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, errLogin) {
+		return fmt.Errorf("%s %w", s.scheme, errLogin)
 	}
 	var outer *url.Error
 	if errors.As(err, &outer) {
