@@ -20,6 +20,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
 	"github.com/dmarcd/dmarcd/internal/porttest"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 )
 
 // truth is what the generator of reports says of them. Its columns are records,
@@ -40,8 +41,10 @@ type running struct {
 	log  *lockedBuffer
 }
 
+// build returns the program as users have it. What it does in its own process is not watched for races.
 func build(t testing.TB) string {
 	t.Helper()
+	racetest.Calm(t)
 	binary, err := built()
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +52,7 @@ func build(t testing.TB) string {
 	return binary
 }
 
-// built is the program as users have it, built once for all tests.
+// built is the program, built once for all tests.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "dmarcd-built-")
 	if err != nil {

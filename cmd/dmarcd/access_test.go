@@ -22,6 +22,7 @@ import (
 	"github.com/dmarcd/dmarcd/access"
 	"github.com/dmarcd/dmarcd/api"
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/parse"
 	"github.com/dmarcd/dmarcd/postgres"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
@@ -474,6 +475,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 // Whoever may know of one tenant learns nothing of the other, whatever they
 // ask: not from lists, sums, errors or messages.
 func TestNobodyLearnsOfDomainsBeyondTheirScope(t *testing.T) {
+	racetest.Calm(t)
 	sc := newScene(t)
 	for _, path := range []string{"domains", "reports", "failures", "tls", "messages", "domains/bravo.example/reporters"} {
 		var list struct{ Next string }

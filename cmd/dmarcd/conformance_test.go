@@ -9,10 +9,13 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/dmarcd/dmarcd/internal/racetest"
 )
 
 // One server, with what reporters of a sample wrote, is asked for everything.
 func TestTheAPI(t *testing.T) {
+	racetest.Calm(t)
 	c := newContract(t)
 	t.Run("asks the database once for a summary", c.oneTrip)
 	t.Run("tells 200 clients at once what it tells one", c.manyClients)

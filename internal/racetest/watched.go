@@ -1,0 +1,6 @@
+//go:build race
+
+package racetest
+
+// Watched is whether races are watched for.
+const Watched = true
