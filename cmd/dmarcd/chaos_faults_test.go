@@ -39,8 +39,8 @@ func (c *chaos) faults() []fault {
 		{"dmarcd stands still", func() { c.standStill(c.any().r.cmd.Process.Pid) }},
 		{"Dovecot is killed", func() { c.imap.Kill(c.t) }},
 		{"the network to Dovecot is cut", c.wire.Cut},
-		{"the network to Dovecot is cut within a message", func() { c.harm <- &dovecottest.Fault{} }},
-		{"the network to Dovecot goes silent within a message", func() { c.harm <- &dovecottest.Fault{Stall: true} }},
+		{"the network to Dovecot is cut within a message", func() { c.disturb(&dovecottest.Fault{}) }},
+		{"the network to Dovecot goes silent within a message", func() { c.disturb(&dovecottest.Fault{Stall: true}) }},
 		{"DNS turns quick, slow or silent", func() { c.dns.turn(c.rnd) }},
 		{"hostile mail arrives", c.deliverHostile},
 	}
@@ -89,6 +89,14 @@ func (c *chaos) any() *station { return c.stations[c.rnd.IntN(len(c.stations))] 
 
 // rest waits for some milliseconds, at most so many.
 func (c *chaos) rest(most int) { time.Sleep(time.Duration(c.rnd.IntN(most)) * time.Millisecond) }
+
+// disturb does harm to the next message that comes by, unless harm awaits that already.
+func (c *chaos) disturb(f *dovecottest.Fault) {
+	select {
+	case c.harm <- f:
+	default:
+	}
+}
 
 // restart ends dmarcd as a supervisor does, and starts it again.
 func (c *chaos) restart() {

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 	"github.com/dmarcd/dmarcd/records/knottest"
 )
@@ -32,12 +33,13 @@ type chaos struct {
 	vars     []string // of dmarcd on each
 	imap     *dovecottest.Server
 	wire     *dovecottest.Wire
-	harm     chan *dovecottest.Fault // each for one message that comes by
+	harm     chan *dovecottest.Fault // for the next message that comes by
 	dns      *lateDNS
 	mails    [][]byte
 	next     int // of mails, the one that has not arrived
 	hostiles []hostileMail
 	hostile  int // mails of these that have arrived
+	pause    int // between two faults, in milliseconds, at most
 
 	// These are of a PostgreSQL elsewhere.
 	db    *pgtest.Server
@@ -76,6 +78,7 @@ func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
 	dir, want := generated(t, strconv.Itoa(max(900, int(30*lasts.Seconds()))))
 	var mails [][]byte
 	eachMail(t, dir, func(message []byte) { mails = append(mails, message) })
+	racetest.Calm(t)
 	program, clocks := buildWithClock(t)
 	hostiles := hostileMails(t)
 	begin := func(t *testing.T, stations int) *chaos {
@@ -86,6 +89,7 @@ func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
 	}
 	t.Run("alone", func(t *testing.T) {
 		c := begin(t, 1)
+		c.pause = 1500
 		for _, m := range c.stations {
 			c.serve(m)
 		}
@@ -94,6 +98,7 @@ func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
 	})
 	t.Run("side by side", func(t *testing.T) {
 		c := begin(t, 2)
+		c.pause = 5000 // what a killed one did is taken over after 20 seconds
 		settings := []string{"max_wal_size=64MB", "min_wal_size=32MB"}
 		if os.Geteuid() == 0 {
 			c.db, c.disk = pgtest.OnDisk(t, 300<<20+int64(len(mails))<<13, settings...)
@@ -124,7 +129,7 @@ func (c *chaos) begin(want truth, stations int) {
 	t := c.t
 	c.imap = dovecottest.Start(t)
 	c.wire = dovecottest.NewWire(t, c.imap)
-	c.harm = make(chan *dovecottest.Fault, 10_000)
+	c.harm = make(chan *dovecottest.Fault, 1)
 	c.wire.OnLiteral(func(size int64) *dovecottest.Fault {
 		select {
 		case f := <-c.harm:
@@ -189,12 +194,13 @@ func (c *chaos) run(lasts time.Duration, want truth, faults []fault) {
 		if part > c.next {
 			c.deliver(c.next + c.rnd.IntN(part-c.next+1))
 		}
-		c.rest(1500)
+		c.rest(c.pause)
 		t.Logf("%5.1f s: %s; %d mails have arrived", time.Since(began).Seconds(), faults[f].name, c.next+c.hostile)
 		faults[f].do()
 		happened[f]++
 		c.deliver(min(max(part, c.next+1), len(c.mails)-1)) // at least one comes after it
 	}
+	counted := max(0, c.stations[0].r.messages())
 	c.dns.most.Store(0)
 	later := int64(0) // all that waits for its time
 	for _, m := range c.stations {
@@ -211,7 +217,7 @@ func (c *chaos) run(lasts time.Duration, want truth, faults []fault) {
 	c.until(want.Totals["messages"])
 	one := c.stations[0].r
 	one.await("each has a fate", func() bool { return one.total() >= len(c.mails)+c.hostile })
-	t.Logf("all are counted %.1f s after the last fault", time.Since(over).Seconds())
+	t.Logf("of %d messages %d were counted while faults happened, all %.1f s after the last", want.Totals["messages"], counted, time.Since(over).Seconds())
 	for _, m := range c.stations {
 		m.r.compare(want)
 		m.r.eachHasOneFate(len(c.mails) + c.hostile)
@@ -219,9 +225,6 @@ func (c *chaos) run(lasts time.Duration, want truth, faults []fault) {
 	c.hostileAreRefused()
 	if c.clocks {
 		c.looksAgain(want, set)
-	}
-	if len(c.harm) > 0 {
-		t.Errorf("%d faults of the network met no message", len(c.harm))
 	}
 	if c.dns.asked.Load() == 0 {
 		t.Error("DNS was never asked")
@@ -232,7 +235,7 @@ func (c *chaos) run(lasts time.Duration, want truth, faults []fault) {
 	for f, n := range happened {
 		t.Logf("%3d times: %s", n, faults[f].name)
 	}
-	t.Logf("%d mails and %d hostile ones have a fate each; %.1f s after the last fault all was proved", len(c.mails), c.hostile, time.Since(over).Seconds())
+	t.Logf("%d mails and %d hostile ones have a fate each", len(c.mails), c.hostile)
 }
 
 // until waits until one of those that run tells of so many messages.
