@@ -66,7 +66,7 @@ missing() {
 	have_dns || echo dns
 	have_c || echo c
 	have curl || echo curl # examples of the documentation use it
-	for program in zsh fish mandoc jq; do # completion, the manual page and answers of the API are read by them
+	for program in zsh fish mandoc jq python3 git; do # completion, the manual page, answers of the API and examples are read by them
 		have $program || echo $program
 	done
 }
@@ -89,6 +89,7 @@ packages() {
 		alpine:fonts) echo font-dejavu ;;
 		alpine:c) echo gcc musl-dev ;;
 		arch:fonts) echo ttf-dejavu ;;
+		arch:python3) echo python ;;
 		suse:postgresql) echo postgresql-server ;;
 		suse:fonts) echo dejavu-fonts ;;
 		macos:postgresql) echo postgresql@17 ;;
