@@ -30,9 +30,12 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 # distrusts the owner of the clone.
 build_flags = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 
-# These start no goroutines: to watch them for races takes ten times as long, and
-# what uses them side by side is watched where it does.
-calm := ./parse ./dmarc ./advice/...
+# To watch for races takes up to ten times as long. These are not watched: they start no goroutines, and what
+# uses them side by side is watched where it does; or they try the program, in a process of its own.
+calm := ./parse ./dmarc ./advice/... ./web/internal/...
+
+# In these some tests are not watched, for the same reasons; see internal/racetest. They are run without the watch, too.
+partly = $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | sed -n 's, .*internal/racetest.*,,p')
 
 .PHONY: build demo test older dump new-machine check fuzz bench chaos load sbom vuln screenshot screenshots deps-demo deps-test clean
 .NOTPARALLEL:
@@ -46,8 +49,10 @@ demo: deps-demo build
 # With DMARCD_TEST_REQUIRE a test that misses something fails, where it would
 # be skipped otherwise. -count=1: what is tested is also outside of Go's view.
 test: deps-test check older
-	DMARCD_TEST_OLDER=$$(! test -x bin/older/dmarcd || echo $(CURDIR)/bin/older/dmarcd) CGO_ENABLED=1 DMARCD_TEST_REQUIRE=1 $(GO) test -race -count=1 -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(calm))")
-	DMARCD_TEST_REQUIRE=1 $(GO) test -count=1 $(calm)
+	DMARCD_TEST_OLDER=$$(! test -x bin/older/dmarcd || echo $(CURDIR)/bin/older/dmarcd) DMARCD_TEST_REQUIRE=1 \
+		$(GO) test -count=1 -parallel 8 -timeout 40m $(partly) $(calm)
+	DMARCD_TEST_OLDER=$$(! test -x bin/older/dmarcd || echo $(CURDIR)/bin/older/dmarcd) DMARCD_TEST_REQUIRE=1 CGO_ENABLED=1 \
+		$(GO) test -race -count=1 -parallel 8 -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(calm))")
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=10000x
 
 # What works beside the dmarcd of today: bin/older/dmarcd, that of before the newest

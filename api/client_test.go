@@ -12,6 +12,7 @@ import (
 	_ "github.com/oapi-codegen/runtime" // of the generated client
 
 	"github.com/dmarcd/dmarcd/api"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 )
 
 // useOfClient is a program that asks for a list and a summary with the client that
@@ -49,6 +50,7 @@ func main() {
 // A client that oapi-codegen makes of openapi.json compiles, and reads what is
 // answered.
 func TestAGeneratedClientWorks(t *testing.T) {
+	racetest.Calm(t)
 	dir := t.TempDir()
 	generated, program := filepath.Join(dir, "client.go"), filepath.Join(dir, "main.go")
 	run := func(args ...string) string {

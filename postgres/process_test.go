@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dmarcd/dmarcd/internal/racetest"
 )
 
 // The test binary plays other processes when this variable names a part.
@@ -380,6 +382,7 @@ func TestTheOwnerOfTheDirectoryRunsTheServer(t *testing.T) {
 // Everything above again, as a user without rights.
 func TestAsAnOrdinaryUser(t *testing.T) {
 	t.Parallel()
+	racetest.Calm(t)
 	needRoot(t)
 	dir := openToAll(t)
 	program := copyProgram(t, dir)

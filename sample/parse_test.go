@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/parse"
 	"github.com/dmarcd/dmarcd/sample"
 )
@@ -14,6 +15,7 @@ import (
 // Whoever reads the mailbox with parse.Message finds the truth, and in every
 // mail what is to be expected of it.
 func TestParserFindsTheTruth(t *testing.T) {
+	racetest.Calm(t)
 	days := 90
 	if testing.Short() {
 		days = 7

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/sample"
 )
 
@@ -18,6 +19,7 @@ import (
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
 func TestSumsOfTheMailAreTheTruth(t *testing.T) {
+	racetest.Calm(t)
 	var truth sample.Truth
 	got := newLedger(t)
 	for m := range sample.Mailbox(sample.Options{Seed: 7, Now: noon, Days: 14}, &truth) {
@@ -53,6 +55,7 @@ func TestEqualOptionsGiveEqualMailInTheOrderOfArrival(t *testing.T) {
 }
 
 func TestMailboxIsThatOfNinetyDaysInTheLifeOfFiveDomains(t *testing.T) {
+	racetest.Calm(t)
 	if testing.Short() {
 		t.Skip("SKIPPED: writes the whole mailbox")
 	}
@@ -111,6 +114,7 @@ func TestMailboxIsThatOfNinetyDaysInTheLifeOfFiveDomains(t *testing.T) {
 }
 
 func TestYahooFallsSilentAboutOneDomain(t *testing.T) {
+	racetest.Calm(t)
 	last := map[string]time.Time{}
 	for m := range sample.Mailbox(sample.Options{Seed: 1, Now: noon, Days: 11}, nil) {
 		if !m.Expect.Read() {
@@ -132,6 +136,7 @@ func TestYahooFallsSilentAboutOneDomain(t *testing.T) {
 
 // Every quirk that the styles are for is there.
 func TestStylesHaveTheirQuirks(t *testing.T) {
+	racetest.Calm(t)
 	seen := map[string]bool{}
 	ids := map[string]string{}
 	note := func(quirk string, is bool) { seen[quirk] = seen[quirk] || is }

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/store"
 )
 
@@ -156,6 +157,7 @@ func talliesByKey(t *testing.T, db *pgxpool.Pool, sql string) map[string]dmarc.T
 }
 
 func TestWhatIsFilteredEqualsTheRowsThatAreMeant(t *testing.T) {
+	racetest.Calm(t)
 	s, db := family(t)
 	ctx := context.Background()
 	some := 0
@@ -441,6 +443,7 @@ func rateOf(n dmarc.Tally) any {
 }
 
 func TestListsAreSortedAndPagedInEveryOrder(t *testing.T) {
+	racetest.Calm(t)
 	s, _ := family(t)
 	add(t, s, tlsAndFailure())
 	ctx := context.Background()

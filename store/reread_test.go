@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/store"
 )
 
@@ -193,6 +194,7 @@ func TestProgressIsCommittedWithWhatWasReadAgain(t *testing.T) {
 }
 
 func TestReadingAgainWhateverChangedKeepsTotalsExact(t *testing.T) {
+	racetest.Calm(t)
 	s, _ := open(t)
 	rnd := rand.New(rand.NewPCG(11, 12))
 	reports := random(rnd, 200)

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/store"
 )
 
@@ -54,6 +55,7 @@ func months(t *testing.T, db *pgxpool.Pool, table string) (all []string) {
 // Rows of some domains go sooner than those of others, and of some they stay for longer.
 // Totals stay, whatever is asked for, and what comes late is treated as the domain's rows are.
 func TestRowsOfADomainAreKeptForItsOwnTime(t *testing.T) {
+	racetest.Calm(t)
 	s, db := open(t)
 	one := row("192.0.2.1", 5, pass, fail, dmarc.DispositionNone)
 	november, october := time.Date(2025, 11, 10, 0, 0, 0, 0, time.UTC), time.Date(2025, 10, 5, 0, 0, 0, 0, time.UTC)

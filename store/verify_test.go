@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dmarcd/dmarcd/dmarc"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/store"
 )
 
@@ -75,6 +76,7 @@ func TestVerifyFindsNothingInWhatWasStored(t *testing.T) {
 }
 
 func TestVerifyNamesWhatIsWrongAndRebuildsIt(t *testing.T) {
+	racetest.Calm(t)
 	s, db := open(t)
 	for i, r := range random(rand.New(rand.NewPCG(7, 8)), 60) {
 		add(t, s, mail(uint32(i+1), r))

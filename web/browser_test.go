@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/web/internal/browser"
 )
 
@@ -78,6 +79,7 @@ func serve(t *testing.T, f *fake) *httptest.Server {
 }
 
 func TestPagesFitTheirWindowAndAskNobodyElse(t *testing.T) {
+	racetest.Calm(t)
 	ctx, complaints := startBrowser(t)
 	sites := map[string]*httptest.Server{
 		"no": serve(t, &fake{}), "one": serve(t, crowd(1)), "some": serve(t, withLooks(realistic(), "acme.example", "")), "many": serve(t, crowd(5000)),

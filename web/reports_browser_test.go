@@ -14,10 +14,12 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/web/internal/browser"
 )
 
 func TestPagesOfReportsFitTheirWindow(t *testing.T) {
+	racetest.Calm(t)
 	ctx, complaints := startBrowser(t)
 	full, id := withReports(withLooks(realistic(), "acme.example", ""), 5000, "")
 	one, _ := withReports(realistic(), 1, strings.Repeat(hostile, 3))
@@ -48,6 +50,7 @@ func TestPagesOfReportsFitTheirWindow(t *testing.T) {
 // What a reader does with reports: filter, sort, page, look into one, go back; and
 // the same without JavaScript.
 func TestReportsAreReadAsAUserWould(t *testing.T) {
+	racetest.Calm(t)
 	ctx, complaints := startBrowser(t)
 	f, id := withReports(realistic(), 5000, "")
 	site := serve(t, f)

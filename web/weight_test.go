@@ -9,6 +9,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"golang.org/x/net/html"
 
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/web/internal/browser"
 )
 
@@ -25,6 +26,7 @@ var heavy = []string{
 // A page is light, whatever there is: at most 300 kB on its way with all that
 // it needs, and no more elements than a browser lays out at once.
 func TestPagesOfLargeInstallationsAreLight(t *testing.T) {
+	racetest.Calm(t)
 	f := crowd(5000)
 	h := New(f, options(f))
 	ask := func(path string) (compressed int) {

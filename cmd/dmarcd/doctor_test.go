@@ -30,6 +30,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
 	"github.com/dmarcd/dmarcd/internal/porttest"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/migrations"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
@@ -117,6 +118,7 @@ func apply(t *testing.T, database string) {
 }
 
 func TestDoctorSaysWhatIsWrongWithAMailbox(t *testing.T) {
+	racetest.Calm(t)
 	imap := dovecottest.Start(t)
 	database := "DMARCD_DATABASE_URL=" + pgtest.URL(t)
 	_, port, _ := net.SplitHostPort(imap.TLSAddress)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/internal/porttest"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
@@ -132,6 +133,7 @@ func inlined(t *testing.T, page string) (all []string) {
 
 // A browser logs in to a server, and goes where the links lead.
 func TestABrowserLogsInBelowAPrefix(t *testing.T) {
+	racetest.Calm(t)
 	sc := newScene(t)
 	s := openAccess(t, sc.db.Config().ConnString(), func(c *config) { c.HTTP.Prefix = "/dmarc" })
 	server := httptest.NewServer(s.handler())
