@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -226,18 +225,13 @@ func openToAll(t *testing.T) string {
 // copyProgram puts the test binary where every user can run it.
 func copyProgram(t *testing.T, dir string) string {
 	t.Helper()
-	from, err := os.Open(executable(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer from.Close()
 	path := filepath.Join(dir, "postgres.test")
-	to, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
-	if err != nil {
-		t.Fatal(err)
+	// By another process: what this one has open for writing, one that is started beside it has as
+	// well for a moment, and a program that is open for writing cannot be run.
+	if out, err := exec.Command("cp", executable(t), path).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	defer to.Close()
-	if _, err := io.Copy(to, from); err != nil {
+	if err := os.Chmod(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return path
