@@ -34,6 +34,7 @@ type Store interface {
 	TLSTraffic(ctx context.Context, q dmarc.TLSQuery) (dmarc.TLSTraffic, error)
 	TLSDomains(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.TLSDomain, dmarc.Cursor, error)
 	TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cursor, error)
+	TLSReport(ctx context.Context, id string) (dmarc.StoredTLS, error)
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
 	Notifications(ctx context.Context, q dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error)
 	Look(ctx context.Context, domain string) (*records.Result, error)
@@ -345,13 +346,27 @@ func (g *Guard) TLS(ctx context.Context, q dmarc.TLSQuery) (items []dmarc.Stored
 	if items, next, err = g.Store.TLS(ctx, q); err != nil {
 		return nil, "", err
 	}
-	if !mine.All() {
-		for i := range items {
-			rep := &items[i].Report
-			rep.Policies = slices.DeleteFunc(rep.Policies, func(p dmarc.TLSPolicy) bool { return p.Domain != "" && !mine.Covers(p.Domain) })
-		}
+	for i := range items {
+		cover(&items[i], mine)
 	}
 	return items, next, nil
+}
+
+// TLSReport returns a TLS report, without the policies of domains beyond the scope.
+func (g *Guard) TLSReport(ctx context.Context, id string) (dmarc.StoredTLS, error) {
+	if err := g.report(ctx, dmarc.RoleRead, id); err != nil {
+		return dmarc.StoredTLS{}, err
+	}
+	t, err := g.Store.TLSReport(ctx, id)
+	cover(&t, From(ctx).Scope(dmarc.RoleRead))
+	return t, err
+}
+
+// cover leaves out the policies of domains beyond a scope.
+func cover(t *dmarc.StoredTLS, mine dmarc.Scope) {
+	if !mine.All() {
+		t.Report.Policies = slices.DeleteFunc(t.Report.Policies, func(p dmarc.TLSPolicy) bool { return p.Domain != "" && !mine.Covers(p.Domain) })
+	}
 }
 
 // Messages returns the ledger. To those who may not read failure reports it does

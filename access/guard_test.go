@@ -75,6 +75,10 @@ func (v *vault) TLSTraffic(context.Context, dmarc.TLSQuery) (dmarc.TLSTraffic, e
 	return dmarc.TLSTraffic{}, nil
 }
 
+func (v *vault) TLSReport(_ context.Context, id string) (dmarc.StoredTLS, error) {
+	return dmarc.StoredTLS{ID: id, Report: dmarc.TLSReport{Domain: "a.example", Policies: []dmarc.TLSPolicy{{Domain: "a.example"}, {Domain: "b.example"}, {}}}}, nil
+}
+
 func (v *vault) Overrules(context.Context, string) ([]dmarc.Overrule, error) {
 	return []dmarc.Overrule{{Network: netip.MustParsePrefix("192.0.2.0/24"), By: "ann", Note: "as b.example said"}, {Domain: "a.example", By: "jo", Note: "ours"}}, nil
 }
@@ -120,6 +124,7 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 	for what, err := range map[string]error{
 		"rows":     second(g.ReportRows(mine, dmarc.RowQuery{Report: "2-1"})),
 		"text":     first(g.ReportText(mine, "2-1")),
+		"TLS":      first(g.TLSReport(mine, "2-1")),
 		"failure":  first(g.Failure(as(dmarc.ScopeOf("a.example"), dmarc.RoleFailures), "2-1", false)),
 		"identity": first(g.Whose(mine, "b.example", nil)),
 	} {
@@ -134,6 +139,9 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 	}
 	if t2, err := g.TLSTraffic(mine, dmarc.TLSQuery{Domain: "b.example"}); err != nil || t2.Reports != 0 {
 		t.Errorf("TLS of others: %+v, %v", t2, err)
+	}
+	if t3, err := g.TLSReport(mine, "1-1"); err != nil || len(t3.Report.Policies) != 2 || t3.Report.Policies[1].Domain != "" {
+		t.Errorf("a TLS report with a policy of others: %+v, %v", t3, err)
 	}
 	if v.asked != 0 {
 		t.Errorf("the store was asked %d times about what may not be known", v.asked)

@@ -43,6 +43,7 @@ type Store interface {
 	Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error)
 	Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.StoredFailure, dmarc.Cursor, error)
 	TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cursor, error)
+	TLSReport(ctx context.Context, id string) (dmarc.StoredTLS, error)
 	Messages(ctx context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error)
 	// Look returns what the last look at the records of a domain found, and
 	// RecordChanges how they changed; dmarc.ErrNotFound if there was no look.
@@ -185,6 +186,7 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	}, a.activate)
 	list(a, h, itemsAtOnce, "/failures", "list-failures", "Failure reports", "Failure reports (RFC 9991), newest first by arrival. Keeping them is off unless it is configured. Local parts of addresses are masked.", a.failures)
 	list(a, h, itemsAtOnce, "/tls", "list-tls", "SMTP TLS reports", "SMTP TLS reports (RFC 8460) whose period begins in the period asked for, newest first. Counts are sessions; do not add up policies.", a.tls)
+	get(h, "/tls/{id}", "get-tls", "One SMTP TLS report", "A TLS report with its policies and what failed under each.", a.tlsReport)
 	list(a, h, itemsAtOnce, "/messages", "list-messages", "Messages", "The ledger, newest first: every message that was taken in, its outcome and the reason.", a.messages)
 	list(a, h, itemsAtOnce, "/notifications", "list-notifications", "Notifications", "What people were told, latest first: what began, what is over and what happened once, with the deliveries to each target. Kept for 400 days.", a.notifications)
 	register(h, huma.Operation{

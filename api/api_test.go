@@ -117,6 +117,10 @@ func (f *fake) TLS(context.Context, dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cu
 	return nil, "", f.err
 }
 
+func (f *fake) TLSReport(context.Context, string) (dmarc.StoredTLS, error) {
+	return dmarc.StoredTLS{}, f.err
+}
+
 func (f *fake) Messages(_ context.Context, q dmarc.MessageQuery) ([]dmarc.LedgerEntry, dmarc.Cursor, error) {
 	f.last = q
 	return nil, "", f.err

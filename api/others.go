@@ -129,22 +129,32 @@ func (a *API) tls(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, a.problem(err, "listing TLS reports")
 	}
-	return listOf(list, next, func(t *dmarc.StoredTLS) TLSItem {
-		rep := &t.Report
-		ok, failed := rep.Sessions()
-		item := TLSItem{ID: t.ID, Domain: rep.Domain, OrgName: rep.OrgName, ReportID: rep.ID, Begin: rep.Period.Begin, End: rep.Period.End,
-			ReceivedAt: t.ReceivedAt, Totals: TLSTotals{ok, failed}, Policies: []TLSPolicyItem{}, Flags: rep.Flags.Names(), Seen: t.Seen}
-		for _, p := range rep.Policies {
-			pi := TLSPolicyItem{Type: p.Type, Domain: p.Domain, Strings: append([]string{}, p.Strings...), MXHosts: append([]string{}, p.MXHosts...),
-				Totals: TLSTotals{p.Successful, p.Failed}, Failures: []TLSFailureItem{}}
-			for _, f := range p.Details {
-				pi.Failures = append(pi.Failures, TLSFailureItem{f.ResultType, f.FailedSessions, orNull(f.ReceivingMXHost), orNull(f.SendingMTAIP),
-					orNull(f.ReceivingIP), orNull(f.FailureReasonCode), orNull(f.AdditionalInfo)})
-			}
-			item.Policies = append(item.Policies, pi)
+	return listOf(list, next, tlsItem), nil
+}
+
+func tlsItem(t *dmarc.StoredTLS) TLSItem {
+	rep := &t.Report
+	ok, failed := rep.Sessions()
+	item := TLSItem{ID: t.ID, Domain: rep.Domain, OrgName: rep.OrgName, ReportID: rep.ID, Begin: rep.Period.Begin, End: rep.Period.End,
+		ReceivedAt: t.ReceivedAt, Totals: TLSTotals{ok, failed}, Policies: []TLSPolicyItem{}, Flags: rep.Flags.Names(), Seen: t.Seen}
+	for _, p := range rep.Policies {
+		pi := TLSPolicyItem{Type: p.Type, Domain: p.Domain, Strings: append([]string{}, p.Strings...), MXHosts: append([]string{}, p.MXHosts...),
+			Totals: TLSTotals{p.Successful, p.Failed}, Failures: []TLSFailureItem{}}
+		for _, f := range p.Details {
+			pi.Failures = append(pi.Failures, TLSFailureItem{f.ResultType, f.FailedSessions, orNull(f.ReceivingMXHost), orNull(f.SendingMTAIP),
+				orNull(f.ReceivingIP), orNull(f.FailureReasonCode), orNull(f.AdditionalInfo)})
 		}
-		return item
-	}), nil
+		item.Policies = append(item.Policies, pi)
+	}
+	return item
+}
+
+func (a *API) tlsReport(ctx context.Context, in *struct{ ID }) (*struct{ Body TLSItem }, error) {
+	t, err := a.store.TLSReport(ctx, in.ID.ID)
+	if err != nil {
+		return nil, a.problem(err, "reading a TLS report")
+	}
+	return &struct{ Body TLSItem }{tlsItem(&t)}, nil
 }
 
 // MessageItem is a line of the ledger.

@@ -243,8 +243,11 @@ type TLSQuery struct {
 type StoredTLS struct {
 	ID         string
 	Report     TLSReport
+	Active     bool // it counts; of several contents under one identity one does
 	ReceivedAt time.Time
 	Seen       int64
+	MessageID  int64  // in the ledger
+	Part       string // of that message
 }
 
 // A MessageQuery asks for the ledger, newest first.

@@ -151,43 +151,67 @@ func (s *Store) TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, d
 		which += " AND EXISTS (SELECT FROM jsonb_array_elements(t.policies) AS p (policy) WHERE (p.policy->>'failed')::bigint > 0 AND (" + tlsInScope + "))"
 	}
 	d := direction(up)
-	sql := `
-		SELECT t.domain_id, t.id, t.begins_at, t.ends_at, t.received_at, t.seen, t.flags, t.report_id, t.contact, t.hash,
-			t.policies, d.name, r.org_name
-		FROM tls_reports t
-		JOIN domains d ON d.id = t.domain_id
-		JOIN reporters r ON r.domain_id = t.domain_id AND r.id = t.reporter_id
+	sql := selectTLS + `
 		WHERE t.active` + one + within + which + `
 			AND t.begins_at >= @begin AND t.begins_at < @end` + after.behind("t.", "begins_at", up, args) + `
 		ORDER BY t.begins_at` + d + `, t.domain_id` + d + `, t.id` + d + `
 		LIMIT @limit`
-	type line struct {
-		position
-		dmarc.StoredTLS
-	}
 	rows, _ := s.db.Query(ctx, sql, args)
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
-		var hash, policies []byte
-		var flags int64
-		rep := &l.Report
-		if err := row.Scan(&l.domain, &l.id, &l.at, &rep.Period.End, &l.ReceivedAt, &l.Seen, &flags, &rep.ID, &rep.Contact, &hash,
-			&policies, &rep.Domain, &rep.OrgName); err != nil {
-			return l, err
-		}
-		var kept []tlsPolicy
-		if err := json.Unmarshal(policies, &kept); err != nil {
-			return l, err
-		}
-		for _, p := range kept {
-			rep.Policies = append(rep.Policies, dmarc.TLSPolicy{Type: p.Type, Strings: p.Strings, Domain: p.Domain, MXHosts: p.MXHosts,
-				Successful: p.Successful, Failed: p.Failed, Details: p.Details})
-		}
-		l.ID, rep.Flags, rep.Period.Begin = reportKey(l.domain, l.id), dmarc.Flags(flags), l.at
-		copy(rep.Hash[:], hash)
-		return l, nil
-	})
+	lines, err := pgx.CollectRows(rows, scanTLS)
 	if err != nil {
 		return nil, "", fmt.Errorf("listing TLS reports: %w", err)
 	}
-	return pageOf(lines, q.Limit, func(l line) dmarc.StoredTLS { return l.StoredTLS }, func(l line) dmarc.Cursor { return l.cursor() })
+	return pageOf(lines, q.Limit, func(l tlsLine) dmarc.StoredTLS { return l.StoredTLS }, func(l tlsLine) dmarc.Cursor { return l.cursor() })
+}
+
+// TLSReport returns a TLS report, whether it counts or not; dmarc.ErrNotFound if there is
+// none.
+func (s *Store) TLSReport(ctx context.Context, id string) (dmarc.StoredTLS, error) {
+	domain, number, err := parseReportKey(id)
+	if err != nil {
+		return dmarc.StoredTLS{}, err
+	}
+	rows, _ := s.db.Query(ctx, selectTLS+" WHERE t.domain_id = $1 AND t.id = $2", domain, number)
+	l, err := pgx.CollectExactlyOneRow(rows, scanTLS)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = dmarc.ErrNotFound
+	}
+	if err != nil {
+		return dmarc.StoredTLS{}, fmt.Errorf("TLS report %s: %w", id, err)
+	}
+	return l.StoredTLS, nil
+}
+
+const selectTLS = `
+		SELECT t.domain_id, t.id, t.begins_at, t.ends_at, t.active, t.received_at, t.seen, t.message, t.part, t.flags, t.report_id, t.contact, t.hash,
+			t.policies, d.name, r.org_name
+		FROM tls_reports t
+		JOIN domains d ON d.id = t.domain_id
+		JOIN reporters r ON r.domain_id = t.domain_id AND r.id = t.reporter_id`
+
+// A tlsLine is a line that selectTLS answers with.
+type tlsLine struct {
+	position
+	dmarc.StoredTLS
+}
+
+func scanTLS(row pgx.CollectableRow) (l tlsLine, err error) {
+	var hash, policies []byte
+	var flags int64
+	rep := &l.Report
+	if err := row.Scan(&l.domain, &l.id, &l.at, &rep.Period.End, &l.Active, &l.ReceivedAt, &l.Seen, &l.MessageID, &l.Part, &flags, &rep.ID, &rep.Contact, &hash,
+		&policies, &rep.Domain, &rep.OrgName); err != nil {
+		return l, err
+	}
+	var kept []tlsPolicy
+	if err := json.Unmarshal(policies, &kept); err != nil {
+		return l, err
+	}
+	for _, p := range kept {
+		rep.Policies = append(rep.Policies, dmarc.TLSPolicy{Type: p.Type, Strings: p.Strings, Domain: p.Domain, MXHosts: p.MXHosts,
+			Successful: p.Successful, Failed: p.Failed, Details: p.Details})
+	}
+	l.ID, rep.Flags, rep.Period.Begin = reportKey(l.domain, l.id), dmarc.Flags(flags), l.at
+	copy(rep.Hash[:], hash)
+	return l, nil
 }

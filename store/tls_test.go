@@ -3,8 +3,11 @@ package store_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +57,32 @@ func TestTLSReportsAreKeptByTheRulesOfAggregateReports(t *testing.T) {
 	}
 	if want := tlsReport("1", 9, 1); !reflect.DeepEqual(list[0].Report, *want) {
 		t.Errorf("%+v, want %+v", list[0].Report, *want)
+	}
+	// Each is there by its ID, the one that counts and those that do not.
+	active := 0
+	for id := 1; ; id++ {
+		one, err := s.TLSReport(t.Context(), fmt.Sprintf("%s-%d", strings.Split(list[0].ID, "-")[0], id))
+		if errors.Is(err, dmarc.ErrNotFound) {
+			if id != 4 {
+				t.Errorf("%d reports", id-1)
+			}
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if one.Active {
+			active++
+			if !reflect.DeepEqual(one, list[0]) || one.MessageID == 0 || one.Part != "2" {
+				t.Errorf("by its ID %+v, in the list %+v", one, list[0])
+			}
+		}
+	}
+	if active != 1 {
+		t.Errorf("%d count", active)
+	}
+	if _, err := s.TLSReport(t.Context(), "x"); !errors.Is(err, dmarc.ErrNotFound) {
+		t.Errorf("no ID: %v", err)
 	}
 }
 

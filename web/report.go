@@ -147,11 +147,7 @@ func (s *site) report(r *http.Request) (*view, error) {
 		return nil, err
 	}
 	rep := &p.Report
-	begin, end := rep.Period.Begin.UTC().Truncate(aDay), rep.Period.EffectiveEnd().UTC().Truncate(aDay)
-	if !end.After(begin) || end.Before(rep.Period.EffectiveEnd()) {
-		end = end.Add(aDay)
-	}
-	p.Day = span{Period: dmarc.Period{Begin: begin, End: end}}
+	p.Day = daysOf(rep.Period)
 	p.Odd, p.Chips = oddities(&p.ReportSummary), chipsOf(&rep.Policy)
 	others, next, err := s.store.Alternatives(ctx, id, dmarc.Page{Limit: alternativesListed})
 	if err != nil {
@@ -168,6 +164,15 @@ func (s *site) report(r *http.Request) (*view, error) {
 		return nil, err
 	}
 	return &view{Page: "report", Title: "Report of " + cut(plain(rep.Reporter.OrgName), 60) + " about " + rep.Policy.Domain, Nav: "/reports", Data: p}, nil
+}
+
+// daysOf returns the days, in UTC, that a report is about.
+func daysOf(period dmarc.Period) span {
+	begin, end := period.Begin.UTC().Truncate(aDay), period.EffectiveEnd().UTC().Truncate(aDay)
+	if !end.After(begin) || end.Before(period.EffectiveEnd()) {
+		end = end.Add(aDay)
+	}
+	return span{Period: dmarc.Period{Begin: begin, End: end}}
 }
 
 // rows adds a page of the rows of a report, with their senders.

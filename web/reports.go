@@ -27,6 +27,8 @@ type reporter interface {
 	Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.StoredFailure, dmarc.Cursor, error)
 	Failure(ctx context.Context, id string, whole bool) (dmarc.StoredFailure, error)
 	TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmarc.Cursor, error)
+	// TLSReport returns a TLS report; dmarc.ErrNotFound if there is none.
+	TLSReport(ctx context.Context, id string) (dmarc.StoredTLS, error)
 	TLSTraffic(ctx context.Context, q dmarc.TLSQuery) (dmarc.TLSTraffic, error)
 	TLSDomains(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.TLSDomain, dmarc.Cursor, error)
 }
@@ -49,6 +51,7 @@ func (s *site) routeReports(r chi.Router) {
 	r.Get("/failures", s.page(s.failures))
 	r.Get("/failures/{id}", s.page(s.failure))
 	r.Get("/tls", s.page(s.tls))
+	r.Get("/tls/{id}", s.page(s.tlsReport))
 }
 
 // reportFuncs are what the templates of these pages call.
@@ -56,7 +59,7 @@ func (s *site) reportFuncs() template.FuncMap {
 	return template.FuncMap{
 		"kindTabs": s.kindTabs, "failureLink": func(id string) string { return s.link("/failures/" + url.PathEscape(id)) },
 		"flagText": flagText, "isOdd": func(r *dmarc.ReportSummary) bool { return !r.Active || len(oddities(r)) > 0 },
-		"tlsWord": tlsWord, "sizeText": sizeText, "tlsTotals": tlsTotals, "tlsKinds": tlsKinds, "tlsDomainLink": s.tlsDomainLink,
+		"tlsWord": tlsWord, "sizeText": sizeText, "tlsTotals": tlsTotals, "tlsLink": func(id string) string { return s.link("/tls/" + url.PathEscape(id)) }, "tlsPolicyWord": func(kind string) string { return tlsPolicyWords[kind] }, "tlsKinds": tlsKinds, "tlsDomainLink": s.tlsDomainLink,
 		"add": func(a, b int64) int64 { return a + b }, "take": func(a, b int64) int64 { return a - b }, "pluses": func(a, b int) int { return a + b },
 		"orderText": func(o dmarc.RowOrder) string { return orderWords[o] },
 		"difference": func(a, b int64) string {

@@ -148,6 +148,15 @@ func (f *fake) TLS(_ context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, dmar
 	return pageOf(all, q.Page)
 }
 
+func (f *fake) TLSReport(_ context.Context, id string) (dmarc.StoredTLS, error) {
+	for _, x := range f.tls {
+		if x.ID == id {
+			return x, nil
+		}
+	}
+	return dmarc.StoredTLS{}, dmarc.ErrNotFound
+}
+
 func (f *fake) TLSTraffic(ctx context.Context, q dmarc.TLSQuery) (dmarc.TLSTraffic, error) {
 	var t dmarc.TLSTraffic
 	q.Page = dmarc.Page{Limit: 1 << 30}

@@ -325,6 +325,32 @@ func resultChart(bins []tlsBin, u unit, result, label string, height float64) te
 	return f.shut(nil)
 }
 
+// tlsReportPage is one TLS report.
+type tlsReportPage struct {
+	dmarc.StoredTLS
+	Odd       []string
+	Day       span   // the days that the report is about
+	MessageAt string // address of the message that it came in; "" for none
+}
+
+// tlsReport serves /tls/{id}.
+func (s *site) tlsReport(r *http.Request) (*view, error) {
+	id, err := param(r, "id")
+	if err != nil {
+		return nil, err
+	}
+	p := &tlsReportPage{}
+	if p.StoredTLS, err = s.store.TLSReport(r.Context(), id); err != nil {
+		return nil, err
+	}
+	if p.MessageAt, err = s.messageAt(r.Context(), p.MessageID); err != nil {
+		return nil, err
+	}
+	rep := &p.Report
+	p.Odd, p.Day = flagText(rep.Flags), daysOf(rep.Period)
+	return &view{Page: "tlsreport", Title: "TLS report of " + cut(plain(rep.OrgName), 60) + " about " + rep.Domain, Nav: "/reports", Data: p}, nil
+}
+
 // tlsTotals sums the sessions of a report.
 func tlsTotals(t *dmarc.StoredTLS) (sum struct{ Successful, Failed int64 }) {
 	sum.Successful, sum.Failed = t.Report.Sessions()

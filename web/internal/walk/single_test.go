@@ -26,14 +26,15 @@ func read(t *testing.T, address string, into any) {
 // links lead to others of their kind first.
 func singles(t *testing.T, base string) []string {
 	t.Helper()
-	var reports, failures struct{ Items []struct{ ID string } }
+	var reports, failures, tls struct{ Items []struct{ ID string } }
 	read(t, base+"/api/v1/reports?domain="+odd, &reports)
 	read(t, base+"/api/v1/failures", &failures)
-	if len(reports.Items) != 1 || len(failures.Items) == 0 {
-		t.Fatalf("%d hostile reports and %d failure reports", len(reports.Items), len(failures.Items))
+	read(t, base+"/api/v1/tls?domain="+owner, &tls)
+	if len(reports.Items) != 1 || len(failures.Items) == 0 || len(tls.Items) == 0 {
+		t.Fatalf("%d hostile reports, %d failure reports and %d TLS reports", len(reports.Items), len(failures.Items), len(tls.Items))
 	}
 	report, failure := "/reports/"+url.PathEscape(reports.Items[0].ID), "/failures/"+url.PathEscape(failures.Items[0].ID)
-	return []string{report, report + "/text", failure, failure + "?show=whole", "/domains/" + owner + "/tls"}
+	return []string{report, report + "/text", failure, failure + "?show=whole", "/domains/" + owner + "/tls", "/tls/" + tls.Items[0].ID}
 }
 
 var markup = regexp.MustCompile(`<[^>]*>`)
@@ -102,6 +103,7 @@ func agree(t *testing.T, base string) {
 	}
 	var tls struct {
 		Items []struct {
+			ID     string
 			Totals struct {
 				Successful int64 `json:"successful_sessions"`
 				Failed     int64 `json:"failed_sessions"`
@@ -112,6 +114,7 @@ func agree(t *testing.T, base string) {
 	var ok, failed int64
 	for _, r := range tls.Items {
 		ok, failed = ok+r.Totals.Successful, failed+r.Totals.Failed
+		says(t, base+"/tls/"+r.ID, "of "+thousands(r.Totals.Successful+r.Totals.Failed)+" sessions with the mail servers of "+owner)
 	}
 	if ok == 0 || failed == 0 {
 		t.Fatalf("%d and %d sessions", ok, failed)
