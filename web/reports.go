@@ -59,7 +59,8 @@ func (s *site) reportFuncs() template.FuncMap {
 	return template.FuncMap{
 		"kindTabs": s.kindTabs, "failureLink": func(id string) string { return s.link("/failures/" + url.PathEscape(id)) },
 		"flagText": flagText, "isOdd": func(r *dmarc.ReportSummary) bool { return !r.Active || len(oddities(r)) > 0 },
-		"tlsWord": tlsWord, "sizeText": sizeText, "tlsTotals": tlsTotals, "tlsLink": func(id string) string { return s.link("/tls/" + url.PathEscape(id)) }, "tlsPolicyWord": func(kind string) string { return tlsPolicyWords[kind] }, "tlsKinds": tlsKinds, "tlsDomainLink": s.tlsDomainLink,
+		"tlsWord": tlsWord, "sizeText": sizeText, "sortHead": func(label, class string, sort rowSort) sortHead { return sortHead{label, class, sort} },
+		"tlsTotals": tlsTotals, "tlsLink": func(id string) string { return s.link("/tls/" + url.PathEscape(id)) }, "tlsPolicyWord": func(kind string) string { return tlsPolicyWords[kind] }, "tlsKinds": tlsKinds, "tlsDomainLink": s.tlsDomainLink,
 		"add": func(a, b int64) int64 { return a + b }, "take": func(a, b int64) int64 { return a - b }, "pluses": func(a, b int) int { return a + b },
 		"orderText": func(o dmarc.RowOrder) string { return orderWords[o] },
 		"difference": func(a, b int64) string {
@@ -113,7 +114,9 @@ type reportsPage struct {
 	Items   []dmarc.ReportSummary
 	HasMore bool
 	Filter  reportFilter
-	Flags   []dmarc.FlagDoc // that can be asked for
+	Flags   []dmarc.FlagDoc    // that can be asked for
+	Sorts   map[string]rowSort // by column; none for reports of all domains, which come newest first
+	Order   string             // in words
 	Action  string
 	Clear   string // address without the filter
 	pager
@@ -126,16 +129,44 @@ type reportFilter struct {
 	Source      string
 	Disposition string
 	Aligned     string // "yes", "no" or ""
+	Class       string // of sources
 	Flag        string // name of a flag, "any" or ""
 	Inactive    bool
+	Sort        string // "messages", "failed", or "" for newest first
 }
 
 // Set tells whether it leaves anything out.
-func (f *reportFilter) Set() bool { return *f != reportFilter{} }
+func (f *reportFilter) Set() bool { return *f != reportFilter{Sort: f.Sort} }
+
+// reportSorts are the columns that reports of a domain can be sorted by.
+var reportSorts = []struct{ column, sort, order string }{
+	{"begin", "", "Newest first, by the begin of their period"}, {"messages", "messages", "Most messages first"}, {"failed", "failed", "Most failed messages first"},
+}
+
+// A sortHead is the head of a column, which leads to the list sorted by it if it has an address.
+type sortHead struct {
+	Label, Class string
+	rowSort
+}
+
+// sortedBy adds how the list is sorted, and for one domain the addresses of other orders.
+func (p *reportsPage) sortedBy(address func(*reportFilter) string, one bool) {
+	p.Order, p.Sorts = reportSorts[0].order, map[string]rowSort{}
+	for _, o := range reportSorts {
+		to, sort := p.Filter, rowSort{}
+		if to.Sort = o.sort; o.sort == p.Filter.Sort {
+			p.Order, sort.Aria = o.order, "descending"
+		}
+		if sort.URL = address(&to); one {
+			p.Sorts[o.column] = sort
+		}
+	}
+	p.Clear = address(&reportFilter{Sort: p.Filter.Sort})
+}
 
 // query adds the filter to the values of an address.
 func (f *reportFilter) query(v url.Values) url.Values {
-	for name, value := range map[string]string{"domain": f.Domain, "reporter": f.Reporter, "source": f.Source, "disposition": f.Disposition, "aligned": f.Aligned, "flag": f.Flag} {
+	for name, value := range map[string]string{"domain": f.Domain, "reporter": f.Reporter, "source": f.Source, "disposition": f.Disposition, "aligned": f.Aligned, "class": f.Class, "flag": f.Flag, "sort": f.Sort} {
 		if value != "" {
 			v.Set(name, value)
 		}
@@ -147,12 +178,12 @@ func (f *reportFilter) query(v url.Values) url.Values {
 }
 
 // reportFields are the names of the fields of the form.
-var reportFields = []string{"domain", "reporter", "source", "disposition", "aligned", "flag", "inactive"}
+var reportFields = []string{"domain", "reporter", "source", "disposition", "aligned", "class", "flag", "inactive", "sort"}
 
 // readFilter reads the form from an address into a question. The error is a badRequest.
 func readFilter(q url.Values) (f reportFilter, to dmarc.ReportQuery, err error) {
 	var bad badRequest
-	f = reportFilter{Reporter: q.Get("reporter"), Disposition: q.Get("disposition"), Aligned: q.Get("aligned"), Flag: q.Get("flag"), Inactive: q.Get("inactive") != ""}
+	f = reportFilter{Reporter: q.Get("reporter"), Disposition: q.Get("disposition"), Aligned: q.Get("aligned"), Class: q.Get("class"), Flag: q.Get("flag"), Inactive: q.Get("inactive") != "", Sort: q.Get("sort")}
 	f.Source, to.Source, err = readSource(q)
 	errors.As(err, &bad)
 	wrong := func(name, value, must string) {
@@ -169,6 +200,14 @@ func readFilter(q url.Values) (f reportFilter, to dmarc.ReportQuery, err error) 
 		to.Aligned = dmarc.No
 	default:
 		wrong("aligned", f.Aligned, "yes or no")
+	}
+	if to.Class, to.Classed = dmarc.ParseClass(f.Class); f.Class != "" && !to.Classed {
+		wrong("class", f.Class, "own, service, forwarder, unknown or suspicious")
+	}
+	if f.Sort == "messages" || f.Sort == "failed" {
+		to.Sort = dmarc.Sort("-" + f.Sort)
+	} else if f.Sort != "" {
+		wrong("sort", f.Sort, "messages or failed")
 	}
 	if f.Flag == "any" {
 		to.Flags = 1<<len(dmarc.ReportFlagDocs) - 1
@@ -194,7 +233,8 @@ func (s *site) listOf(r *http.Request, under string) (path, domain, asked string
 	return "/" + under, "", searchName(strings.TrimSpace(r.URL.Query().Get("domain"))), nil
 }
 
-// reports serves /reports and /domains/{domain}/reports: newest first.
+// reports serves /reports and /domains/{domain}/reports: newest first, or those of one domain
+// as it is asked for.
 func (s *site) reports(r *http.Request) (*view, error) {
 	path, domain, asked, err := s.listOf(r, "reports")
 	if err != nil {
@@ -211,11 +251,15 @@ func (s *site) reports(r *http.Request) (*view, error) {
 		return nil, err
 	}
 	filter.Domain = asked
-	p := &reportsPage{Domain: domain, Span: sp, Action: s.link(path), Clear: s.link(path, sp.query(nil)), Filter: filter, Flags: dmarc.ReportFlagDocs[:]}
+	p := &reportsPage{Domain: domain, Span: sp, Action: s.link(path), Filter: filter, Flags: dmarc.ReportFlagDocs[:]}
 	if query.Domain = domain; domain == "" {
 		query.Domain = asked
 	}
-	query.Period, query.Page = sp.Period, dmarc.Page{After: after, Limit: linesPerPage}
+	if query.Domain == "" { // that would read all of them
+		p.Filter.Sort, query.Sort = "", ""
+	}
+	p.sortedBy(func(f *reportFilter) string { return s.link(path, f.query(sp.query(nil))) }, query.Domain != "")
+	query.Period, query.After, query.Limit = sp.Period, after, linesPerPage
 	var next dmarc.Cursor
 	p.Items, next, err = s.store.Reports(r.Context(), query)
 	if err != nil {

@@ -104,7 +104,7 @@ func TestReportsAreReadAsAUserWould(t *testing.T) {
 		run(chromedp.Navigate(site.URL + "/"))
 		follow(chromedp.Click(`nav a[href="/reports"]`), "/reports")
 		run(chromedp.SetValue(`input[name="reporter"]`, "Yahoo"))
-		follow(chromedp.Click(`.filter button`), "/reports?domain=&reporter=Yahoo&source=&disposition=&aligned=&flag=")
+		follow(chromedp.Click(`.filter button`), "/reports?domain=&reporter=Yahoo&source=&disposition=&aligned=&class=&flag=")
 		has(".lead", "reports of Yahoo of your domains in the last 30 days")
 		has(".reports tbody", "Yahoo")
 		if strings.Contains(text(".reports tbody"), "Comcast") {

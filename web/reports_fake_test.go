@@ -42,7 +42,16 @@ func (f *fake) Reports(_ context.Context, q dmarc.ReportQuery) ([]dmarc.ReportSu
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b dmarc.ReportSummary) int { return b.Report.Period.Begin.Compare(a.Report.Period.Begin) })
+	slices.SortStableFunc(all, func(a, b dmarc.ReportSummary) int {
+		s, t := a.Report.Tally, b.Report.Tally
+		switch q.Sort {
+		case "-messages":
+			return cmp.Compare(t.Messages, s.Messages)
+		case "-failed":
+			return cmp.Compare(t.Messages-t.DMARCPass, s.Messages-s.DMARCPass)
+		}
+		return b.Report.Period.Begin.Compare(a.Report.Period.Begin)
+	})
 	return pageOf(all, q.Page)
 }
 

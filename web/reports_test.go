@@ -2,8 +2,11 @@ package web
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/dmarcd/dmarcd/dmarc"
 )
 
 func TestReportsAreChosenByWhatIsInThem(t *testing.T) {
@@ -28,11 +31,55 @@ func TestReportsAreChosenByWhatIsInThem(t *testing.T) {
 			t.Errorf("the form forgets %s", kept)
 		}
 	}
-	w := get(t, f, "/reports?flag=x&source=y&aligned=z&disposition=w")
-	says(t, w.Body.String(), `flag is "x"`, `source is "y"`, `aligned is "z"`, `disposition is "w"`)
+	w := get(t, f, "/reports?flag=x&source=y&aligned=z&disposition=w&class=v&sort=u")
+	says(t, w.Body.String(), `flag is "x"`, `source is "y"`, `aligned is "z"`, `disposition is "w"`, `class is "v"`, `sort is "u"`)
 	if w.Code != http.StatusBadRequest {
 		t.Errorf("status %d", w.Code)
 	}
+}
+
+// Reports of one domain are sorted by their columns, by links that keep the filter; those of all
+// come newest first, whatever an address says.
+func TestReportsOfADomainAreSortedByTheirColumns(t *testing.T) {
+	f, _ := withReports(realistic(), 40, "")
+	const base = "/domains/acme.example/reports?days=30&reporter=Yahoo"
+	cell := regexp.MustCompile(`(?s)data-label="Messages">.*?>([0-9,.]+)( [a-z]+)?<`)
+	first := func(path string) (said, number string) {
+		t.Helper()
+		page := get(t, f, path).Body.String()
+		m := cell.FindStringSubmatch(page)
+		if m == nil {
+			t.Fatalf("%s: no reports\n%s", path, page)
+		}
+		return page, m[1]
+	}
+	holds := func(page string, want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if !strings.Contains(page, w) {
+				t.Errorf("the page has no %s", w)
+			}
+		}
+	}
+	page, _ := first(base)
+	holds(page, "Newest first, by the begin of their period.", `aria-sort="descending"><a href="/domains/acme.example/reports?reporter=Yahoo">Period`,
+		`<a href="/domains/acme.example/reports?reporter=Yahoo&amp;sort=messages">Messages`)
+	q := dmarc.ReportQuery{Domain: "acme.example", Period: lastDays(30, now).Period, Page: dmarc.Page{Limit: 1, Sort: "-messages"}}
+	q.Reporter = "Yahoo"
+	all, _, err := f.Reports(t.Context(), q)
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+	page, most := first(base + "&sort=messages")
+	holds(page, "Most messages first.", `<input type="hidden" name="sort" value="messages">`, `aria-sort="descending"><a href="/domains/acme.example/reports?reporter=Yahoo&amp;sort=messages">Messages`)
+	if want := short(all[0].Report.Tally.Messages); most != want {
+		t.Errorf("the first has %s messages, want %s", most, want)
+	}
+	if page, _ = first("/reports?days=30&sort=messages"); strings.Contains(page, "aria-sort") || !strings.Contains(page, "Newest first") {
+		t.Error("reports of all domains are sorted")
+	}
+	page, _ = first("/reports?days=30&domain=acme.example&sort=failed&class=own")
+	holds(page, "Most failed messages first.", `<option value="own" selected>`)
 }
 
 func TestFailureReportsAreForThoseWithTheRole(t *testing.T) {
