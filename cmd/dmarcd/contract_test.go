@@ -39,7 +39,7 @@ type contract struct {
 	seen    *statements
 
 	root, reader, uploader string // tokens
-	domain, id             string
+	domain, id, tlsID      string
 }
 
 // An operation is one of the document.
@@ -109,6 +109,10 @@ func newContract(t *testing.T, more ...func(*config)) *contract {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
 	c.id = list.Items[0].ID
+	if a := c.ask(t, question{method: "GET", path: "/api/v1/tls?limit=1"}, c.root); json.Unmarshal(a.body, &list) != nil || len(list.Items) != 1 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	c.tlsID = list.Items[0].ID
 	c.readDocument(t)
 	return c
 }
@@ -304,6 +308,8 @@ func (c *contract) values(o operation, p *openapi3.Parameter) (all []string) {
 		all = []string{"192.0.2.77", "198.51.100.0/24"}
 	case p.Name == "id" && strings.HasPrefix(o.path, "/api/v1/tokens"):
 		all = []string{"3"} // that of the uploader, deleted last
+	case p.Name == "id" && strings.HasPrefix(o.path, "/api/v1/tls"):
+		all = []string{c.tlsID}
 	case p.Name == "id":
 		all = []string{c.id}
 	case p.Name == "from":
