@@ -293,11 +293,8 @@ func scanLedger(row pgx.CollectableRow) (e dmarc.LedgerEntry, err error) {
 	return e, nil
 }
 
-// messagesWithin holds the ledger to messages in which there are reports alone,
-// all about some domains. The newest of each domain are found at the end of an index.
-const messagesWithin = ` AND m.id IN (
-		SELECT nearest.id
-		FROM unnest(@within::bigint[]) AS d (id)
+// nearestMessages are the next messages that hold reports about a domain d alone.
+const nearestMessages = `
 		CROSS JOIN LATERAL (
 			SELECT m.id
 			FROM messages m
@@ -305,7 +302,13 @@ const messagesWithin = ` AND m.id IN (
 			WHERE message_domain(m.parts) = d.id AND @where
 			ORDER BY m.id@direction
 			LIMIT @limit
-		) AS nearest
+		) AS nearest`
+
+// messagesWithin holds the ledger to messages in which there are reports alone,
+// all about some domains. The newest of each domain are found at the end of an index.
+const messagesWithin = ` AND m.id IN (
+		SELECT nearest.id
+		FROM unnest(@within::bigint[]) AS d (id)` + nearestMessages + `
 		UNION ALL
 		SELECT m.id
 		FROM messages m
@@ -321,15 +324,7 @@ const messagesWithin = ` AND m.id IN (
 // else there is in them.
 const messagesAbout = ` AND m.id IN (
 		SELECT nearest.id
-		FROM unnest(@about::bigint[]) AS d (id)
-		CROSS JOIN LATERAL (
-			SELECT m.id
-			FROM messages m
-			JOIN mailboxes b ON b.id = m.mailbox_id
-			WHERE message_domain(m.parts) = d.id AND @where
-			ORDER BY m.id@direction
-			LIMIT @limit
-		) AS nearest
+		FROM unnest(@about::bigint[]) AS d (id)` + nearestMessages + `
 		UNION ALL
 		(
 			SELECT m.id

@@ -38,34 +38,6 @@ func (a *arranger) DomainSettings(ctx context.Context, domain string) (dmarc.Dom
 	return s, nil
 }
 
-// A listed is an entry of a list of tables in the file, such as [[group]].
-type listed struct {
-	settings []*setting
-	line     int // where it begins in the file; 0 when unknown
-}
-
-func (e *listed) setting(key string) *setting { return findSetting(e.settings, key) }
-
-// at returns a setting of the entry to blame: if it was not given, it stands where
-// the entry begins.
-func (e *listed) at(key string) *setting {
-	s := *e.setting(key)
-	if s.origin.level == fromDefault {
-		s.origin = origin{level: fromFile, line: e.line}
-	}
-	return &s
-}
-
-// given tells whether a setting was given.
-func (e *listed) given(key string) bool { return e.setting(key).origin.level != fromDefault }
-
-// in names the settings for people.
-func (e *listed) in(list string) {
-	for _, s := range e.settings {
-		s.full = list + "." + s.key
-	}
-}
-
 // A groupConfig is a group of domains.
 type groupConfig struct {
 	listed

@@ -40,8 +40,7 @@ type mailbox struct {
 
 	url          string
 	passwordFile string
-	settings     []*setting
-	line         int // where it begins in the file; 0 when unknown
+	listed
 }
 
 // Address returns host and port.
@@ -78,8 +77,6 @@ func (m *mailbox) table() []*setting {
 	}
 	return table
 }
-
-func (m *mailbox) setting(key string) *setting { return findSetting(m.settings, key) }
 
 func mailboxName(text string) error {
 	switch {

@@ -29,8 +29,7 @@ type streamTo struct {
 	KeyFile  string
 
 	passwordFile string
-	settings     []*setting
-	line         int // where it begins in the file; 0 when unknown
+	listed
 }
 
 // Where a stream that is new begins.
@@ -55,22 +54,8 @@ func newStream() *streamTo {
 		{key: "cert_file", doc: "certificate (PEM) to show to brokers; empty: none", example: `"/etc/dmarcd/kafka.pem"`, value: textValue(&s.CertFile, nil)},
 		{key: "key_file", doc: "its key (PEM)", example: `"/etc/dmarcd/kafka-key.pem"`, value: textValue(&s.KeyFile, nil)},
 	}
-	for _, one := range s.settings {
-		one.full = "stream." + one.key
-	}
+	s.in("stream")
 	return s
-}
-
-func (s *streamTo) setting(key string) *setting { return findSetting(s.settings, key) }
-
-// at returns a setting of the stream to blame: if it was not given, it stands
-// where the stream begins.
-func (s *streamTo) at(key string) *setting {
-	one := *s.setting(key)
-	if one.origin.level == fromDefault {
-		one.origin = origin{level: fromFile, line: s.line}
-	}
-	return &one
 }
 
 // standardOutput is where a stream goes in place of a file.

@@ -24,8 +24,7 @@ type target struct {
 
 	urlFile    string
 	secretFile string
-	settings   []*setting
-	line       int // where it begins in the file; 0 when unknown
+	listed
 }
 
 func newTarget() *target {
@@ -41,22 +40,8 @@ func newTarget() *target {
 		{key: "rules", doc: "what to tell of, by the names of the rules in [notify]; empty: everything", example: `["record_broke", "mailbox_unreachable"]`, value: listValue(&t.Rules, readRule)},
 		{key: "domains", doc: "domains to tell of, with their subdomains, or groups of domains; empty: all, and the installation itself", example: `["example.com", "group:acme"]`, value: listValue(&t.Domains, readDomains)},
 	}
-	for _, s := range t.settings {
-		s.full = "target." + s.key
-	}
+	t.in("target")
 	return t
-}
-
-func (t *target) setting(key string) *setting { return findSetting(t.settings, key) }
-
-// at returns a setting of the target to blame: if it was not given, it stands
-// where the target begins.
-func (t *target) at(key string) *setting {
-	s := *t.setting(key)
-	if s.origin.level == fromDefault {
-		s.origin = origin{level: fromFile, line: t.line}
-	}
-	return &s
 }
 
 var usualName = regexp.MustCompile(`^[\pL\pN][\pL\pN ._-]{0,63}$`)

@@ -137,17 +137,7 @@ const (
 func (p *textPrinter) sources(ctx context.Context, r *dmarc.AggregateReport) error {
 	by := map[string]*dmarc.Tally{}
 	var others dmarc.Tally // of sources beyond those that are kept
-	for row, err := range r.Rows {
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			p.line("Error", "the rows end here: "+inline(err.Error()))
-			if ctx.Err() != nil {
-				return err
-			}
-			return &readError{err}
-		}
+	err := p.each(ctx, r, func(row *dmarc.Row) error {
 		name := sourceName(row)
 		t := by[name]
 		if t == nil {
@@ -157,6 +147,10 @@ func (p *textPrinter) sources(ctx context.Context, r *dmarc.AggregateReport) err
 			}
 		}
 		t.Add(row)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	names := slices.SortedFunc(maps.Keys(by), func(a, b string) int {
 		return cmp.Or(cmp.Compare(by[b].Messages, by[a].Messages), cmp.Compare(a, b))
@@ -212,6 +206,15 @@ func sourceName(row *dmarc.Row) string {
 // rows writes the rows of a report as a table, while they are read.
 func (p *textPrinter) rows(ctx context.Context, r *dmarc.AggregateReport) error {
 	fmt.Fprintf(p.w, "\n  %-39s  %12s  %-10s  %-4s  %-4s  %s\n", "Source", "Messages", "Handled", "DKIM", "SPF", "From")
+	return p.each(ctx, r, func(row *dmarc.Row) error {
+		_, err := fmt.Fprintf(p.w, "  %-39s  %12s  %-10s  %-4s  %-4s  %s\n", sourceName(row), grouped(row.Count),
+			cmp.Or(row.Disposition.String(), "-"), cmp.Or(row.DKIM.String(), "-"), cmp.Or(row.SPF.String(), "-"), cmp.Or(inline(row.HeaderFrom), "-"))
+		return err
+	})
+}
+
+// each hands over the rows of a report, and says where they end too early.
+func (p *textPrinter) each(ctx context.Context, r *dmarc.AggregateReport, take func(*dmarc.Row) error) error {
 	for row, err := range r.Rows {
 		if err == nil {
 			err = context.Cause(ctx)
@@ -223,9 +226,7 @@ func (p *textPrinter) rows(ctx context.Context, r *dmarc.AggregateReport) error 
 			}
 			return &readError{err}
 		}
-		_, err := fmt.Fprintf(p.w, "  %-39s  %12s  %-10s  %-4s  %-4s  %s\n", sourceName(row), grouped(row.Count),
-			cmp.Or(row.Disposition.String(), "-"), cmp.Or(row.DKIM.String(), "-"), cmp.Or(row.SPF.String(), "-"), cmp.Or(inline(row.HeaderFrom), "-"))
-		if err != nil {
+		if err := take(row); err != nil {
 			return err
 		}
 	}
