@@ -13,14 +13,14 @@ import (
 // proxy calls so.
 type Groups map[string][]Grant
 
-// AnyGroup stands for everybody whom the provider or proxy lets in.
-const AnyGroup = "*"
+// anyGroup stands for everybody whom the provider or proxy lets in.
+const anyGroup = "*"
 
 // of returns the grants of somebody who is in some groups.
 func (g Groups) of(groups []string) []Grant {
-	all := slices.Clone(g[AnyGroup])
+	all := slices.Clone(g[anyGroup])
 	for _, name := range groups {
-		if name != AnyGroup {
+		if name != anyGroup {
 			all = append(all, g[name]...)
 		}
 	}

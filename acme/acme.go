@@ -20,14 +20,14 @@ import (
 	"go.uber.org/zap"
 )
 
-// LetsEncrypt is the directory of the authority that is asked unless another one is named.
-const LetsEncrypt = certmagic.LetsEncryptProductionCA
+// letsEncrypt is the directory of the authority that is asked unless another one is named.
+const letsEncrypt = certmagic.LetsEncryptProductionCA
 
 // Options say for whom certificates are, and where they come from.
 type Options struct {
 	Hosts     []string
 	Email     string         // that the authority may write to; "" for none
-	Directory string         // of the authority; "": LetsEncrypt
+	Directory string         // of the authority; "": that of Let's Encrypt
 	Roots     *x509.CertPool // that the authority itself is believed by; nil: those of the system
 	Folder    string         // where keys and certificates are kept; several processes may share it
 	Listen    string         // host:port at which TLS is offered, for TLS-ALPN-01
@@ -63,7 +63,7 @@ func New(opts Options) (*Certificates, error) {
 		DisableHTTPChallenge: opts.HTTP == "", Logger: quiet,
 	}
 	if issuer.CA == "" {
-		issuer.CA = LetsEncrypt
+		issuer.CA = letsEncrypt
 	}
 	if opts.HTTP != "" {
 		if _, issuer.AltHTTPPort, err = portOf(opts.HTTP); err != nil {
@@ -127,7 +127,7 @@ const checkTime = 15 * time.Second
 // Check asks for the directory of an authority. No certificate is asked for.
 func Check(ctx context.Context, directory string, roots *x509.CertPool) error {
 	if directory == "" {
-		directory = LetsEncrypt
+		directory = letsEncrypt
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()

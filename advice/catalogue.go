@@ -8,9 +8,9 @@ type Meaning struct {
 	Do     string // what to do about it; "" for nothing
 }
 
-// Meanings explain every reason there is: those that stop a move first, then
+// meanings explain every reason there is: those that stop a move first, then
 // those that wait, warn, speak for it, and note.
-var Meanings = []Meaning{
+var meanings = []Meaning{
 	{"loss", Blocks, "Your own senders or services fail, and more than 0.1 % of your mail would be lost.", "Mend what stands under Fix first, from the top."},
 	{"new_failure", Blocks, "A sender that was fine has mostly failed for some days of the last four weeks. An average over months would hide it.", "Find out what changed on that day: a key, a server, a record."},
 	{"step_back", Blocks, "In the last week receivers stopped more than 1 % of your own mail, because of the policy that you publish.", "Publish the weaker policy now, mend what fails, and come back."},

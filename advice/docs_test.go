@@ -22,7 +22,7 @@ func reasonsDoc() string {
 	}
 	var b strings.Builder
 	var last Effect
-	for _, m := range Meanings {
+	for _, m := range meanings {
 		if m.Effect != last {
 			fmt.Fprintf(&b, "\n### %s (`%s`)\n\n| id | means | what to do |\n|---|---|---|\n", titles[m.Effect], m.Effect)
 			last = m.Effect
@@ -57,7 +57,7 @@ func TestTheDocumentationOfReasonsIsFresh(t *testing.T) {
 // Every reason that a rule can give is explained, with the effect that it has.
 func TestEveryReasonIsExplained(t *testing.T) {
 	explained := make(map[string]Effect)
-	for _, m := range Meanings {
+	for _, m := range meanings {
 		if _, twice := explained[m.ID]; twice || m.Means == "" {
 			t.Errorf("%s is explained twice, or not at all", m.ID)
 		}

@@ -51,7 +51,7 @@ type RowList struct {
 func (r *FailureReport) Masked() *FailureReport {
 	m := *r
 	m.MailFrom, m.DKIMIdentity, m.EnvelopeID = maskAddress(r.MailFrom), maskAddress(r.DKIMIdentity), hidden(r.EnvelopeID)
-	m.RcptTo, m.AuthResults, m.ReportedURIs = each(r.RcptTo, maskAddress), each(r.AuthResults, MaskAddresses), each(r.ReportedURIs, hidden)
+	m.RcptTo, m.AuthResults, m.ReportedURIs = each(r.RcptTo, maskAddress), each(r.AuthResults, maskAddresses), each(r.ReportedURIs, hidden)
 	m.Headers, m.Other = maskFields(r.Headers), maskFields(r.Other)
 	return &m
 }
@@ -104,7 +104,7 @@ func maskFields(all []HeaderField) []HeaderField {
 		case addressFields[name]:
 			f.Value = strings.Join(addressesIn(f.Value), ", ")
 		case plainFields[name]:
-			f.Value = MaskAddresses(f.Value)
+			f.Value = maskAddresses(f.Value)
 		default:
 			f.Value = hidden(f.Value)
 		}
@@ -129,8 +129,8 @@ func addressesIn(s string) (all []string) {
 // delimits tells whether a character ends an address in a text.
 func delimits(c rune) bool { return strings.ContainsRune(" \t\r\n<>(),;:=\"[]", c) }
 
-// MaskAddresses hides the local part of every mail address in a text.
-func MaskAddresses(s string) string {
+// maskAddresses hides the local part of every mail address in a text.
+func maskAddresses(s string) string {
 	var b strings.Builder
 	for {
 		at := strings.IndexByte(s, '@')

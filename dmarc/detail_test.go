@@ -19,7 +19,7 @@ func TestWhatTellsAboutPeopleIsMasked(t *testing.T) {
 		"anna@secret@a.example":                                                "…@…@a.example",
 		"@":                                                                    "…@",
 	} {
-		if got := MaskAddresses(text); got != want {
+		if got := maskAddresses(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}

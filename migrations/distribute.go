@@ -29,9 +29,9 @@ var shape = struct {
 	},
 }
 
-// ErrNoCitus is returned for a database that cannot be spread over machines;
+// errNoCitus is returned for a database that cannot be spread over machines;
 // what wraps it says why.
-var ErrNoCitus = errors.New("this database cannot be distributed")
+var errNoCitus = errors.New("this database cannot be distributed")
 
 // Distribute spreads the tables of a migrated database over the machines of a
 // Citus cluster, by domain, in one transaction. Tables that are spread already stay
@@ -51,9 +51,9 @@ func Distribute(ctx context.Context, db *pgxpool.Pool) error {
 	}
 	switch {
 	case !available:
-		return fmt.Errorf("%w: its PostgreSQL has no extension citus. Install Citus 12 or newer on all machines, or leave the database as it is: everything works on one machine", ErrNoCitus)
+		return fmt.Errorf("%w: its PostgreSQL has no extension citus. Install Citus 12 or newer on all machines, or leave the database as it is: everything works on one machine", errNoCitus)
 	case !created:
-		return fmt.Errorf("%w: the extension citus is installed, but not created in it. As superuser run CREATE EXTENSION citus here and on the workers, and add them with citus_add_node", ErrNoCitus)
+		return fmt.Errorf("%w: the extension citus is installed, but not created in it. As superuser run CREATE EXTENSION citus here and on the workers, and add them with citus_add_node", errNoCitus)
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockKey)); err != nil {

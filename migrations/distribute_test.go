@@ -68,7 +68,7 @@ func TestADatabaseWithoutCitusIsNotDistributed(t *testing.T) {
 	if _, err := Apply(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	if err := Distribute(t.Context(), db); !errors.Is(err, ErrNoCitus) || !strings.Contains(err.Error(), "citus") {
+	if err := Distribute(t.Context(), db); !errors.Is(err, errNoCitus) || !strings.Contains(err.Error(), "citus") {
 		t.Errorf("err = %v", err)
 	}
 }

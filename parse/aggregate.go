@@ -15,8 +15,8 @@ import (
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
-// ErrNotAggregate is returned for XML in which no element feedback is found.
-var ErrNotAggregate = &dmarc.Error{Outcome: dmarc.OutcomeNotAReport, Reason: "XML without the element feedback: not an aggregate report"}
+// errNotAggregate is returned for XML in which no element feedback is found.
+var errNotAggregate = &dmarc.Error{Outcome: dmarc.OutcomeNotAReport, Reason: "XML without the element feedback: not an aggregate report"}
 
 // An AggregateReader reads an aggregate report (RFC 9990; RFC 7489, Appendix
 // C) in one pass and in constant memory: Header first, then Rows, then what
@@ -97,7 +97,7 @@ var errClosed = errors.New("the report is closed")
 
 // Header reads up to the first row and returns what is known by then: all of
 // the header, unless some of it stands after the rows. The error is
-// ErrNotAggregate if this is no report.
+// errNotAggregate if this is no report.
 func (a *AggregateReader) Header() (*dmarc.AggregateReport, error) {
 	if !a.header {
 		a.header = true
@@ -208,10 +208,10 @@ func (a *AggregateReader) findRoot() error {
 		}
 		switch {
 		case tok == tokenEOF:
-			return ErrNotAggregate
+			return errNotAggregate
 		case tok == tokenStart && string(a.s.name) == "feedback":
 			if a.s.empty {
-				return ErrNotAggregate
+				return errNotAggregate
 			}
 			if len(a.s.marks) > 1 {
 				a.rep.Flags |= dmarc.FlagTextOutsideRoot

@@ -14,7 +14,7 @@ import (
 
 // SPFFound is what was found: the record of the domain with all that it leads
 // to, as if no term matched. What a receiver finds for one address is told by
-// CheckHost.
+// checkHost.
 type SPFFound struct {
 	Root    *SPFNode // nil before a lookup
 	Lookups int      // terms of the whole tree that a receiver counts; ten are allowed
@@ -387,7 +387,7 @@ func gatherSPF(ctx context.Context, g *gatherer) {
 			if helo == "" {
 				helo = domain
 			}
-			s.Verdict = CheckHost(ctx, t, s.Sender.Addr, helo, "postmaster@"+domain, SPFOptions{Now: g.o.Now})
+			s.Verdict = checkHost(ctx, t, s.Sender.Addr, helo, "postmaster@"+domain, SPFOptions{Now: g.o.Now})
 			return nil
 		})
 	}

@@ -38,11 +38,11 @@ type SPFVerdict struct {
 	Voids       int    // those of them that found nothing
 }
 
-// CheckHost is check_host() of RFC 7208, section 4: it checks an address for
+// checkHost is check_host() of RFC 7208, section 4: it checks an address for
 // the domain of sender, or for helo if sender is "". As a receiver does, it
 // stops at the first term that matches. It asks a bounded number of questions;
 // the end of ctx is a temperror.
-func CheckHost(ctx context.Context, r Resolver, ip netip.Addr, helo, sender string, o SPFOptions) SPFVerdict {
+func checkHost(ctx context.Context, r Resolver, ip netip.Addr, helo, sender string, o SPFOptions) SPFVerdict {
 	e := &spfEvaluation{ctx: ctx, r: r, ip: ip.Unmap(), helo: helo, o: o}
 	local, domain, ok := cutLast(sender, "@")
 	if !ok {

@@ -49,7 +49,7 @@ func TestStoredSPFCoversWhomACheckLetsPass(t *testing.T) {
 			case 2:
 				addr = netip.MustParseAddr([]string{"2001:db8::7", "2001:db8::9", "2001:db8:1::1", "2001:db9::1"}[random.IntN(4)])
 			}
-			got, passes := covers(addr), CheckHost(t.Context(), r, addr, domain, "postmaster@"+domain, SPFOptions{}).Result == dmarc.ResultPass
+			got, passes := covers(addr), checkHost(t.Context(), r, addr, domain, "postmaster@"+domain, SPFOptions{}).Result == dmarc.ResultPass
 			if got == CoverageUnknown {
 				continue
 			}

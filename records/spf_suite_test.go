@@ -218,7 +218,7 @@ func TestPublishedSuites(t *testing.T) {
 					if err != nil {
 						t.Fatalf("%s: %v", key, err)
 					}
-					v := CheckHost(t.Context(), r, ip, c.Helo, c.MailFrom, SPFOptions{Receiver: c.Receiver, Now: time.Unix(0, 0)})
+					v := checkHost(t.Context(), r, ip, c.Helo, c.MailFrom, SPFOptions{Receiver: c.Receiver, Now: time.Unix(0, 0)})
 					if d, ok := differs[key]; ok {
 						if v.Result != d.result {
 							t.Errorf("%s: %s (%s), want %s: %s", key, v.Result, v.Reason, d.result, d.why)

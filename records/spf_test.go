@@ -191,7 +191,7 @@ func TestSPFHostileRecordsCostABoundedNumberOfQuestions(t *testing.T) {
 				t.Errorf("%d findings", len(findings))
 			}
 			r.n = 0
-			v := CheckHost(t.Context(), r, netip.MustParseAddr("198.51.100.1"), "x.test", strings.Repeat("l.", 100)+"@evil.test", SPFOptions{})
+			v := checkHost(t.Context(), r, netip.MustParseAddr("198.51.100.1"), "x.test", strings.Repeat("l.", 100)+"@evil.test", SPFOptions{})
 			// The record, and ten terms of ten hosts; the names of the address.
 			if r.n > 1+spfLookups*(1+spfHosts)+1+spfHosts {
 				t.Errorf("%d questions for a check, %s", r.n, v.Result)
@@ -218,7 +218,7 @@ func TestSPFAliasesThatDoNotEndAreFailures(t *testing.T) {
 	if ids["dns.lookup_failed"] || ids["spf.include_missing"] || ids["spf.void"] || ids["spf.ok"] {
 		t.Errorf("findings %v", ids)
 	}
-	if v := CheckHost(t.Context(), r, netip.MustParseAddr("192.0.2.1"), "x.test", "a@loop.test", SPFOptions{}); v.Result != dmarc.ResultTempError {
+	if v := checkHost(t.Context(), r, netip.MustParseAddr("192.0.2.1"), "x.test", "a@loop.test", SPFOptions{}); v.Result != dmarc.ResultTempError {
 		t.Errorf("result %s, want temperror", v.Result)
 	}
 }
@@ -227,7 +227,7 @@ func TestSPFCheckStopsWhenTheContextEnds(t *testing.T) {
 	r := newZoneResolver(t, acme)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if v := CheckHost(ctx, r, netip.MustParseAddr("192.0.2.7"), "x.test", "a@acme.test", SPFOptions{}); v.Result != dmarc.ResultTempError {
+	if v := checkHost(ctx, r, netip.MustParseAddr("192.0.2.7"), "x.test", "a@acme.test", SPFOptions{}); v.Result != dmarc.ResultTempError {
 		t.Errorf("result %s, want temperror", v.Result)
 	}
 }
@@ -242,7 +242,7 @@ func TestSPFVerdictTellsWhichTermMatched(t *testing.T) {
 		{"203.0.113.64", "permerror by  of , 10 lookups, 3 void"},
 		{"2001:db8::7", "pass by a of acme.test, 1 lookups, 0 void"},
 	} {
-		v := CheckHost(t.Context(), r, netip.MustParseAddr(c.ip), "x.test", "a@acme.test", SPFOptions{})
+		v := checkHost(t.Context(), r, netip.MustParseAddr(c.ip), "x.test", "a@acme.test", SPFOptions{})
 		if got := fmt.Sprintf("%s by %s of %s, %d lookups, %d void", v.Result, v.Term, v.Holder, v.Lookups, v.Voids); got != c.want {
 			t.Errorf("%s: %s; want %s", c.ip, got, c.want)
 		}
@@ -277,7 +277,7 @@ func FuzzSPFTree(f *testing.F) {
 		}
 		p.SPF.Allowed()
 		r.n = 0
-		v := CheckHost(t.Context(), r, ip, sender, sender, SPFOptions{})
+		v := checkHost(t.Context(), r, ip, sender, sender, SPFOptions{})
 		if r.n > 1+spfLookups*(1+spfHosts)+1+spfHosts+1 || v.Result == dmarc.ResultUnknown {
 			t.Errorf("%d questions, %q", r.n, v.Result)
 		}

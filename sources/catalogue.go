@@ -220,31 +220,31 @@ func (c *Catalogue) remove(old *dmarc.Sender) {
 // Senders returns the senders of the catalogue and of operators' TOML files.
 func (c *Catalogue) Senders() []*dmarc.Sender { return c.senders }
 
-// ByPTR recognises a sender by a PTR name, by its longest known suffix; nil if
+// byPTR recognises a sender by a PTR name, by its longest known suffix; nil if
 // it is unknown. Whether the name is proven is for the caller to know.
-func (c *Catalogue) ByPTR(name string) *dmarc.Sender { return longest(c.ptr, name) }
+func (c *Catalogue) byPTR(name string) *dmarc.Sender { return longest(c.ptr, name) }
 
 // ByDomain recognises a sender by a domain that it signs with or takes bounces
 // at; nil if it is unknown.
 func (c *Catalogue) ByDomain(domain string) *dmarc.Sender { return longest(c.domains, domain) }
 
-// ByInclude recognises a sender by what its customers include in SPF records.
-func (c *Catalogue) ByInclude(domain string) *dmarc.Sender { return longest(c.spf, domain) }
+// byInclude recognises a sender by what its customers include in SPF records.
+func (c *Catalogue) byInclude(domain string) *dmarc.Sender { return longest(c.spf, domain) }
 
-// ByASN recognises whose a network is; nil if it is unknown.
-func (c *Catalogue) ByASN(n uint32) *dmarc.Sender { return c.asn[n] }
+// byASN recognises whose a network is; nil if it is unknown.
+func (c *Catalogue) byASN(n uint32) *dmarc.Sender { return c.asn[n] }
 
 // Recognise fills in whose an address is: by a name that leads back first,
 // since a network may hold anybody's servers.
 func (c *Catalogue) Recognise(s *dmarc.SourceIdentity) {
 	s.Sender, s.By = nil, ""
 	for _, name := range s.Names {
-		if known := c.ByPTR(name); known != nil {
+		if known := c.byPTR(name); known != nil {
 			s.Sender, s.By = known, "ptr"
 			return
 		}
 	}
-	if known := c.ByASN(s.ASN); s.ASN != 0 && known != nil {
+	if known := c.byASN(s.ASN); s.ASN != 0 && known != nil {
 		s.Sender, s.By = known, "asn"
 	}
 }

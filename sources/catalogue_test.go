@@ -124,20 +124,20 @@ func TestSendersAreRecognisedByNameAndNetwork(t *testing.T) {
 		return s.ID
 	}
 	for _, q := range []struct{ got, want string }{
-		{id(c.ByPTR("mail-ej1-f41.google.com")), "google-workspace"},
-		{id(c.ByPTR("mail-ej1-f41.google.com.")), "google-workspace"},
-		{id(c.ByPTR("mail.notgoogle.com")), ""},
-		{id(c.ByPTR("mail74.suw191.mcsv.net")), "mailchimp"},
-		{id(c.ByPTR("a8-31.smtp-out.amazonses.com")), "amazon-ses"},
-		{id(c.ByPTR("ec2-203-0-113-1.compute-1.amazonaws.com")), "aws"},
-		{id(c.ByPTR("com")), ""},
-		{id(c.ByPTR("")), ""},
+		{id(c.byPTR("mail-ej1-f41.google.com")), "google-workspace"},
+		{id(c.byPTR("mail-ej1-f41.google.com.")), "google-workspace"},
+		{id(c.byPTR("mail.notgoogle.com")), ""},
+		{id(c.byPTR("mail74.suw191.mcsv.net")), "mailchimp"},
+		{id(c.byPTR("a8-31.smtp-out.amazonses.com")), "amazon-ses"},
+		{id(c.byPTR("ec2-203-0-113-1.compute-1.amazonaws.com")), "aws"},
+		{id(c.byPTR("com")), ""},
+		{id(c.byPTR("")), ""},
 		{id(c.ByDomain("acme.20230601.gappssmtp.com")), "google-workspace"},
 		{id(c.ByDomain("acme.onmicrosoft.com")), "microsoft-365"},
 		{id(c.ByDomain("bounce.em123.sendgrid.net")), "sendgrid"},
-		{id(c.ByInclude("servers.mcsv.net")), "mailchimp"},
-		{id(c.ByASN(11377)), "sendgrid"},
-		{id(c.ByASN(64496)), ""},
+		{id(c.byInclude("servers.mcsv.net")), "mailchimp"},
+		{id(c.byASN(11377)), "sendgrid"},
+		{id(c.byASN(64496)), ""},
 	} {
 		if q.got != q.want {
 			t.Errorf("%q, want %q", q.got, q.want)
@@ -185,16 +185,16 @@ ptr = ["mcsv.net"]
 		ID: "crm", Name: "Our CRM", Kind: dmarc.SenderService, Fix: "Call Ann.",
 		Publish: []dmarc.Template{{Type: "CNAME", Name: "crm._domainkey.{domain}", Value: "dkim.crm.example"}},
 	}
-	if got := c.ByPTR("a.out.crm.example"); !reflect.DeepEqual(got, want) {
+	if got := c.byPTR("a.out.crm.example"); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}
-	if got := c.ByPTR("x.sendgrid.net"); got.Name != "SendGrid of the shop" || c.ByDomain("sendgrid.net") != nil {
+	if got := c.byPTR("x.sendgrid.net"); got.Name != "SendGrid of the shop" || c.ByDomain("sendgrid.net") != nil {
 		t.Errorf("an entry of the same id does not replace: %+v", got)
 	}
-	if a, b := c.ByPTR("mcsv.net"), c.ByPTR("rsgsv.net"); a.ID != "newsletter" || b.ID != "mailchimp" {
+	if a, b := c.byPTR("mcsv.net"), c.byPTR("rsgsv.net"); a.ID != "newsletter" || b.ID != "mailchimp" {
 		t.Errorf("a claimed name: %s, its neighbour: %s", a.ID, b.ID)
 	}
-	if builtin(t).ByPTR("mcsv.net").ID != "mailchimp" {
+	if builtin(t).byPTR("mcsv.net").ID != "mailchimp" {
 		t.Error("the built-in catalogue has changed")
 	}
 }
@@ -244,12 +244,12 @@ func TestACSVFileAddsNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := c.ByPTR("vps7.host.example")
+	host := c.byPTR("vps7.host.example")
 	if want := (&dmarc.Sender{ID: "csv-host.example", Name: "Host, Inc.", Kind: dmarc.SenderHosting}); !reflect.DeepEqual(host, want) {
 		t.Errorf("%+v", host)
 	}
-	if c.ByPTR("host2.example") != host || c.ByPTR("a.isp.example").Kind != dmarc.SenderISP || c.ByPTR("bakery.example").Kind != dmarc.SenderOther ||
-		c.ByPTR("google.com").ID != "google-workspace" {
+	if c.byPTR("host2.example") != host || c.byPTR("a.isp.example").Kind != dmarc.SenderISP || c.byPTR("bakery.example").Kind != dmarc.SenderOther ||
+		c.byPTR("google.com").ID != "google-workspace" {
 		t.Error("names of the file are not recognised as they should")
 	}
 	for text, want := range map[string]string{
@@ -270,7 +270,7 @@ func TestARealMapIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.ptr) < 38_000 || c.ByPTR("mail.012.net.il").Kind != dmarc.SenderISP {
+	if len(c.ptr) < 38_000 || c.byPTR("mail.012.net.il").Kind != dmarc.SenderISP {
 		t.Errorf("%d names", len(c.ptr))
 	}
 	for name, s := range c.ptr {
@@ -283,6 +283,6 @@ func TestARealMapIsRead(t *testing.T) {
 func BenchmarkByPTR(b *testing.B) {
 	c := builtin(b)
 	for b.Loop() {
-		c.ByPTR("a.very.long.name.that.nobody.knows.example.com")
+		c.byPTR("a.very.long.name.that.nobody.knows.example.com")
 	}
 }
