@@ -67,6 +67,29 @@ func (s *Store) EvidenceStamp(ctx context.Context, domain string) (dmarc.Stamp, 
 	return stamp, nil
 }
 
+// DomainsOfManySources returns domains whose last verdict is about at least so many sources,
+// those with most first.
+func (s *Store) DomainsOfManySources(ctx context.Context, least, limit int) ([]string, error) {
+	const sql = `
+		SELECT d.name
+		FROM (
+			SELECT domain_id, count(*) AS sources
+			FROM domain_sources
+			GROUP BY domain_id
+			HAVING count(*) >= $1
+			ORDER BY sources DESC
+			LIMIT $2
+		) AS many
+		JOIN domains d ON d.id = many.domain_id
+		ORDER BY many.sources DESC, d.name`
+	rows, _ := s.db.Query(ctx, sql, least, limit)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("looking for domains with many sources: %w", err)
+	}
+	return names, nil
+}
+
 // noteVerdict says that something changed that the verdict about a domain
 // depends on. With at once, somebody waits for it.
 func noteVerdict(ctx context.Context, tx pgx.Tx, domain int64, atOnce bool) error {

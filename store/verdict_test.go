@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,6 +161,35 @@ func TestVerdictsAreDueWhenSomethingChanged(t *testing.T) {
 	}
 	if got := due(t, s, time.Now().Add(time.Hour)); len(got) > 0 {
 		t.Error("an address that is as it was has a verdict computed")
+	}
+}
+
+// Domains are found by how many sources their last verdicts are about.
+func TestDomainsOfManySourcesAreFound(t *testing.T) {
+	s, _ := open(t)
+	for i, name := range []string{"a.example", "b.example", "c.example"} {
+		rep := daily(strconv.Itoa(i), row("192.0.2.1", 5, pass, fail, dmarc.DispositionNone))
+		rep.domain = name
+		add(t, s, mail(uint32(i+1), rep))
+	}
+	if err := s.SummariseFacts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range due(t, s, time.Now().Add(time.Hour)) {
+		var classes []dmarc.SourceClass
+		for i := range map[string]int{"a.example": 2, "b.example": 1, "c.example": 3}[d.Domain] {
+			classes = append(classes, class(fmt.Sprintf("192.0.2.%d/32", i+1), dmarc.ClassOwn, 5))
+		}
+		judge(t, s, d, dmarc.DomainVerdict{}, classes...)
+	}
+	for _, c := range []struct {
+		least, limit int
+		want         string
+	}{{1, 9, "c.example a.example b.example"}, {2, 9, "c.example a.example"}, {1, 1, "c.example"}, {4, 9, ""}} {
+		names, err := s.DomainsOfManySources(t.Context(), c.least, c.limit)
+		if got := strings.Join(names, " "); err != nil || got != c.want {
+			t.Errorf("at least %d, at most %d: %q, %v; want %q", c.least, c.limit, got, err, c.want)
+		}
 	}
 }
 

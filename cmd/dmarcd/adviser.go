@@ -25,6 +25,7 @@ type adviser struct {
 	rua       string // our address for reports; "" if it is not known
 	log       *slog.Logger
 	kept      keptEvidence
+	recalled  bool // what verdicts rest on, since dmarcd began
 }
 
 // mostKnown is for how many sources, the busiest, advice knows whose they are.
@@ -194,6 +195,10 @@ func (a *adviser) pass(ctx context.Context) error {
 	var failed error
 	for after := int64(0); ; {
 		due, err := a.store.DueVerdicts(ctx, now, after, 200)
+		if err == nil && len(due) == 0 && !a.recalled {
+			err = a.recall(ctx, now, manySources)
+			a.recalled = err == nil
+		}
 		if err != nil || len(due) == 0 {
 			return errors.Join(failed, err)
 		}

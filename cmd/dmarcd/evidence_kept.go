@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ const (
 	// What a verdict was computed from stays until its last day is over, if it takes long to
 	// gather: bytes of it.
 	worthKeeping = 256 << 10
+	manySources  = 200 // take as much
 )
 
 // keptEvidence keeps evidence while it is asked for and nothing that it rests on
@@ -83,6 +85,51 @@ func (k *keptEvidence) get(key evidenceKey, stamp dmarc.Stamp, gather func() (*a
 func (k *keptEvidence) put(key evidenceKey, stamp dmarc.Stamp, e *advice.Evidence) {
 	now := time.Now()
 	k.keep(key, &keptOne{evidence: e, stamp: stamp, at: now, asked: now}, e, key.period.End)
+}
+
+// recall gathers again what the verdicts about large domains rest on, as far as half of the
+// room goes: verdicts outlive the process that kept it.
+func (a *adviser) recall(ctx context.Context, now time.Time, many int) error {
+	const most = 100 // domains
+	names, err := a.store.DomainsOfManySources(ctx, many, most)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if a.kept.bytes() > mostKept/2 {
+			return nil
+		}
+		key := evidenceKey{name, lastDays(now, adviceDays)}
+		if a.kept.has(key) {
+			continue
+		}
+		stamp, err := a.store.EvidenceStamp(ctx, name)
+		if err != nil {
+			return err
+		}
+		e, err := a.gather(ctx, name, key.period)
+		if errors.Is(err, dmarc.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		e.Keep()
+		a.kept.put(key, stamp, e)
+	}
+	return nil
+}
+
+func (k *keptEvidence) bytes() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.size
+}
+
+func (k *keptEvidence) has(key evidenceKey) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.all[key] != nil
 }
 
 // keep makes room for what is kept as one, and reports whether there is enough. Evidence

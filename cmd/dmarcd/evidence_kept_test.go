@@ -110,6 +110,46 @@ func TestEvidenceIsKeptWhileNothingChanges(t *testing.T) {
 	}
 }
 
+// A dmarcd that begins gathers what the verdicts about large domains rest on, before somebody asks.
+func TestEvidenceOfLargeDomainsIsRecalled(t *testing.T) {
+	before := adviseSample(t).service.adviser
+	if err := before.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	adv := &adviser{store: before.store, senders: before.senders, overrules: before.overrules, log: before.log}
+	many, err := adv.store.DomainsOfManySources(t.Context(), manySources, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := adv.pass(t.Context()); err != nil || !adv.recalled || len(adv.kept.all) != len(many) {
+		t.Errorf("of %q %d are kept; %v", many, len(adv.kept.all), err)
+	}
+	for range 2 { // the second time they are there
+		if err := adv.recall(t.Context(), time.Now(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := adv.store.DomainsOfManySources(t.Context(), 1, 100)
+	if err != nil || len(names) < 2 || len(adv.kept.all) != len(names) {
+		t.Fatalf("%d are kept of %q, %v", len(adv.kept.all), names, err)
+	}
+	for _, name := range names {
+		key := evidenceKey{name, lastDays(time.Now(), adviceDays)}
+		kept := adv.kept.all[key].evidence
+		got, err := adv.Evidence(t.Context(), name, key.period)
+		if err != nil || got != kept {
+			t.Errorf("that about %s is gathered again: %v", name, err)
+		}
+		fresh, err := adv.gather(t.Context(), name, key.period)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := advice.For(got, advice.Options{}), advice.For(fresh, advice.Options{}); !reflect.DeepEqual(got.JSON(), want.JSON()) {
+			t.Errorf("kept: %+v, now: %+v", got.JSON(), want.JSON())
+		}
+	}
+}
+
 // What is kept stays below a number of bytes: those go that were asked for least recently.
 func TestKeptEvidenceIsBounded(t *testing.T) {
 	large := func(domain string, days int) *advice.Evidence {
