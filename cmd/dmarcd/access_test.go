@@ -475,6 +475,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 // Whoever may know of one tenant learns nothing of the other, whatever they
 // ask: not from lists, sums, errors or messages.
 func TestNobodyLearnsOfDomainsBeyondTheirScope(t *testing.T) {
+	t.Parallel()
 	racetest.Calm(t)
 	sc := newScene(t)
 	for _, path := range []string{"domains", "reports", "failures", "tls", "messages", "domains/bravo.example/reporters"} {

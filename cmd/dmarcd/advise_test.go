@@ -19,6 +19,7 @@ import (
 // Three months of reports about a shop whose newsletter has lost its key: the
 // command says so, in words and as JSON.
 func TestAdviseSaysWhatReportsLetOneExpect(t *testing.T) {
+	t.Parallel()
 	url := sampled(t)
 	w := world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}}
 

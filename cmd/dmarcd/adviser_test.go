@@ -121,6 +121,7 @@ func (a *advised) classOf(t *testing.T, domain, address string) (class dmarc.Cla
 
 // The command, the API and what is kept tell the same numbers.
 func TestAdviceIsTheSameEverywhere(t *testing.T) {
+	t.Parallel()
 	a := adviseSample(t)
 	if err := a.service.adviser.pass(t.Context()); err != nil {
 		t.Fatal(err)

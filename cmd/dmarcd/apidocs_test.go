@@ -15,6 +15,7 @@ import (
 
 // What docs/api.md shows can be done as it stands there.
 func TestTheExamplesOfTheAPIWork(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"curl", "jq"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv("DMARCD_TEST_REQUIRE") != "" {

@@ -52,6 +52,7 @@ esac
 // Every command of docs/backup.md is run in the order of the page, as it stands but for paths
 // and addresses: on the private server first, then on another that its data moved to.
 func TestTheCommandsOfThePageOnBackupsWork(t *testing.T) {
+	t.Parallel()
 	programs := filepath.Dir(postgresProgram(t, "pg_dump"))
 	dir, err := os.MkdirTemp("/tmp", "dmarcd") // sockets want a short path, and PostgreSQL has to get in
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 // One server, with what reporters of a sample wrote, is asked for everything.
 func TestTheAPI(t *testing.T) {
+	t.Parallel()
 	racetest.Calm(t)
 	c := newContract(t)
 	t.Run("asks the database once for a summary", c.oneTrip)

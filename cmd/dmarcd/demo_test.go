@@ -20,6 +20,7 @@ import (
 
 // The demo runs as a user would run it, and shows what it says.
 func TestTheDemoFillsTheDashboard(t *testing.T) {
+	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), build(t), "demo", "--listen", "127.0.0.1:0")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	var said lockedBuffer
@@ -135,6 +136,7 @@ func TestImportedRealReportsGiveTheTotalsOfTheManifest(t *testing.T) {
 // Copies of a report count once, of two reports under one name the larger
 // counts, and reports that only look alike all count, in whatever order they come.
 func TestWhatComesTwiceCountsOnce(t *testing.T) {
+	t.Parallel()
 	dir := "../../parse/testdata/deviations"
 	for _, c := range []struct {
 		name     string

@@ -118,6 +118,7 @@ func apply(t *testing.T, database string) {
 }
 
 func TestDoctorSaysWhatIsWrongWithAMailbox(t *testing.T) {
+	t.Parallel()
 	racetest.Calm(t)
 	imap := dovecottest.Start(t)
 	database := "DMARCD_DATABASE_URL=" + pgtest.URL(t)

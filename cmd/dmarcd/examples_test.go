@@ -193,6 +193,7 @@ func (p *machine) serving(text, address string, vars ...string) *running {
 // Every example of docs/intake.md and of README.md is run as it stands, but for
 // addresses and paths: settings by dmarcd serve, until what they let in is in.
 func TestExamplesOfTheDocumentationWork(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
 		if os.Getenv("DMARCD_TEST_REQUIRE") != "" {
 			t.Fatal("curl is not installed: apt-get install curl")

@@ -16,6 +16,7 @@ import (
 // An import that is stopped, gently or not, goes on where it was when it is run
 // again; and once more finds everything done.
 func TestAnInterruptedImportGoesOn(t *testing.T) {
+	t.Parallel()
 	const files = 3000
 	binary, dir, data := build(t), t.TempDir(), filepath.Join(t.TempDir(), "data")
 	for i := range files {

@@ -15,6 +15,7 @@ import (
 // History comes along from parsedmarc, and the mails that are still in the
 // mailbox do not count once more.
 func TestHistoryOfParsedmarcIsImportedOnce(t *testing.T) {
+	t.Parallel()
 	from := filepath.Join("..", "..", "parse", "testdata", "parsedmarc")
 	var imported struct {
 		Messages int            `json:"messages"`

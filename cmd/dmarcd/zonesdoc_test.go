@@ -45,6 +45,7 @@ func elsewhere(w dns.ResponseWriter, q *dns.Msg) {
 
 // The examples of docs/zones.md do what the page says.
 func TestTheExamplesOfCheckingZonesWork(t *testing.T) {
+	t.Parallel()
 	knottest.Require(t)
 	dir := t.TempDir()
 	doc, err := os.ReadFile("../../docs/zones.md")
