@@ -265,6 +265,13 @@ func (g *Guard) whole(ctx context.Context, entry *dmarc.LedgerEntry) error {
 		if err == nil && !scope.Covers(domain) {
 			err = dmarc.ErrNotFound
 		}
+		if err != nil || part.Kind != tlsKind {
+			return err
+		}
+		t, err := g.Store.TLSReport(ctx, part.Report)
+		if cover(&t, scope); err == nil && t.Partial {
+			err = dmarc.ErrNotFound
+		}
 		return err
 	}
 	private := false
@@ -288,8 +295,11 @@ func (g *Guard) whole(ctx context.Context, entry *dmarc.LedgerEntry) error {
 	return nil
 }
 
-// failureKind is the kind of the parts of a message that are failure reports.
-const failureKind = "failure"
+// The kinds of the parts of a message that are failure reports and TLS reports.
+const (
+	failureKind = "failure"
+	tlsKind     = "tls"
+)
 
 // Notifications returns what people were told. To whom, and whether that worked,
 // is for those who may know of everything.
@@ -364,9 +374,12 @@ func (g *Guard) TLSReport(ctx context.Context, id string) (dmarc.StoredTLS, erro
 
 // cover leaves out the policies of domains beyond a scope.
 func cover(t *dmarc.StoredTLS, mine dmarc.Scope) {
-	if !mine.All() {
-		t.Report.Policies = slices.DeleteFunc(t.Report.Policies, func(p dmarc.TLSPolicy) bool { return p.Domain != "" && !mine.Covers(p.Domain) })
+	if mine.All() {
+		return
 	}
+	all := len(t.Report.Policies)
+	t.Report.Policies = slices.DeleteFunc(t.Report.Policies, func(p dmarc.TLSPolicy) bool { return p.Domain != "" && !mine.Covers(p.Domain) })
+	t.Partial = len(t.Report.Policies) < all
 }
 
 // Messages returns the ledger. To those who may not read failure reports it does

@@ -140,7 +140,7 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 	if t2, err := g.TLSTraffic(mine, dmarc.TLSQuery{Domain: "b.example"}); err != nil || t2.Reports != 0 {
 		t.Errorf("TLS of others: %+v, %v", t2, err)
 	}
-	if t3, err := g.TLSReport(mine, "1-1"); err != nil || len(t3.Report.Policies) != 2 || t3.Report.Policies[1].Domain != "" {
+	if t3, err := g.TLSReport(mine, "1-1"); err != nil || len(t3.Report.Policies) != 2 || t3.Report.Policies[1].Domain != "" || !t3.Partial {
 		t.Errorf("a TLS report with a policy of others: %+v, %v", t3, err)
 	}
 	if v.asked != 0 {
@@ -167,6 +167,7 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 	}{
 		{"ours", mine, []dmarc.LedgerPart{ours}, nil},
 		{"with a report of others", mine, []dmarc.LedgerPart{ours, theirs}, dmarc.ErrNotFound},
+		{"with a TLS report that has a policy of others", mine, []dmarc.LedgerPart{ours, {Kind: "tls", Report: "1-3"}}, dmarc.ErrNotFound},
 		{"with what was not read", mine, []dmarc.LedgerPart{ours, unread}, dmarc.ErrNotFound},
 		{"of others, to who may see all", all, []dmarc.LedgerPart{ours, theirs, unread}, nil},
 		{"with a failure report", mine, []dmarc.LedgerPart{ours, failure}, dmarc.ErrForbidden},

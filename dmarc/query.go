@@ -248,6 +248,7 @@ type StoredTLS struct {
 	Seen       int64
 	MessageID  int64  // in the ledger
 	Part       string // of that message
+	Partial    bool   // policies were left out, since whoever asks may not know of their domains
 }
 
 // A MessageQuery asks for the ledger, newest first.

@@ -184,14 +184,15 @@ func (r *Replica) Failures(ctx context.Context, q dmarc.FailureQuery) (items []d
 }
 
 // TLS is Store.TLS.
-func (r *Replica) TLSReport(ctx context.Context, id string) (t dmarc.StoredTLS, err error) {
-	err = r.ask(func(s *Store) (err error) { t, err = s.TLSReport(ctx, id); return err })
-	return t, err
-}
-
 func (r *Replica) TLS(ctx context.Context, q dmarc.TLSQuery) (items []dmarc.StoredTLS, next dmarc.Cursor, err error) {
 	err = r.ask(func(s *Store) (err error) { items, next, err = s.TLS(ctx, q); return err })
 	return items, next, err
+}
+
+// TLSReport is Store.TLSReport.
+func (r *Replica) TLSReport(ctx context.Context, id string) (t dmarc.StoredTLS, err error) {
+	err = r.ask(func(s *Store) (err error) { t, err = s.TLSReport(ctx, id); return err })
+	return t, err
 }
 
 // Messages is Store.Messages.

@@ -178,6 +178,7 @@ type customer struct {
 	name, address string
 	n             int
 	ids           []string // of its reports
+	tls           []string // of its TLS reports
 }
 
 func (x *customer) domain() string { return x.name + ".example" }
@@ -238,6 +239,13 @@ func newScene(t *testing.T) *scene {
 	if err := os.WriteFile(filepath.Join(dir, "both.eml"), []byte(both), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// A TLS report about alpha that tells of bravo as well.
+	shared := strings.NewReplacer(`"policies":[`, `"policies":[{"policy":{"policy-type":"sts","policy-string":["version: STSv1"],"policy-domain":"alpha.example","mx-host":["mx.alpha.example"]},`+
+		`"summary":{"total-successful-session-count":7,"total-failure-session-count":0},"failure-details":[]},`, "mx.example.com", "mx.bravo.example", ":5,", fmt.Sprintf(":%d,", sc.bravo.n+3), "2026-01-01", day.Format(time.DateOnly)).
+		Replace(aTLSReport("shared-tls", sc.bravo.domain()))
+	if err := os.WriteFile(filepath.Join(dir, "shared.json"), []byte(shared), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	w := world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error", "DMARCD_FAILURE_STORE=true"}}
 	if got := w.run(t, "import", dir); got.status != exitFailed { // two files are broken
 		t.Fatalf("%+v", got)
@@ -285,8 +293,13 @@ func newScene(t *testing.T) *scene {
 				x.ids = append(x.ids, item.ID)
 			}
 		}
-		if len(x.ids) != 5 {
-			t.Fatalf("reports about %s: %q", x.name, x.ids)
+		var list struct{ Items []struct{ ID string } }
+		sc.read(t, "/api/v1/tls?domain="+x.domain(), sc.everything, &list)
+		for _, item := range list.Items {
+			x.tls = append(x.tls, item.ID)
+		}
+		if len(x.ids) != 5 || len(x.tls) == 0 {
+			t.Fatalf("reports about %s: %q, %q", x.name, x.ids, x.tls)
 		}
 	}
 	return sc
@@ -331,7 +344,7 @@ func (x *customer) finds(answer string) (all []string) {
 
 // A question is a request about a tenant: never is the same about one that does
 // not exist.
-type question struct{ method, path, never, body, form string }
+type question struct{ method, path, never, body, form, id string }
 
 // questions are requests for every operation of the OpenAPI document and every
 // page. Those with a never are about bravo.
@@ -403,13 +416,19 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 	add := func(method, path, body string) {
 		q := question{method: method, path: path, body: body}
 		if strings.Contains(path+body, "BRAVO") {
-			q.path, q.body = strings.NewReplacer("BRAVOID", sc.bravo.ids[0], "BRAVO", "bravo").Replace(path), strings.ReplaceAll(body, "BRAVO", "bravo")
-			q.never = strings.NewReplacer("BRAVOID", "99999-99999", "BRAVO", "qqqqq").Replace(path)
+			q.path, q.body = strings.NewReplacer("BRAVOID", sc.bravo.ids[0], "BRAVOTLS", sc.bravo.tls[0], "BRAVO", "bravo").Replace(path), strings.ReplaceAll(body, "BRAVO", "bravo")
+			if q.id = sc.bravo.ids[0]; strings.Contains(path, "BRAVOTLS") {
+				q.id = sc.bravo.tls[0]
+			}
+			q.never = strings.NewReplacer("BRAVOID", "99999-99999", "BRAVOTLS", "99999-99999", "BRAVO", "qqqqq").Replace(path)
 		}
 		all = append(all, q)
 	}
 	for _, x := range targets {
-		paths := []string{x.pattern}
+		paths, ids := []string{x.pattern}, append([]string{"1", "2", "BRAVOID"}, sc.alpha.ids...)
+		if strings.Contains(x.pattern, "/tls/") {
+			ids = append([]string{"1", "BRAVOTLS"}, sc.alpha.tls...)
+		}
 		for _, fill := range []struct {
 			param string
 			with  []string
@@ -417,7 +436,7 @@ func (sc *scene) questions(t *testing.T) (all []question) {
 			{"{domain}", []string{"alpha.example", "www.alpha.example", "BRAVO.example", "www.BRAVO.example"}},
 			{"{network}", []string{"192.0.2.77"}},
 			{"{group}", []string{"alpha-clients", "BRAVO-clients", "both"}},
-			{"{id}", append([]string{"1", "2", "BRAVOID"}, sc.alpha.ids...)},
+			{"{id}", ids},
 		} {
 			var filled []string
 			for _, p := range paths {
@@ -523,7 +542,7 @@ func TestNobodyLearnsOfDomainsBeyondTheirScope(t *testing.T) {
 			if q.never != "" {
 				// What is asked for stands in the answer; it says the same as about nobody.
 				never, want := as(sc, q.method, q.never, secret, strings.ReplaceAll(q.body, "bravo", "qqqqq"))
-				bare := strings.NewReplacer("qqqqq", "bravo", "99999-99999", sc.bravo.ids[0]).Replace(want)
+				bare := strings.NewReplacer("qqqqq", "bravo", "99999-99999", q.id).Replace(want)
 				if code != never || timeless(answer) != timeless(bare) {
 					t.Errorf("%s: %s %s is told from %s: %d and %d\n%s", role, q.method, q.path, q.never, code, never, firstDifference(timeless(answer), timeless(bare)))
 				}
