@@ -25,6 +25,19 @@ func (g *Guard) ReportText(ctx context.Context, id string) (io.ReadCloser, error
 	return g.Intake.ReportText(ctx, id)
 }
 
+// TLSText opens the text of a TLS report, if all of its policies are of domains that the
+// principal may know of.
+func (g *Guard) TLSText(ctx context.Context, id string) (io.ReadCloser, error) {
+	t, err := g.TLSReport(ctx, id)
+	if err == nil && t.Partial {
+		err = dmarc.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	return g.Intake.TLSText(ctx, id)
+}
+
 // Failure returns a failure report, masked or whole. That it was read, and how, is
 // recorded first.
 func (g *Guard) Failure(ctx context.Context, id string, whole bool) (dmarc.StoredFailure, error) {

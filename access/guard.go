@@ -61,6 +61,7 @@ type Store interface {
 type Intake interface {
 	Activate(ctx context.Context, id string) (dmarc.ReportSummary, error)
 	ReportText(ctx context.Context, id string) (io.ReadCloser, error)
+	TLSText(ctx context.Context, id string) (io.ReadCloser, error)
 	TakeIf(ctx context.Context, mailbox, name string, body io.Reader, wanted func(*dmarc.Delivery) error) (dmarc.Fate, error)
 	// Retry reads a message of the ledger again; a dmarc.Refusal says why its
 	// bytes cannot be had.

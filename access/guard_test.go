@@ -125,6 +125,9 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 		"rows":     second(g.ReportRows(mine, dmarc.RowQuery{Report: "2-1"})),
 		"text":     first(g.ReportText(mine, "2-1")),
 		"TLS":      first(g.TLSReport(mine, "2-1")),
+		"TLS text": first(g.TLSText(mine, "2-1")),
+		// Its policies are of others, too.
+		"text of TLS": first(g.TLSText(mine, "1-1")),
 		"failure":  first(g.Failure(as(dmarc.ScopeOf("a.example"), dmarc.RoleFailures), "2-1", false)),
 		"identity": first(g.Whose(mine, "b.example", nil)),
 	} {

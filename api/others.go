@@ -84,6 +84,7 @@ type TLSItem struct {
 	Policies   []TLSPolicyItem `json:"policies" nullable:"false"`
 	Flags      []string        `json:"flags" nullable:"false"`
 	Seen       int64           `json:"seen"`
+	Contact    *string         `json:"contact_info"`
 }
 
 // TLSTotals counts sessions.
@@ -107,6 +108,7 @@ type TLSFailureItem struct {
 	ResultType     string  `json:"result_type"`
 	FailedSessions int64   `json:"failed_sessions"`
 	ReceivingMX    *string `json:"receiving_mx_hostname"`
+	ReceivingHELO  *string `json:"receiving_mx_helo"`
 	SendingMTAIP   *string `json:"sending_mta_ip"`
 	ReceivingIP    *string `json:"receiving_ip"`
 	ReasonCode     *string `json:"failure_reason_code"`
@@ -135,13 +137,13 @@ func (a *API) tls(ctx context.Context, in *struct {
 func tlsItem(t *dmarc.StoredTLS) TLSItem {
 	rep := &t.Report
 	ok, failed := rep.Sessions()
-	item := TLSItem{ID: t.ID, Domain: rep.Domain, OrgName: rep.OrgName, ReportID: rep.ID, Begin: rep.Period.Begin, End: rep.Period.End,
+	item := TLSItem{ID: t.ID, Domain: rep.Domain, OrgName: rep.OrgName, Contact: orNull(rep.Contact), ReportID: rep.ID, Begin: rep.Period.Begin, End: rep.Period.End,
 		ReceivedAt: t.ReceivedAt, Totals: TLSTotals{ok, failed}, Policies: []TLSPolicyItem{}, Flags: rep.Flags.Names(), Seen: t.Seen}
 	for _, p := range rep.Policies {
 		pi := TLSPolicyItem{Type: p.Type, Domain: p.Domain, Strings: append([]string{}, p.Strings...), MXHosts: append([]string{}, p.MXHosts...),
 			Totals: TLSTotals{p.Successful, p.Failed}, Failures: []TLSFailureItem{}}
 		for _, f := range p.Details {
-			pi.Failures = append(pi.Failures, TLSFailureItem{f.ResultType, f.FailedSessions, orNull(f.ReceivingMXHost), orNull(f.SendingMTAIP),
+			pi.Failures = append(pi.Failures, TLSFailureItem{f.ResultType, f.FailedSessions, orNull(f.ReceivingMXHost), orNull(f.ReceivingMXHELO), orNull(f.SendingMTAIP),
 				orNull(f.ReceivingIP), orNull(f.FailureReasonCode), orNull(f.AdditionalInfo)})
 		}
 		item.Policies = append(item.Policies, pi)

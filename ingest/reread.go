@@ -19,6 +19,9 @@ type Archive interface {
 	// Raw returns the message that a report came in; dmarc.ErrNotFound if it
 	// is not kept.
 	Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error)
+	// TLSReport and TLSRaw are the same for a TLS report.
+	TLSReport(ctx context.Context, id string) (dmarc.StoredTLS, error)
+	TLSRaw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error)
 	// Activate makes a report the one of its identity that counts. If it is
 	// chosen, later arrivals leave it so.
 	Activate(ctx context.Context, id string, rep *dmarc.AggregateReport, chosen bool) error
@@ -293,13 +296,31 @@ func (r *Rereader) ReportText(ctx context.Context, id string) (io.ReadCloser, er
 	if err != nil {
 		return nil, err
 	}
+	return r.text(ctx, id, body, entry, func(p *dmarc.Part) bool { return p.Path == rep.Part && p.Aggregate != nil })
+}
+
+// TLSText is ReportText for a TLS report.
+func (r *Rereader) TLSText(ctx context.Context, id string) (io.ReadCloser, error) {
+	rep, err := r.Archive.TLSReport(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	body, entry, err := r.Archive.TLSRaw(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return r.text(ctx, id, body, entry, func(p *dmarc.Part) bool { return p.Path == rep.Part && p.TLS != nil })
+}
+
+// text opens the text of the report of a message that is it, and closes body.
+func (r *Rereader) text(ctx context.Context, id string, body io.ReadCloser, entry dmarc.LedgerEntry, is func(*dmarc.Part) bool) (io.ReadCloser, error) {
 	found, raw, err := r.reread(ctx, body, entry)
 	if err != nil {
 		return nil, err
 	}
 	t := &reportText{close: []func() error{found.Close, raw.Close}}
 	for i := range found.Parts {
-		if p := &found.Parts[i]; p.Path == rep.Part && p.Aggregate != nil {
+		if p := &found.Parts[i]; is(p) {
 			text, err := p.Text()
 			if err != nil {
 				t.Close()

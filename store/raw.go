@@ -217,12 +217,22 @@ func (w *pieceWriter) send() error {
 // byte, and what the ledger says of it. The caller closes the reader. It
 // returns dmarc.ErrNotFound for an unknown report and for a message that is not kept.
 func (s *Store) Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error) {
+	return s.messageOf(ctx, "SELECT message FROM reports WHERE domain_id = $1 AND id = $2", reportID)
+}
+
+// TLSRaw is Raw for a TLS report.
+func (s *Store) TLSRaw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error) {
+	return s.messageOf(ctx, "SELECT message FROM tls_reports WHERE domain_id = $1 AND id = $2", reportID)
+}
+
+// messageOf returns the message that a question finds by a report's domain and number.
+func (s *Store) messageOf(ctx context.Context, sql, reportID string) (io.ReadCloser, dmarc.LedgerEntry, error) {
 	domain, id, err := parseReportKey(reportID)
 	if err != nil {
 		return nil, dmarc.LedgerEntry{}, err
 	}
 	var message int64
-	err = s.db.QueryRow(ctx, "SELECT message FROM reports WHERE domain_id = $1 AND id = $2", domain, id).Scan(&message)
+	err = s.db.QueryRow(ctx, sql, domain, id).Scan(&message)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, dmarc.LedgerEntry{}, fmt.Errorf("report %s: %w", reportID, dmarc.ErrNotFound)
 	}

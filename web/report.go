@@ -3,6 +3,7 @@ package web
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"html/template"
@@ -258,7 +259,9 @@ func (p *pager) hash(id string) {
 
 // A textPage is a report as it came.
 type textPage struct {
-	dmarc.ReportSummary
+	Domain   string // that it is about
+	Reporter string
+	Title    string // of the page of the report
 	Back     string
 	Download string
 	Lines    string
@@ -272,12 +275,17 @@ func (s *site) reportText(r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := "/reports/" + url.PathEscape(id)
-	p := &textPage{Back: s.link(path), Download: s.link(path + "/download")}
-	if p.ReportSummary, err = s.store.Report(r.Context(), id); err != nil {
+	rep, err := s.store.Report(r.Context(), id)
+	if err != nil {
 		return nil, err
 	}
-	body, err := s.texts.ReportText(r.Context(), id)
+	p := &textPage{Domain: rep.Report.Policy.Domain, Reporter: rep.Report.Reporter.OrgName, Title: "Report"}
+	return s.text(r, p, "/reports/"+url.PathEscape(id), id, s.texts.ReportText)
+}
+
+// text fills the page of the beginning of a report that stands at path.
+func (s *site) text(r *http.Request, p *textPage, path, id string, open textOpener) (*view, error) {
+	body, err := open(r.Context(), id)
 	if errors.Is(err, dmarc.ErrNotFound) {
 		return nil, errNotKept
 	}
@@ -295,9 +303,13 @@ func (s *site) reportText(r *http.Request) (*view, error) {
 			head = head[:i]
 		}
 	}
+	p.Back, p.Download = s.link(path), s.link(path+"/download")
 	p.Shown, p.Lines = len(head), textLines(string(head))
-	return &view{Page: "reporttext", Title: "Report as it came", Nav: "/reports", Data: p}, nil
+	return &view{Page: "reporttext", Title: p.Title + " as it came", Nav: "/reports", Data: p}, nil
 }
+
+// A textOpener opens the text of a report; dmarc.ErrNotFound if it is not kept.
+type textOpener func(ctx context.Context, id string) (io.ReadCloser, error)
 
 // textLines makes a file that a stranger wrote safe to show, indented as it is.
 func textLines(s string) string {
@@ -308,12 +320,13 @@ func textLines(s string) string {
 // errNotKept is returned for a report whose message is not kept.
 var errNotKept = errors.New("the message that the report came in is not kept")
 
-// download serves /reports/{id}/download: the report as it came, however large.
-func (s *site) download(w http.ResponseWriter, r *http.Request) {
+// download serves /reports/{id}/download and /tls/{id}/download: the report as it came,
+// however large.
+func (s *site) download(w http.ResponseWriter, r *http.Request, open textOpener) {
 	id, err := param(r, "id")
 	var body io.ReadCloser
 	if err == nil {
-		body, err = s.texts.ReportText(r.Context(), id)
+		body, err = open(r.Context(), id)
 	}
 	if errors.Is(err, dmarc.ErrNotFound) {
 		err = errNotKept
@@ -326,7 +339,7 @@ func (s *site) download(w http.ResponseWriter, r *http.Request) {
 	b := bufio.NewReaderSize(body, 32<<10)
 	head, _ := b.Peek(64)
 	ending, kind := "xml", "application/xml"
-	if bytes.HasPrefix(bytes.TrimLeft(head, "\ufeff \t\r\n"), []byte("{")) { // what parsedmarc kept
+	if bytes.HasPrefix(bytes.TrimLeft(head, "\ufeff \t\r\n"), []byte("{")) { // of TLS, or what parsedmarc kept
 		ending, kind = "json", "application/json"
 	}
 	h := w.Header()

@@ -38,6 +38,9 @@ type Texter interface {
 	// ReportText returns dmarc.ErrNotFound if there is no such report or its
 	// message is not kept. The caller closes the reader.
 	ReportText(ctx context.Context, id string) (io.ReadCloser, error)
+	// TLSText is the same for TLS reports. Of one that tells of domains that the reader
+	// may not know of there is no text.
+	TLSText(ctx context.Context, id string) (io.ReadCloser, error)
 }
 
 // routeReports adds the pages of reports of all domains, and of one report.
@@ -46,7 +49,9 @@ func (s *site) routeReports(r chi.Router) {
 	r.Get("/reports/{id}", s.page(s.report))
 	if s.texts != nil {
 		r.Get("/reports/{id}/text", s.page(s.reportText))
-		r.Get("/reports/{id}/download", s.download)
+		r.Get("/reports/{id}/download", func(w http.ResponseWriter, r *http.Request) { s.download(w, r, s.texts.ReportText) })
+		r.Get("/tls/{id}/text", s.page(s.tlsText))
+		r.Get("/tls/{id}/download", func(w http.ResponseWriter, r *http.Request) { s.download(w, r, s.texts.TLSText) })
 	}
 	r.Get("/failures", s.page(s.failures))
 	r.Get("/failures/{id}", s.page(s.failure))

@@ -39,7 +39,7 @@ func TestPagesOfReportsFitTheirWindow(t *testing.T) {
 		{"full", single, 200}, {"full", single + "?show=failed&sort=source&source=203.0.113.0/24", 200}, {"full", single + "?sort=nonsense", 400},
 		{"full", single + "b", 200}, {"full", single + "/text", 200}, {"full", single + "b/text", 404},
 		{"full", "/failures", 200}, {"full", "/failures/7-0", 200}, {"full", "/tls", 200}, {"full", "/domains/acme.example/tls", 200},
-		{"full", "/domains/acme.example/tls?days=365", 200}, {"full", "/tls/9-0", 200}, {"single", "/tls/9-0", 200}, {"full", "/tls/9-9", 404},
+		{"full", "/domains/acme.example/tls?days=365", 200}, {"full", "/tls/9-0", 200}, {"single", "/tls/9-0", 200}, {"full", "/tls/9-0/text", 200}, {"full", "/tls/9-9", 404},
 	} {
 		for _, w := range windows {
 			fits(ctx, t, complaints, sites[c.site], c, w.width, w.dark)

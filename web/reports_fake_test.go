@@ -251,6 +251,10 @@ func (t texts) ReportText(_ context.Context, id string) (io.ReadCloser, error) {
 	return nil, dmarc.ErrNotFound
 }
 
+func (t texts) TLSText(ctx context.Context, id string) (io.ReadCloser, error) {
+	return t.ReportText(ctx, id)
+}
+
 // withReports adds to a fake a report of n rows about its first domain, an other
 // content of it, failure reports and TLS reports. What strangers write is evil.
 func withReports(f *fake, n int, evil string) (*fake, string) {
@@ -328,14 +332,17 @@ func withReports(f *fake, n int, evil string) (*fake, string) {
 		if i < 6 {
 			bad = int64(40 - i*4)
 		}
-		t := dmarc.TLSReport{OrgName: "google.com" + evil, Contact: "tls@google.com", ID: fmt.Sprintf("2026-11-%02dT00:00:00Z%s", i, evil), Domain: d.name,
+		t := dmarc.TLSReport{OrgName: "google.com" + evil, Contact: "tls@google.com" + evil, ID: fmt.Sprintf("2026-11-%02dT00:00:00Z%s", i, evil), Domain: d.name,
 			Period: dmarc.Period{Begin: begin, End: begin.Add(aDay - time.Second)}, Policies: []dmarc.TLSPolicy{
 				{Type: "sts", Domain: d.name, Strings: []string{"version: STSv1", "mode: enforce", "mx: *." + d.name, "max_age: 604800" + evil}, Successful: 900 + int64(i*7%90), Failed: bad + 2,
-					Details: []dmarc.TLSFailure{{ResultType: "certificate-expired", ReceivingMXHost: "mx2." + d.name, FailedSessions: bad}, {ResultType: "odd" + evil, ReceivingMXHost: "mx1" + evil, FailedSessions: 2, AdditionalInfo: "see log" + evil}}},
+					MXHosts: []string{"*." + d.name, "mx3.example" + evil},
+					Details: []dmarc.TLSFailure{{ResultType: "certificate-expired", ReceivingMXHost: "mx2." + d.name, FailedSessions: bad,
+						SendingMTAIP: "192.0.2.9" + evil, ReceivingIP: "203.0.113.25" + evil, ReceivingMXHELO: "mail2." + d.name + evil, FailureReasonCode: "X509_V_ERR_CERT_HAS_EXPIRED" + evil}, {ResultType: "odd" + evil, ReceivingMXHost: "mx1" + evil, FailedSessions: 2, AdditionalInfo: "see log" + evil}}},
 				{Type: "tlsa", Domain: d.name, Strings: []string{"3 1 1 0d6fce3d"}, Successful: 300, Failed: 1, Details: []dmarc.TLSFailure{{ResultType: "tlsa-invalid", ReceivingMXHost: "mx1." + d.name, FailedSessions: 1}}},
 				{Type: "odd" + evil, Domain: "", Successful: 3},
 			}}
-		f.tls = append(f.tls, dmarc.StoredTLS{ID: fmt.Sprintf("9-%d", i), Report: t, ReceivedAt: now, Seen: 1})
+		f.tls = append(f.tls, dmarc.StoredTLS{ID: fmt.Sprintf("9-%d", i), Report: t, Active: true, ReceivedAt: now, Seen: 1, MessageID: 872, Part: "2/report.json.gz" + evil})
 	}
+	f.text["9-0"] = `{"organization-name": "` + evil + `", "policies": []}`
 	return f, id
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +81,39 @@ func TestReportsOfADomainAreSortedByTheirColumns(t *testing.T) {
 	}
 	page, _ = first("/reports?days=30&domain=acme.example&sort=failed&class=own")
 	holds(page, "Most failed messages first.", `<option value="own" selected>`)
+}
+
+// A list leads to one TLS report, which tells all that is in it.
+func TestATLSReportIsShownWhole(t *testing.T) {
+	f, _ := withReports(realistic(), 3, "")
+	if page := get(t, f, "/domains/acme.example/tls").Body.String(); !strings.Contains(page, `<a href="/tls/9-0">`) {
+		t.Error("the list does not lead to its reports")
+	}
+	w := get(t, f, "/tls/9-0")
+	says(t, w.Body.String(),
+		"TLS report of google.com", "tls@google.com", "2026-11-00T00:00:00Z", "MTA-STS", "*.acme.example", "mx3.example", "mode: enforce", "900 sessions", "42 sessions",
+		"certificate expired", "certificate-expired", "40", "mx2.acme.example", "203.0.113.25", "calls itself mail2.acme.example", "192.0.2.9", "X509_V_ERR_CERT_HAS_EXPIRED", "see log", "DANE (TLSA)", "3 1 1 0d6fce3d")
+	_, links := words(t, w.Body.String())
+	for _, want := range []string{"/tls/9-0/text", "/tls/9-0/download", "/api/v1/tls/9-0"} {
+		if !slices.Contains(links, want) {
+			t.Errorf("it does not lead to %s: %q", want, links)
+		}
+	}
+	says(t, get(t, f, "/tls/9-0/text").Body.String(), `{"organization-name": "", "policies": []}`)
+	w = get(t, f, "/tls/9-0/download")
+	if w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Content-Disposition") != `attachment; filename="report-9-0.json"` || !strings.HasPrefix(w.Body.String(), "{") {
+		t.Errorf("the file: %v %s", w.Header(), w.Body)
+	}
+	// What tells of others is not handed out as it came.
+	f.tls[0].Partial = true
+	if _, links := words(t, get(t, f, "/tls/9-0").Body.String()); slices.Contains(links, "/tls/9-0/text") {
+		t.Error("the page leads to the text")
+	}
+	for _, path := range []string{"/tls/9-0/text", "/tls/9-99", "/tls/9-99/text", "/tls/9-99/download"} {
+		if w := get(t, f, path); w.Code != http.StatusNotFound {
+			t.Errorf("%s: status %d", path, w.Code)
+		}
+	}
 }
 
 func TestFailureReportsAreForThoseWithTheRole(t *testing.T) {

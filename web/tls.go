@@ -331,6 +331,8 @@ type tlsReportPage struct {
 	Odd       []string
 	Day       span   // the days that the report is about
 	MessageAt string // address of the message that it came in; "" for none
+	Text      string // address of the report as it came; "" for none
+	Download  string
 }
 
 // tlsReport serves /tls/{id}.
@@ -346,9 +348,29 @@ func (s *site) tlsReport(r *http.Request) (*view, error) {
 	if p.MessageAt, err = s.messageAt(r.Context(), p.MessageID); err != nil {
 		return nil, err
 	}
+	if path := "/tls/" + url.PathEscape(id); s.texts != nil && !p.Partial {
+		p.Text, p.Download = s.link(path+"/text"), s.link(path+"/download")
+	}
 	rep := &p.Report
 	p.Odd, p.Day = flagText(rep.Flags), daysOf(rep.Period)
 	return &view{Page: "tlsreport", Title: "TLS report of " + cut(plain(rep.OrgName), 60) + " about " + rep.Domain, Nav: "/reports", Data: p}, nil
+}
+
+// tlsText serves /tls/{id}/text: the beginning of the report as it came.
+func (s *site) tlsText(r *http.Request) (*view, error) {
+	id, err := param(r, "id")
+	if err != nil {
+		return nil, err
+	}
+	rep, err := s.store.TLSReport(r.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	if rep.Partial {
+		return nil, dmarc.ErrNotFound
+	}
+	p := &textPage{Domain: rep.Report.Domain, Reporter: rep.Report.OrgName, Title: "TLS report"}
+	return s.text(r, p, "/tls/"+url.PathEscape(id), id, s.texts.TLSText)
 }
 
 // tlsTotals sums the sessions of a report.

@@ -26,15 +26,27 @@ func read(t *testing.T, address string, into any) {
 // links lead to others of their kind first.
 func singles(t *testing.T, base string) []string {
 	t.Helper()
-	var reports, failures, tls struct{ Items []struct{ ID string } }
+	var reports, failures struct{ Items []struct{ ID string } }
+	var tls struct {
+		Items []struct {
+			ID      string
+			OrgName string `json:"org_name"`
+		}
+	}
 	read(t, base+"/api/v1/reports?domain="+odd, &reports)
 	read(t, base+"/api/v1/failures", &failures)
 	read(t, base+"/api/v1/tls?domain="+owner, &tls)
-	if len(reports.Items) != 1 || len(failures.Items) == 0 || len(tls.Items) == 0 {
-		t.Fatalf("%d hostile reports, %d failure reports and %d TLS reports", len(reports.Items), len(failures.Items), len(tls.Items))
+	var hostile string
+	for _, r := range tls.Items {
+		if strings.Contains(r.OrgName, "tlsorg") {
+			hostile = "/tls/" + url.PathEscape(r.ID)
+		}
+	}
+	if len(reports.Items) != 1 || len(failures.Items) == 0 || hostile == "" {
+		t.Fatalf("%d hostile reports, %d failure reports, and of TLS %q of %d", len(reports.Items), len(failures.Items), hostile, len(tls.Items))
 	}
 	report, failure := "/reports/"+url.PathEscape(reports.Items[0].ID), "/failures/"+url.PathEscape(failures.Items[0].ID)
-	return []string{report, report + "/text", failure, failure + "?show=whole", "/domains/" + owner + "/tls", "/tls/" + tls.Items[0].ID}
+	return []string{report, report + "/text", failure, failure + "?show=whole", "/domains/" + owner + "/tls", hostile, hostile + "/text"}
 }
 
 var markup = regexp.MustCompile(`<[^>]*>`)

@@ -196,7 +196,7 @@ const inspect = `(() => {
 // seen as what it is.
 var shown = []string{"<b id=p>org", "<b id=p>email", "b id=p>id", "<b id=p>key",
 	"<b id=p>contact", "<b id=p>generator", "<b id=p>error", "<b id=p>reason", "<b id=p>comment", "<b id=p>dkimhuman", "<b id=p>spfhuman", "<b id=p>ip", "<b id=p>disposition",
-	"<b id=p>tlsorg", "<b id=p>tlsid", "<b id=p>tlsreason", "<b id=p>tlspolicy", "<b id=p>agent", "<b id=p>falignment", "<b id=p>fselector", "<b id=p>fsubject"} // the brackets around an id are its reporter's
+	"<b id=p>tlsorg", "<b id=p>tlsid", "<b id=p>tlsreason", "<b id=p>tlspolicy", "<b id=p>tlscontact", "<b id=p>tlsmx", "<b id=p>tlshost", "<b id=p>tlshelo", "<b id=p>tlsip", "<b id=p>tlsmore", "<b id=p>tlsresult", "<b id=p>agent", "<b id=p>falignment", "<b id=p>fselector", "<b id=p>fsubject"} // the brackets around an id are its reporter's
 
 // Every page can be used by everybody: axe finds nothing, in light and dark
 // colours, nothing is wider than a telephone, it works by keys alone and without
