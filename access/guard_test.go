@@ -128,8 +128,8 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 		"TLS text": first(g.TLSText(mine, "2-1")),
 		// Its policies are of others, too.
 		"text of TLS": first(g.TLSText(mine, "1-1")),
-		"failure":  first(g.Failure(as(dmarc.ScopeOf("a.example"), dmarc.RoleFailures), "2-1", false)),
-		"identity": first(g.Whose(mine, "b.example", nil)),
+		"failure":     first(g.Failure(as(dmarc.ScopeOf("a.example"), dmarc.RoleFailures), "2-1", false)),
+		"identity":    first(g.Whose(mine, "b.example", nil)),
 	} {
 		if !errors.Is(err, dmarc.ErrNotFound) {
 			t.Errorf("%s of others: %v", what, err)
