@@ -49,6 +49,17 @@ case "$1 $2" in
 esac
 `
 
+// backupSteps are the examples of docs/backup.md, by their first two words.
+var backupSteps = []string{
+	"dmarcd backup", "pg_dump --format=custom", "pg_dump --format=custom", "systemctl stop", "createdb --owner=dmarcd", "pg_restore --no-owner", "systemctl stop",
+	"dmarcd doctor", "systemctl stop",
+}
+
+func firstWords(x example) string {
+	words := strings.Fields(x.text)
+	return strings.Join(words[:min(2, len(words))], " ")
+}
+
 // Every command of docs/backup.md is run in the order of the page, as it stands but for paths
 // and addresses: on the private server first, then on another that its data moved to.
 func TestTheCommandsOfThePageOnBackupsWork(t *testing.T) {
@@ -126,8 +137,12 @@ func TestTheCommandsOfThePageOnBackupsWork(t *testing.T) {
 	run(`psql --dbname=postgres --command="CREATE ROLE dmarcd LOGIN" && createdb byhand`)
 	byHand := "DMARCD_DATABASE_URL=" + database("byhand")
 	var did []string
-	for _, text := range examples(t, "../../docs/backup.md") {
-		first := strings.Join(strings.Fields(text)[:2], " ")
+	for _, x := range examples(t, "docs/backup.md") {
+		text, first := x.text, firstWords(x)
+		if !slices.Contains(backupSteps, first) {
+			x.forgotten(t)
+			continue
+		}
 		switch did = append(did, first); {
 		case first == "pg_dump --format=custom" && strings.Contains(text, "$"):
 			run(text, "DMARCD_DATABASE_URL=host="+filepath.Join(dir, "var/lib/dmarcd/postgres")+" user=dmarcd dbname=dmarcd")
@@ -148,9 +163,8 @@ func TestTheCommandsOfThePageOnBackupsWork(t *testing.T) {
 			}
 		}
 	}
-	order := []string{"dmarcd backup", "pg_dump --format=custom", "pg_dump --format=custom", "systemctl stop", "createdb --owner=dmarcd", "pg_restore --no-owner", "systemctl stop", "dmarcd doctor", "systemctl stop"}
-	if !slices.Equal(did, order) {
-		t.Errorf("the page has the commands %q, want %q", did, order)
+	if !slices.Equal(did, backupSteps) {
+		t.Errorf("the page has the commands %q, want %q", did, backupSteps)
 	}
 	// A backup is for the owner alone, and restored into what is empty only.
 	if info, err := os.Stat(filepath.Join(dir, "dmarcd.dump")); err != nil || info.Mode().Perm() != 0o600 {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,44 +24,6 @@ import (
 	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
-
-// examples returns what stands in a document as code: fenced, or indented after an
-// empty line.
-func examples(t *testing.T, file string) (all []string) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var block []string
-	fenced, before, indent := false, "", ""
-	end := func() {
-		if len(block) > 0 {
-			all = append(all, strings.Join(block, "\n"))
-		}
-		block = nil
-	}
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimRight(line, "\n")
-		switch {
-		case strings.HasPrefix(strings.TrimLeft(line, " "), "```"):
-			end()
-			fenced, indent = !fenced, line[:strings.Index(line, "`")]
-		case fenced:
-			block = append(block, strings.TrimPrefix(line, indent))
-		case strings.HasPrefix(line, "    ") && (before == "" || len(block) > 0):
-			if len(block) == 0 {
-				indent = line[:len(line)-len(strings.TrimLeft(line, " "))]
-			}
-			block = append(block, strings.TrimPrefix(line, indent))
-		default:
-			end()
-		}
-		before = line
-	}
-	end()
-	return all
-}
 
 // machine is one on which examples are run: their paths and addresses are
 // replaced by some that are there.
@@ -122,6 +85,18 @@ func newMachine(t *testing.T) *machine {
 		}
 	}
 	return p
+}
+
+// failingCurl has curl on a machine fail where it is refused, which it would only print.
+func failingCurl(t *testing.T, p *machine) {
+	t.Helper()
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, "curl"), []byte("#!/bin/sh\nexec "+curl+" --fail-with-body \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // in is the same machine in another test.
@@ -190,6 +165,61 @@ func (p *machine) serving(text, address string, vars ...string) *running {
 	return r
 }
 
+// A letIn is what settings let in: what is done once dmarcd serves with them, and what the ledger has then.
+type letIn struct {
+	bring func(p *machine, r *running)
+	want  []string
+}
+
+// settingsOfIntake are the settings of docs/intake.md, by a line that only they hold.
+var settingsOfIntake = map[string]letIn{
+	`name = "archive"`:                 {nil, []string{"dmarc@127.0.0.1/INBOX ok", "archive ok"}},
+	`oauth = "microsoft"`:              {nil, []string{"dmarc@contoso.com@127.0.0.1/INBOX ok"}},
+	`oauth = "google"`:                 {nil, []string{"dmarc@example.com@127.0.0.1/INBOX ok"}},
+	`oauth = "refresh_token"`:          {nil, []string{"dmarc.example@gmail.com@127.0.0.1/INBOX ok"}},
+	`hostname = "reports.example.com"`: {(*machine).tlsMail, []string{"smtp ok"}},
+	`protocol = "lmtp"`:                {(*machine).lmtpMail, []string{"smtp ok"}},
+	`domains = ["example.com"]`:        {(*machine).curlTLS, []string{"tlsrpt ok"}},
+	`proxies = ["127.0.0.1"]`: {func(p *machine, r *running) {
+		p.post(r.base+"/tlsrpt", aTLSReport("2", "example.com"), http.StatusCreated)
+	}, []string{"tlsrpt ok"}},
+	`path = "/var/spool/dmarcd"`:   {func(p *machine, _ *running) { p.put("var/spool/dmarcd/a.xml", aReport("in a folder")) }, []string{"directory ok"}},
+	`trusted = ["mx.example.com"]`: {func(p *machine, r *running) { p.post(r.base+"/api/v1/reports", aReport("t"), http.StatusCreated) }, []string{"upload ok"}},
+	"[transport]\nrequire = true":  {func(p *machine, r *running) { p.post(r.base+"/api/v1/reports", aReport("r"), http.StatusCreated) }, []string{"upload ok"}},
+}
+
+// commandsOfIntake are the other examples of docs/intake.md and README.md, by how they begin.
+var commandsOfIntake = map[string]func(p *machine, text string){
+	"make ": func(p *machine, text string) { measured(p.t, text) },
+	"./dmarcd parse ": func(p *machine, text string) {
+		if out, err := p.shell(text); err != nil || !strings.Contains(out, "of Mail") {
+			p.t.Errorf("%v\n%s", err, out)
+		}
+	},
+	"./dmarcd check ": (*machine).check,
+	"dmarcd import ":  (*machine).imports,
+	"curl 'http://":   (*machine).asks,
+	"curl -i ":        func(*machine, string) {}, // by curlTLS, beside the settings that let it in
+	"_smtp._tls.":     func(p *machine, text string) { publish(p.t, text) },
+	"export DMARCD_":  (*machine).servesFromEnvironment,
+	"dmarcd token create --name grafana --role read --domain example.com\nDMARCD_LISTEN=": (*machine).servesOthers,
+}
+
+// exampleOfIntake is how an example of docs/intake.md or README.md is run; nil if nobody knows.
+func exampleOfIntake(text string) func(p *machine) {
+	for line, c := range settingsOfIntake {
+		if strings.Contains(text, line) {
+			return func(p *machine) { p.letsIn(text, c) }
+		}
+	}
+	for begin, run := range commandsOfIntake {
+		if strings.HasPrefix(text, begin) {
+			return func(p *machine) { run(p, text) }
+		}
+	}
+	return nil
+}
+
 // Every example of docs/intake.md and of README.md is run as it stands, but for
 // addresses and paths: settings by dmarcd serve, until what they let in is in.
 func TestExamplesOfTheDocumentationWork(t *testing.T) {
@@ -201,50 +231,8 @@ func TestExamplesOfTheDocumentationWork(t *testing.T) {
 		t.Skip("SKIPPED: curl, which examples use, is not installed")
 	}
 	p := newMachine(t)
-	tlsMail := func(p *machine, _ *running) {
-		c, err := gosmtp.DialStartTLS(p.smtp, &tls.Config{InsecureSkipVerify: true}) // whose certificate it is does not matter here
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		defer c.Close()
-		if err := c.SendMail("a@r.example", []string{"any@reports.example.com"}, bytes.NewReader(aMail("by SMTP"))); err != nil {
-			p.t.Error(err)
-		}
-	}
-	lmtpMail := func(p *machine, _ *running) {
-		conn, err := net.Dial("unix", filepath.Join(p.dir, "run/dmarcd/lmtp.sock"))
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		c := gosmtp.NewClientLMTP(conn)
-		defer c.Close()
-		if err := c.SendMail("a@r.example", []string{"dmarc@example.com"}, bytes.NewReader(aMail("by LMTP"))); err != nil {
-			p.t.Error(err)
-		}
-	}
-	// Settings, by a line that only they hold: what is done once dmarcd serves, and
-	// what the ledger has then.
-	settings := map[string]struct {
-		bring func(p *machine, r *running)
-		want  []string
-	}{
-		`name = "archive"`:                 {nil, []string{"dmarc@127.0.0.1/INBOX ok", "archive ok"}},
-		`oauth = "microsoft"`:              {nil, []string{"dmarc@contoso.com@127.0.0.1/INBOX ok"}},
-		`oauth = "google"`:                 {nil, []string{"dmarc@example.com@127.0.0.1/INBOX ok"}},
-		`oauth = "refresh_token"`:          {nil, []string{"dmarc.example@gmail.com@127.0.0.1/INBOX ok"}},
-		`hostname = "reports.example.com"`: {tlsMail, []string{"smtp ok"}},
-		`protocol = "lmtp"`:                {lmtpMail, []string{"smtp ok"}},
-		`domains = ["example.com"]`:        {func(p *machine, _ *running) { p.curlTLS() }, []string{"tlsrpt ok"}},
-		`proxies = ["127.0.0.1"]`: {func(p *machine, r *running) {
-			p.post(r.base+"/tlsrpt", aTLSReport("2", "example.com"), http.StatusCreated)
-		}, []string{"tlsrpt ok"}},
-		`path = "/var/spool/dmarcd"`:   {func(p *machine, _ *running) { p.put("var/spool/dmarcd/a.xml", aReport("in a folder")) }, []string{"directory ok"}},
-		`trusted = ["mx.example.com"]`: {func(p *machine, r *running) { p.post(r.base+"/api/v1/reports", aReport("t"), http.StatusCreated) }, []string{"upload ok"}},
-		"[transport]\nrequire = true":  {func(p *machine, r *running) { p.post(r.base+"/api/v1/reports", aReport("r"), http.StatusCreated) }, []string{"upload ok"}},
-	}
-	var report bytes.Buffer
-	report.WriteString(packed(t, aTLSReport("1", "example.com")))
-	p.put("report.json.gz", report.String())
+	failingCurl(t, p)
+	p.put("report.json.gz", packed(t, aTLSReport("1", "example.com")))
 	p.put("report.xml.gz", packed(t, aReport("by curl")))
 	p.put("Mail/dmarc/1.eml", string(aMail("of Mail")))
 	p.put("archive.mbox", "From a\n"+strings.ReplaceAll(string(aMail("of mbox")), "\r", "")+"\n")
@@ -260,76 +248,64 @@ func TestExamplesOfTheDocumentationWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.put("old-reports.zip", archive.String())
-	// What is not run, and why.
-	notRun := map[string]string{
-		"apt-get update && apt-get install --no-install-recommends --yes ca-certificates git make\nexport PATH=$PATH:/usr/local/go/bin\ngit clone https://github.com/dmarcd/dmarcd && cd dmarcd": "deploy/new-machine.sh runs it on a machine with nothing installed",
-		"make demo":             "TestTheDemoFillsTheDashboard runs dmarcd demo",
-		"make test":             "this is part of it",
-		"go build ./cmd/dmarcd": "build runs it, with -o",
-		"dmarc@example.com    lmtp:unix:/run/dmarcd/lmtp.sock":                             "of Postfix",
-		`_smtp._tls.example.com. TXT "v=TLSRPTv1; rua=https://reports.example.com/tlsrpt"`: "of a zone",
-		"curl -i --data-binary @report.json.gz https://reports.example.com/tlsrpt":         "run with the settings before it",
-		"dmarcd token create --name grafana --role read --domain example.com\nDMARCD_LISTEN=0.0.0.0:8080 DMARCD_ACCESS_TOKENS=true dmarcd serve\ncurl -H 'Authorization: Bearer dmarcd_…' http://dmarc.example.com:8080/api/v1/domains": "run below, line by line",
-		"export DMARCD_IMAP_URL=imaps://dmarc@mail.example.com/INBOX\nexport DMARCD_IMAP_PASSWORD_FILE=/etc/dmarcd/password\n./dmarcd serve":                                                                                            "run below",
-	}
-	for _, file := range []string{"../../docs/intake.md", "../../README.md"} {
-	example:
-		for _, text := range examples(t, file) {
-			if notRun[text] != "" {
+	for _, page := range []string{"docs/intake.md", "README.md"} {
+		for _, x := range examples(t, page) {
+			run := exampleOfIntake(x.text)
+			if run == nil {
+				x.forgotten(t)
 				continue
 			}
-			for line, c := range settings {
-				if !strings.Contains(text, line) {
-					continue
-				}
-				name, _, _ := strings.Cut(line, "\n")
-				t.Run(name, func(t *testing.T) {
-					p := p.in(t)
-					address := porttest.FreeAddress(t)
-					p.tokens.username(regexp.MustCompile(`imaps://([^@"]+)@`).FindStringSubmatch(text))
-					p.put("settings.toml", p.here(text))
-					r := p.serving("exec dmarcd serve", address, "DMARCD_CONFIG="+filepath.Join(p.dir, "settings.toml"), "DMARCD_LISTEN="+address, "DMARCD_DATABASE_URL="+pgtest.URL(t), "DMARCD_DIRECTORY_POLL=1s", "DMARCD_DIRECTORY_SETTLE=0s")
-					if c.bring != nil {
-						c.bring(p, r)
-					}
-					for _, want := range c.want {
-						r.await(want+" is in the ledger", func() bool { return r.ledger()[want] > 0 })
-					}
-					r.stop(syscall.SIGTERM)
-				})
-				continue example
-			}
-			t.Run(strings.SplitN(text, "\n", 2)[0], func(t *testing.T) { p.in(t).command(text) })
+			t.Run(x.String()+" "+x.first(), func(t *testing.T) { run(p.in(t)) })
 		}
 	}
-	t.Run("serve from the environment", func(t *testing.T) {
-		p := p.in(t)
-		address := porttest.FreeAddress(t)
-		r := p.serving(p.here("export DMARCD_IMAP_URL=imaps://dmarc@mail.example.com/INBOX\nexport DMARCD_IMAP_PASSWORD_FILE=/etc/dmarcd/password\n./dmarcd serve"), address,
-			"DMARCD_LISTEN="+address, "DMARCD_DATABASE_URL="+pgtest.URL(t))
-		r.await("the mail is in", func() bool { return r.messages() == 2 })
-	})
-	t.Run("serve for others", func(t *testing.T) {
-		p := p.in(t)
-		address, database := porttest.FreeAddress(t), "DMARCD_DATABASE_URL="+pgtest.URL(t)
-		_, port, _ := strings.Cut(address, ":")
-		out, err := p.shell("dmarcd token create --name grafana --role read --domain example.com 2>/dev/null", database)
-		if err != nil {
-			t.Fatalf("%v %s", err, out)
-		}
-		p.serving("DMARCD_LISTEN=0.0.0.0:"+port+" DMARCD_ACCESS_TOKENS=true dmarcd serve", address, database)
-		if out, err := p.shell("curl -sSf -H 'Authorization: Bearer "+strings.TrimSpace(out)+"' http://"+address+"/api/v1/domains", database); err != nil || !strings.Contains(out, `"items"`) {
-			t.Errorf("%v %s", err, out)
-		}
-		if out, err := p.shell("curl -sSf http://"+address+"/api/v1/domains", database); err == nil {
-			t.Errorf("without a token: %s", out)
-		}
-	})
+}
+
+// letsIn serves with settings, until what they let in is in.
+func (p *machine) letsIn(text string, c letIn) {
+	address := porttest.FreeAddress(p.t)
+	p.tokens.username(regexp.MustCompile(`imaps://([^@"]+)@`).FindStringSubmatch(text))
+	p.put("settings.toml", p.here(text))
+	r := p.serving("exec dmarcd serve", address, "DMARCD_CONFIG="+filepath.Join(p.dir, "settings.toml"), "DMARCD_LISTEN="+address, "DMARCD_DATABASE_URL="+pgtest.URL(p.t), "DMARCD_DIRECTORY_POLL=1s", "DMARCD_DIRECTORY_SETTLE=0s")
+	if c.bring != nil {
+		c.bring(p, r)
+	}
+	for _, want := range c.want {
+		r.await(want+" is in the ledger", func() bool { return r.ledger()[want] > 0 })
+	}
+	r.stop(syscall.SIGTERM)
+}
+
+func (p *machine) tlsMail(*running) {
+	c, err := gosmtp.DialStartTLS(p.smtp, &tls.Config{InsecureSkipVerify: true}) // whose certificate it is does not matter here
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SendMail("a@r.example", []string{"any@reports.example.com"}, bytes.NewReader(aMail("by SMTP"))); err != nil {
+		p.t.Error(err)
+	}
+}
+
+func (p *machine) lmtpMail(*running) {
+	conn, err := net.Dial("unix", filepath.Join(p.dir, "run/dmarcd/lmtp.sock"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	c := gosmtp.NewClientLMTP(conn)
+	defer c.Close()
+	if err := c.SendMail("a@r.example", []string{"dmarc@example.com"}, bytes.NewReader(aMail("by LMTP"))); err != nil {
+		p.t.Error(err)
+	}
 }
 
 // curlTLS posts a report as the documentation says.
-func (p *machine) curlTLS() {
-	out, err := p.shell(p.here("curl -i --data-binary @report.json.gz https://reports.example.com/tlsrpt"))
+func (p *machine) curlTLS(*running) {
+	all := examples(p.t, "docs/intake.md")
+	i := slices.IndexFunc(all, func(x example) bool { return strings.HasPrefix(x.text, "curl -i ") })
+	if i < 0 {
+		p.t.Fatal("there is no example that posts a report")
+	}
+	out, err := p.shell(p.here(all[i].text))
 	if err != nil || !strings.Contains(out, " 201 ") {
 		p.t.Errorf("%v %s", err, out)
 	}
@@ -347,42 +323,86 @@ func (p *machine) post(url, body string, want int) {
 	}
 }
 
-// command runs an example of commands, against a dmarcd that serves.
-func (p *machine) command(text string) {
-	t := p.t
-	address, database := porttest.FreeAddress(t), "DMARCD_DATABASE_URL="+pgtest.URL(t)
-	want := map[string]string{"./dmarcd parse": "of Mail", "./dmarcd check": "dmarc.p_none", "dmarcd import": "", "curl": `"items"`}
-	known := false
-	for begin, part := range want {
-		if !strings.HasPrefix(text, begin) {
-			continue
-		}
-		known = true
-		if begin == "curl" {
-			r := p.serving("exec dmarcd serve", address, database, "DMARCD_LISTEN="+address)
-			p.post(r.base+"/api/v1/reports", aReport("first"), http.StatusCreated)
-		}
-		resolver := "DMARCD_RESOLVER=" + resolving(t, rootZone+`
+// check looks at domains with a mistake and without: the status is 1 if there is an error among what is found, and else 0.
+func (p *machine) check(text string) {
+	const zone = rootZone + `
 example.com. SOA ns.example.com. hostmaster.example.com. 1 7200 3600 1209600 3600
 example.com. MX 10 mx.example.com.
+example.com. TXT "v=spf1 mx -all"
 _dmarc.example.com. TXT "v=DMARC1; p=none"
-`)
-		out, err := p.shell(strings.ReplaceAll(text, "127.0.0.1:8080", address), database, resolver)
-		var exit *exec.ExitError
-		if begin == "./dmarcd check" && errors.As(err, &exit) && exit.ExitCode() == exitFailed { // it finds mistakes, and says so
-			err = nil
+`
+	for records, want := range map[string]struct {
+		status int
+		found  string
+	}{zone: {exitFailed, "error    mx."}, zone + "mx.example.com. A 9.9.9.9\n": {exitDone, "warning  dmarc.p_none"}} {
+		out, err := p.shell(text, "DMARCD_RESOLVER="+resolving(p.t, records))
+		status, exit := exitDone, new(exec.ExitError)
+		if errors.As(err, &exit) {
+			status = exit.ExitCode()
 		}
-		if err != nil || !strings.Contains(out, part) {
-			t.Errorf("%v\n%s", err, out)
+		if status != want.status || !strings.Contains(out, want.found) || strings.Contains(out, "  error ") != (status == exitFailed) {
+			p.t.Errorf("%v, want status %d and %q in\n%s", err, want.status, want.found, out)
 		}
 	}
-	if !known {
-		t.Errorf("nobody runs this example: add it, or name it with the reason:\n%s", text)
+}
+
+// imports imports what the machine has.
+func (p *machine) imports(text string) {
+	database := "DMARCD_DATABASE_URL=" + pgtest.URL(p.t)
+	if out, err := p.shell(text, database); err != nil {
+		p.t.Errorf("%v\n%s", err, out)
 	}
-	if strings.Contains(text, "dmarcd import") {
-		out, err := p.shell("dmarcd import --format json Mail archive.mbox", database)
-		if err != nil || !strings.Contains(out, `"added":0`) {
-			t.Errorf("what was imported is not there: %v %s", err, out)
+	out, err := p.shell("dmarcd export 2>/dev/null", database)
+	for _, id := range []string{"of Mail", "of mbox", "of zip", "of packed mbox"} {
+		if err != nil || !strings.Contains(out, `"`+id+`"`) {
+			p.t.Errorf("%q is not in the database: %v %s", id, err, out)
 		}
+	}
+}
+
+// asks asks a dmarcd that serves.
+func (p *machine) asks(text string) {
+	address := porttest.FreeAddress(p.t)
+	r := p.serving("exec dmarcd serve", address, "DMARCD_DATABASE_URL="+pgtest.URL(p.t), "DMARCD_LISTEN="+address)
+	p.post(r.base+"/api/v1/reports", aReport("first"), http.StatusCreated)
+	for line := range strings.SplitSeq(text, "\n") {
+		want := `"items"`
+		if strings.Contains(line, "--data-binary") {
+			want = `"added":1`
+		} else if strings.Contains(line, "/summary?") {
+			want = `"interval":"week"`
+		}
+		out, err := p.shell(strings.ReplaceAll(line, "127.0.0.1:8080", address))
+		if err != nil || !strings.Contains(out, want) {
+			p.t.Errorf("%s: %v, no %s in\n%s", line, err, want, out)
+		}
+	}
+}
+
+func (p *machine) servesFromEnvironment(text string) {
+	address := porttest.FreeAddress(p.t)
+	r := p.serving(p.here(text), address, "DMARCD_LISTEN="+address, "DMARCD_DATABASE_URL="+pgtest.URL(p.t))
+	r.await("the mail is in", func() bool { return r.messages() == 2 })
+}
+
+// servesOthers makes a token, serves on all addresses and asks with the token, line by line.
+func (p *machine) servesOthers(text string) {
+	address, database := porttest.FreeAddress(p.t), "DMARCD_DATABASE_URL="+pgtest.URL(p.t)
+	_, port, _ := strings.Cut(address, ":")
+	lines := strings.Split(text, "\n")
+	if len(lines) != 3 {
+		p.t.Fatalf("%d lines", len(lines))
+	}
+	token, err := p.shell(lines[0]+" 2>/dev/null", database)
+	if err != nil {
+		p.t.Fatalf("%v %s", err, token)
+	}
+	p.serving(strings.Replace(lines[1], "0.0.0.0:8080", "0.0.0.0:"+port, 1), address, database)
+	ask := strings.NewReplacer("dmarc.example.com:8080", address, "dmarcd_…", strings.TrimSpace(token)).Replace(lines[2])
+	if out, err := p.shell(ask); err != nil || !strings.Contains(out, `"items"`) {
+		p.t.Errorf("%v %s", err, out)
+	}
+	if out, err := p.shell("curl http://" + address + "/api/v1/domains"); err == nil {
+		p.t.Errorf("without a token: %s", out)
 	}
 }

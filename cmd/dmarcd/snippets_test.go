@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,7 +26,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/miekg/dns"
 
-	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
 	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/internal/racetest"
@@ -33,118 +34,80 @@ import (
 	"github.com/dmarcd/dmarcd/records"
 )
 
-// Pages whose examples have a test of their own, which fails for one that it does not know.
-var pagesWithTests = []string{
-	"README.md", "docs/intake.md", // TestExamplesOfTheDocumentationWork
-	"docs/api.md",    // TestTheExamplesOfTheAPIWork
-	"docs/backup.md", // TestTheCommandsOfThePageOnBackupsWork
-	"docs/zones.md",  // TestTheExamplesOfCheckingZonesWork
-}
-
-// What no test can run, by how it begins, and why.
-var notRunHere = map[string]string{
-	"git clone https://github.com/dmarcd/dmarcd && cd dmarcd\nmake build\nbin/": "TestANewcomersFirstChange does what follows the clone",
-	`p.line("Version"`:                   "TestANewcomersFirstChange writes it",
-	"go run ./cmd/dmarcd parse":          "TestANewcomersFirstChange runs it",
-	"go test ./cmd/dmarcd -run Parse -u": "TestANewcomersFirstChange runs it",
-	"make check\nmake test":              "this is part of it",
-	"mailbox → message":                  "a picture",
-	"DNS → records":                      "a picture",
-	"cmd → ingest":                       "a picture; TestImportsFollowTheFlow holds it against the code",
-	"systemctl edit":                     "deploy/new-machine.sh runs the unit where systemd is",
-	"docker build":                       "there is no Docker; TestNothingButTheImageIsNeeded reads the Dockerfile",
-	"kubectl apply":                      "there is no cluster; TestTheKubernetesManifestIsSound reads the manifest",
-	"New-ServicePrincipal":               "of Exchange Online",
-	"rows a day":                         "a formula",
-}
-
-// An example of the documentation, where it stands.
-type snippet struct{ page, text string }
-
-// snippets are all examples that no other test runs.
-func snippets(t *testing.T) (all []snippet) {
-	t.Helper()
-	for _, pattern := range []string{"*.md", "docs/*.md"} {
-		files, err := filepath.Glob("../../" + pattern)
-		if err != nil || len(files) == 0 {
-			t.Fatal(files, err)
-		}
-		for _, file := range files {
-			page := strings.TrimPrefix(filepath.ToSlash(file), "../../")
-			if slices.Contains(pagesWithTests, page) {
-				continue
-			}
-			for _, text := range examples(t, file) {
-				all = append(all, snippet{page, text})
-			}
-		}
-	}
-	return all
-}
-
 var (
-	isRequest  = regexp.MustCompile(`(?m)^(GET|PUT|POST|DELETE) +(/api/\S+) *(.*)$`)
-	isRecord   = regexp.MustCompile(`(?m)^\S+\s+(IN )?(TXT|MX|NS) `)
+	isRequest  = regexp.MustCompile(`\A(GET|PUT|POST|DELETE) +/api/`)
+	asRequest  = regexp.MustCompile(`^(GET|PUT|POST|DELETE) +(/api/\S+) *(.*)$`)
+	isRecord   = regexp.MustCompile(`\A\S+\s+(IN )?(TXT|MX|NS) `)
 	isVariable = regexp.MustCompile(`\A([A-Z][A-Z_]+=\S+\n?)+\z`)
-	isMeasure  = regexp.MustCompile(`(^|\n|[A-Z_]+=\S+ )(make |go test )`)
+	isMeasure  = regexp.MustCompile(`\A([A-Z_]+=\S+ )*(make |go test )`)
 	isSetting  = regexp.MustCompile(`(?m)^\[\[?[a-z]+\]\]?$|^[a-z_]+ = `)
-	isCommand  = regexp.MustCompile(`^(dmarcd|curl|install|git|DMARCD_\w+=\S+ dmarcd) `)
+	isCommand  = regexp.MustCompile(`\A(dmarcd|bin/dmarcd|curl|install|kubectl exec|DMARCD_\w+=\S+ dmarcd) `)
+	isSQL      = regexp.MustCompile(`\A(CREATE|SELECT) `)
+	isPython   = regexp.MustCompile(`\A(import|def) `)
+	isBody     = regexp.MustCompile(`\A\{`)
 )
 
-// Every example of the documentation is run as it stands, but for addresses and paths, or
-// it is said here why not: settings are read, records parsed, questions asked, commands run.
+// kinds are those of examples, by what tells them. Each has all of an example run, or fails.
+var kinds = []struct {
+	is  *regexp.Regexp
+	run func(s *desk, t *testing.T, text string)
+}{
+	{isRequest, (*desk).request},
+	{isRecord, func(_ *desk, t *testing.T, text string) { publish(t, text) }},
+	{isMeasure, func(_ *desk, t *testing.T, text string) { measured(t, text) }},
+	{isVariable, (*desk).variables},
+	{isSQL, (*desk).sql},
+	{isPython, (*desk).python},
+	{isBody, (*desk).webhook},
+	{isSetting, (*desk).settings},
+	{isCommand, (*desk).command},
+}
+
+// kindOf is how an example is run; nil if nobody knows.
+func kindOf(x example) func(s *desk, t *testing.T, text string) {
+	for _, kind := range kinds {
+		if kind.is.MatchString(x.text) {
+			return kind.run
+		}
+	}
+	return nil
+}
+
+// Every example of the pages that have no test of their own is run as it stands, but for addresses and paths: settings are
+// read, records published and looked up, questions asked, commands run.
 func TestEveryExampleOfTheDocumentationIsRun(t *testing.T) {
 	t.Parallel()
 	s := newDesk(t)
-	reasons := map[string]bool{}
-next:
-	for _, x := range snippets(t) {
-		for begin := range notRunHere {
-			if strings.HasPrefix(x.text, begin) {
-				reasons[begin] = true
-				continue next
-			}
-		}
-		do := map[*regexp.Regexp]func(*testing.T, string){isRequest: s.request, isRecord: publish, isVariable: s.variables, isMeasure: measured, isSetting: s.settings, isCommand: s.command}
-		var run func(*testing.T, string)
-		for _, kind := range []*regexp.Regexp{isRequest, isRecord, isMeasure, isVariable, isSetting, isCommand} {
-			if run == nil && kind.MatchString(x.text) {
-				run = do[kind]
-			}
-		}
-		switch {
-		case run != nil:
-		case strings.HasPrefix(x.text, "CREATE ") || strings.HasPrefix(x.text, "SELECT "):
-			run = s.sql
-		case strings.HasPrefix(x.text, "import ") || strings.HasPrefix(x.text, "def "):
-			run = s.python
-		case strings.HasPrefix(x.text, "{"):
-			run = s.webhook
-		default:
-			t.Errorf("%s: nobody runs this example: write how, or say why not:\n%s", x.page, x.text)
+	ran := 0
+	for _, page := range slices.Sorted(maps.Keys(documents(t))) {
+		if testOfPage(page).pages != nil {
 			continue
 		}
-		first, _, _ := strings.Cut(x.text, "\n")
-		t.Run(x.page+" "+first, func(t *testing.T) { run(t, x.text) })
-	}
-	for begin := range notRunHere {
-		if !reasons[begin] {
-			t.Errorf("no example begins like this any more: %q", begin)
+		for _, x := range examples(t, page) {
+			run := kindOf(x)
+			if run == nil {
+				x.forgotten(t)
+				continue
+			}
+			ran++
+			t.Run(x.String()+" "+x.first(), func(t *testing.T) { run(s, t, x.text) })
 		}
 	}
-	s.genuine(t)
+	if ran < 40 {
+		t.Errorf("only %d examples were run", ran)
+	}
 }
 
 // A desk is where examples are tried: a machine with dmarcd, and a world around it.
 type desk struct {
 	*machine
-	vars     []string // of dmarcd
-	base     string   // of one that serves
-	secret   string   // of a token that may do everything
-	super    string   // a PostgreSQL of its own
-	hooks    chan delivery
-	code     string // in Python, so far
-	hookSays map[string]any
+	vars   []string // of dmarcd
+	base   string   // of one that serves
+	secret string   // of a token that may do everything
+	super  string   // a PostgreSQL of its own
+	hooks  chan delivery
+	hook   *delivery // that notify test sent
+	ran    []string  // of SQL
 }
 
 // A delivery is a webhook that came.
@@ -152,6 +115,13 @@ type delivery struct {
 	header http.Header
 	body   []byte
 }
+
+// ofKubernetes stands in for a cluster: what would be run in a pod is run here.
+const ofKubernetes = `#!/bin/sh
+[ "$1 $2 $3" = "exec deploy/dmarcd --" ] || exit 2
+shift 3
+exec "$@"
+`
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
@@ -199,6 +169,10 @@ func newDesk(t *testing.T) *desk {
 	}
 	s.put("var/lib/parsedmarc/aggregate.json", string(history))
 	s.put("aggregate.json", string(history))
+	failingCurl(t, s.machine)
+	if err := os.WriteFile(filepath.Join(s.dir, "kubectl"), []byte(ofKubernetes), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.MkdirAll(filepath.Join(s.dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +232,7 @@ func (s *desk) elsewhere(text string) string {
 
 func (s *desk) request(t *testing.T, text string) {
 	for line := range strings.SplitSeq(text, "\n") {
-		m := isRequest.FindStringSubmatch(line)
+		m := asRequest.FindStringSubmatch(line)
 		if m == nil {
 			t.Errorf("no request: %s", line)
 			continue
@@ -267,26 +241,70 @@ func (s *desk) request(t *testing.T, text string) {
 	}
 }
 
-// publish reads records as they would be published.
+// publish publishes records, in place of those of a domain that has no errors, and has dmarcd look: they are all found, and
+// there is no error either.
 func publish(t *testing.T, text string) {
+	t.Helper()
 	text = strings.NewReplacer("‹rua›", "mailto:dmarc@example.com", "‹target›", "ns1.example.com").Replace(text)
-	for line := range strings.SplitSeq(regexp.MustCompile("‹[a-z]+›").ReplaceAllString(text, "example.com"), "\n") {
+	text = regexp.MustCompile("‹[a-z]+›").ReplaceAllString(text, "example.com")
+	reports := "example.com"
+	if m := regexp.MustCompile(`\._report\._dmarc\.(\S+)\. `).FindStringSubmatch(text); m != nil { // of whoever has agreed
+		reports = m[1]
+	}
+	zone := map[string][]string{} // by name and type
+	published := map[string]bool{}
+	read := func(line string) (string, dns.RR) {
 		rr, err := dns.NewRR(line)
 		if err != nil || rr == nil {
-			t.Errorf("%s: %v", line, err)
-			continue
+			t.Fatalf("%s: %v", line, err)
 		}
-		txt, ok := rr.(*dns.TXT)
-		if !ok {
-			continue
+		return rr.Header().Name + " " + dns.TypeToString[rr.Header().Rrtype], rr
+	}
+	for line := range strings.SplitSeq(rootZone+`example.com. SOA ns1.example.com. hostmaster.example.com. 1 7200 3600 1209600 3600
+example.com. NS ns1.example.com.
+example.com. NS ns2.example.com.
+ns1.example.com. A 9.9.9.9
+ns2.example.com. A 8.8.8.8
+example.com. A 9.9.9.9
+example.com. MX 10 mail.example.com.
+example.com. TXT "v=spf1 mx -all"
+mail.example.com. A 9.9.9.9
+9.9.9.9.in-addr.arpa. PTR mail.example.com.
+_dmarc.example.com. TXT "v=DMARC1; p=none; rua=mailto:dmarc@`+reports+`"
+_smtp._tls.example.com. TXT "v=TLSRPTv1; rua=mailto:dmarc@example.com"
+reports.example.net. MX 10 mail.example.com.`, "\n") {
+		key, _ := read(line)
+		zone[key] = append(zone[key], line)
+	}
+	type set struct{ name, kind, value string }
+	var want []set
+	for line := range strings.SplitSeq(text, "\n") {
+		key, rr := read(line)
+		if !published[key] {
+			published[key], zone[key] = true, nil
 		}
-		value := strings.Join(txt.Txt, "")
-		if strings.HasPrefix(value, "v=DMARC1") {
-			if d := records.ParseDMARC(value); d == nil || d.P != dmarc.PolicyNone || len(d.RUA) != 1 {
-				t.Errorf("%s: %+v", line, d)
-			}
-		} else if !strings.HasPrefix(value, "v=TLSRPTv1; rua=mailto:") && !strings.HasPrefix(value, "v=spf1 ") {
-			t.Errorf("%s: what is it?", line)
+		zone[key] = append(zone[key], line)
+		name, kind, _ := strings.Cut(key, " ")
+		want = append(want, set{strings.TrimSuffix(name, "."), kind, strings.TrimPrefix(rr.String(), rr.Header().String())})
+	}
+	var all strings.Builder
+	for _, lines := range zone {
+		all.WriteString(strings.Join(lines, "\n") + "\n")
+	}
+	got := world{}.run(t, "check", "--resolver", resolving(t, all.String()), "--resolver-only", "--format", "json", "example.com")
+	var found records.Result
+	if err := json.Unmarshal([]byte(got.stdout), &found); err != nil {
+		t.Errorf("%v: %+v", err, got)
+	}
+	wrong := slices.DeleteFunc(found.Findings, func(f records.ResultFinding) bool { return f.Severity != "error" })
+	if len(wrong) > 0 || got.status != exitDone {
+		t.Errorf("%s\nstatus %d, %s %+v", text, got.status, got.stderr, wrong)
+	}
+	for _, w := range want {
+		if !slices.ContainsFunc(found.Records.Sets, func(s records.ResultSet) bool {
+			return s.Name == w.name && s.Type == w.kind && slices.Contains(s.Values, w.value)
+		}) {
+			t.Errorf("nobody looks for %s, or it is not found", w)
 		}
 	}
 }
@@ -297,14 +315,14 @@ func (s *desk) variables(t *testing.T, text string) {
 	}
 }
 
-// settings reads settings, beside those that the page says belong to them.
+// settings reads settings, beside those of other tables that the page says belong to them.
 func (s *desk) settings(t *testing.T, text string) {
-	for part, more := range map[string]string{
-		"user_header": "[http]\nproxies = [\"127.0.0.1\"]\n", `listen = ":443"`: "[access]\ntokens = true\n",
-		"[digest]": aMailServer, "mailto:": aMailServer,
+	for part, table := range map[string]string{
+		`listen = ":443"`: "[access]\ntokens = true\n", "[digest]": aMailServer, "mailto:": aMailServer,
 	} {
-		if strings.Contains(text, part) && !strings.Contains(text, "[mail]") {
-			text += "\n" + more
+		head, _, _ := strings.Cut(table, "\n")
+		if strings.Contains(text, part) && !strings.Contains(text, head) {
+			text += "\n" + table
 		}
 	}
 	if got := mistakes(t, s.elsewhere(text)); got != "" {
@@ -314,45 +332,118 @@ func (s *desk) settings(t *testing.T, text string) {
 
 const aMailServer = "[mail]\nserver = \"smtp+starttls://mail.example.com\"\nfrom = \"dmarcd@example.com\"\n"
 
-// measured finds what a command measures, which takes too long to be done here.
+// measured finds what a command makes, tests or measures, which takes too long to be done here: the target, and the tests.
 func measured(t *testing.T, text string) {
+	t.Helper()
 	for line := range strings.SplitSeq(text, "\n") {
-		if target := regexp.MustCompile(`make (.*)`).FindStringSubmatch(line); target != nil {
-			cmd := exec.Command("make", append([]string{"-n"}, strings.Fields(target[1])...)...)
+		words, err := shellWords(line)
+		for err == nil && len(words) > 0 && regexp.MustCompile(`^[A-Z_]+=`).MatchString(words[0]) { // TestSettingsInTheDocsExist knows the variables
+			words = words[1:]
+		}
+		switch {
+		case err != nil || len(words) < 2:
+			t.Errorf("%s: what is it? %v", line, err)
+		case words[0] == "make":
+			cmd := exec.Command("make", append([]string{"-n"}, words[1:]...)...)
 			cmd.Dir = "../.."
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%s: %v\n%s", line, err, out)
 			}
+		case words[0] == "go" && words[1] == "test":
+			testsThere(t, line, words[2:])
+		case words[0] == "go" && words[1] == "run" && len(words) > 2:
+			if files, err := filepath.Glob("../../" + words[2] + "/*.go"); err != nil || len(files) == 0 {
+				t.Errorf("%s: no program, %v", line, err)
+			}
+		default:
+			t.Errorf("%s: what is it?", line)
 		}
-		m := regexp.MustCompile(`go test (\./\S+)(.*)`).FindStringSubmatch(line)
-		if m == nil {
+	}
+}
+
+// shellWords are the words of one command, as a shell would read it. What a shell would do more is an error.
+func shellWords(line string) (words []string, err error) {
+	word, quote, begun := "", rune(0), false
+	for _, c := range line + " " {
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == '\'', quote != 0 && c != '$' && c != '`' && c != '\\':
+			word += string(c)
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, begun = c, true
+		case c == ' ':
+			if begun {
+				words = append(words, word)
+			}
+			word, begun = "", false
+		case strings.ContainsRune("|&;<>()$`\\*?", c):
+			return nil, fmt.Errorf("%c is for a shell", c)
+		default:
+			word, begun = word+string(c), true
+		}
+	}
+	if quote != 0 {
+		return nil, errors.New("a quote is left open")
+	}
+	return words, nil
+}
+
+// testsThere finds the tests that go test is to run.
+func testsThere(t *testing.T, line string, words []string) {
+	t.Helper()
+	kinds, chosen := map[string]*regexp.Regexp{}, map[string]string{"run": "Test|Fuzz|Example", "bench": "Benchmark"}
+	var source bytes.Buffer
+	for i := 0; i < len(words); i++ {
+		flag, isFlag := strings.CutPrefix(words[i], "-")
+		switch {
+		case !isFlag:
+			pattern := "/*_test.go"
+			if strings.HasSuffix(words[i], "/...") {
+				pattern = "/*" + pattern
+			}
+			files, err := filepath.Glob("../../" + strings.TrimSuffix(words[i], "/...") + pattern)
+			if err != nil || len(files) == 0 {
+				t.Errorf("%s: no tests in %s, %v", line, words[i], err)
+			}
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				source.Write(text)
+			}
+		case slices.Contains([]string{"v", "update"}, flag):
+		case slices.Contains([]string{"run", "bench", "timeout", "benchtime"}, flag) && i+1 < len(words):
+			if i++; chosen[flag] != "" {
+				pattern, err := regexp.Compile(words[i])
+				if err != nil {
+					t.Errorf("%s: %v", line, err)
+					return
+				}
+				kinds[flag] = pattern
+			}
+		default:
+			t.Errorf("%s: does go test know -%s?", line, flag)
+		}
+	}
+	if bytes.Contains([]byte(line), []byte("-update")) && !bytes.Contains(source.Bytes(), []byte(`("update", `)) {
+		t.Errorf("%s: no test there knows -update", line)
+	}
+	for flag, pattern := range kinds {
+		if pattern.String() == "^$" || pattern.String() == "NAME" { // none, and any
 			continue
 		}
-		files, err := filepath.Glob("../../" + m[1] + "/*_test.go")
-		if err != nil || len(files) == 0 {
-			t.Errorf("%s: no tests, %v", line, err)
-		}
-		var all bytes.Buffer
-		for _, file := range files {
-			source, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			all.Write(source)
-		}
-		for _, flag := range regexp.MustCompile(`-(run|bench) (\w+)`).FindAllStringSubmatch(m[2], -1) {
-			kind := map[string]string{"run": "Test", "bench": "Benchmark"}[flag[1]]
-			if name := regexp.MustCompile(`(?m)^func (`+kind+`\w*)\(`).FindAllStringSubmatch(all.String(), -1); !slices.ContainsFunc(name, func(m []string) bool { return strings.Contains(m[1], flag[2]) }) {
-				t.Errorf("%s: no %s has a name with %s", line, kind, flag[2])
-			}
+		declared := regexp.MustCompile(`(?m)^func ((?:`+chosen[flag]+`)\w*)\(`).FindAllSubmatch(source.Bytes(), -1)
+		if !slices.ContainsFunc(declared, func(m [][]byte) bool { return pattern.Match(m[1]) }) {
+			t.Errorf("%s: -%s %s finds nothing", line, flag, pattern)
 		}
 	}
 }
 
 func (s *desk) command(t *testing.T, text string) {
 	text = s.elsewhere(text)
-	text = strings.Replace(text, "git clone https://github.com/dmarcd/dmarcd && cd dmarcd\nmake build\n", "", 1) // TestANewcomersFirstChange
-	text = strings.Replace(text, "https://dmarc.example.com", "-f "+s.base, 1)
+	text = strings.Replace(text, "https://dmarc.example.com", s.base, 1)
 	text = strings.Replace(text, "dmarcd_…", s.secret, 1)
 	if strings.Contains(text, "-g dmarcd /dev/stdin") {
 		text = strings.Replace("echo secret | "+text, "-g dmarcd", "-g "+fmt.Sprint(os.Getgid()), 1)
@@ -378,37 +469,42 @@ func (s *desk) command(t *testing.T, text string) {
 		cmd.Wait()
 		return
 	case strings.Contains(text, "notify test"):
-		s.run(t, text)
-		select {
-		case h := <-s.hooks:
-			s.hooks <- h
-			if err := json.Unmarshal(h.body, &s.hookSays); err != nil || s.hookSays["kind"] != "test" {
-				t.Errorf("%s, %v", h.body, err)
-			}
-		case <-time.After(time.Minute):
-			t.Error("no webhook comes")
-		}
+		s.hook = nil
+		s.tested(t, text)
 		return
 	}
 	out := s.run(t, text)
 	for begin, want := range map[string]string{
 		"dmarcd token create": "dmarcd_", "dmarcd parse": "parsedmarc", "dmarcd import": "", "dmarcd doctor": "mailbox", "curl": `"example.com"`, "dmarcd export": "", "install": "",
-		"dmarcd notify digest": "DMARC: the week", "DMARCD_PARSEDMARC_ZONE=": "",
+		"kubectl exec": "dmarcd_", "dmarcd notify digest": "DMARC: the week", "DMARCD_PARSEDMARC_ZONE=": "",
 	} {
 		if strings.HasPrefix(text, begin) && !strings.Contains(out, want) {
 			t.Errorf("%s: no %q in\n%s", text, want, out)
 		}
 	}
-	for _, written := range regexp.MustCompile(`> ?(\S+)$`).FindAllStringSubmatch(text, -1) {
+	for _, written := range regexp.MustCompile(`(?m)> ?(\S+)$`).FindAllStringSubmatch(text, -1) {
 		if info, err := os.Stat(filepath.Join(s.dir, strings.TrimPrefix(written[1], s.dir))); err != nil || info.Size() == 0 {
 			t.Errorf("%s: nothing is in %s: %v", text, written[1], err)
 		}
 	}
 }
 
-// sql runs statements on a PostgreSQL of the desk, as its superuser: first those that make the
-// role and database of dmarcd, which then finds that they are all it needs.
+// sql runs statements, after those that stand before them: the page on security makes the role and database of dmarcd, and
+// others make roles in it.
 func (s *desk) sql(t *testing.T, text string) {
+	for _, page := range slices.Sorted(maps.Keys(documents(t))) {
+		for _, x := range examples(t, page) {
+			if isSQL.MatchString(x.text) && !slices.Contains(s.ran, text) && !slices.Contains(s.ran, x.text) {
+				s.statements(t, x.text)
+				s.ran = append(s.ran, x.text)
+			}
+		}
+	}
+}
+
+// statements runs statements on a PostgreSQL of the desk, as its superuser, or as a role that may only read. dmarcd then finds
+// that the role and database that were made for it are all it needs.
+func (s *desk) statements(t *testing.T, text string) {
 	made := func(database string) string {
 		u, err := url.Parse(s.super)
 		if err != nil {
@@ -438,6 +534,9 @@ func (s *desk) sql(t *testing.T, text string) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
+	if strings.HasPrefix(text, "SELECT ") { // as the role that the page has made for it
+		text = "SET ROLE grafana; " + text
+	}
 	for statement := range strings.SplitSeq(strings.ReplaceAll(text, "'…'", "'secret'"), ";") {
 		if _, err := conn.Exec(t.Context(), statement); err != nil {
 			t.Errorf("%s: %v", statement, err)
@@ -458,7 +557,11 @@ func (s *desk) webhook(t *testing.T, text string) {
 	if err := json.Unmarshal([]byte(text), &fields); err != nil {
 		t.Fatal(err)
 	}
-	for name := range s.hookSays {
+	var came map[string]any
+	if err := json.Unmarshal(s.tested(t, "dmarcd notify test").body, &came); err != nil || came["kind"] != "test" {
+		t.Errorf("%v, %v", came, err)
+	}
+	for name := range came {
 		if _, ok := fields[name]; !ok {
 			t.Errorf("a webhook has the field %s", name)
 		}
@@ -479,39 +582,53 @@ func (s *desk) webhook(t *testing.T, text string) {
 	}
 }
 
-func (s *desk) python(_ *testing.T, text string) { s.code += text + "\n\n" }
-
-// genuine has the code that checks signatures look at a webhook that came, and at others.
-func (s *desk) genuine(t *testing.T) {
+// tested has dmarcd send a test of its targets, unless it did already, and returns the webhook that came.
+func (s *desk) tested(t *testing.T, text string) *delivery {
+	t.Helper()
+	if s.hook != nil {
+		return s.hook
+	}
+	s.run(t, text)
 	select {
 	case h := <-s.hooks:
-		headers, err := json.Marshal(map[string]string{"Dmarcd-Timestamp": h.header.Get("Dmarcd-Timestamp"), "Dmarcd-Signature": h.header.Get("Dmarcd-Signature")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.CommandContext(t.Context(), "python3", "-c", s.code+fmt.Sprintf("import sys\nbody = sys.stdin.buffer.read()\nheaders = %s\n", headers)+
-			"print(genuine(b'key', headers, body), genuine(b'kay', headers, body), genuine(b'key', headers, body + b' '), genuine(b'key', {**headers, 'Dmarcd-Timestamp': '1'}, body))")
-		cmd.Stdin = bytes.NewReader(h.body)
-		if out, err := cmd.CombinedOutput(); err != nil || string(out) != "True False False False\n" {
-			t.Errorf("%v\n%s", err, out)
-		}
-	default:
-		t.Error("no webhook came")
+		s.hook = &h
+	case <-time.After(time.Minute):
+		t.Fatal("no webhook comes")
+	}
+	return s.hook
+}
+
+// python has the code that checks signatures look at a webhook that came, and at others.
+func (s *desk) python(t *testing.T, text string) {
+	h := s.tested(t, "dmarcd notify test")
+	headers, err := json.Marshal(map[string]string{"Dmarcd-Timestamp": h.header.Get("Dmarcd-Timestamp"), "Dmarcd-Signature": h.header.Get("Dmarcd-Signature")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "python3", "-c", text+fmt.Sprintf("\n\nimport sys\nbody = sys.stdin.buffer.read()\nheaders = %s\n", headers)+
+		"print(genuine(b'key', headers, body), genuine(b'kay', headers, body), genuine(b'key', headers, body + b' '), genuine(b'key', {**headers, 'Dmarcd-Timestamp': '1'}, body))")
+	cmd.Stdin = bytes.NewReader(h.body)
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "True False False False\n" {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// newcomersSteps are the examples of CONTRIBUTING.md, by how they begin.
+var newcomersSteps = []string{"make build\n", "p.line(", "go run ./cmd/dmarcd parse ", "go test ./cmd/dmarcd -run Parse -update\n", "make check\n"}
 
 // What CONTRIBUTING.md has a newcomer do for a first change works, in a copy of the source.
 func TestANewcomersFirstChange(t *testing.T) {
 	t.Parallel()
 	racetest.Calm(t)
-	text := examples(t, "../../CONTRIBUTING.md")
-	at := func(begin string) string {
-		t.Helper()
-		i := slices.IndexFunc(text, func(x string) bool { return strings.HasPrefix(x, begin) })
-		if i < 0 {
-			t.Fatalf("no example begins with %q", begin)
+	var steps []string
+	for i, x := range examples(t, "CONTRIBUTING.md") {
+		if i == len(newcomersSteps) || !strings.HasPrefix(x.text, newcomersSteps[i]) {
+			x.forgotten(t)
 		}
-		return text[i]
+		steps = append(steps, x.text)
+	}
+	if len(steps) != len(newcomersSteps) || t.Failed() {
+		t.Fatalf("%d examples", len(steps))
 	}
 	dir := t.TempDir()
 	source, err := filepath.Abs("../..")
@@ -551,8 +668,7 @@ func TestANewcomersFirstChange(t *testing.T) {
 		}
 	}
 	run("git init -q && git add cmd && git commit -qm before", "")
-	steps := strings.Replace(at("git clone"), "git clone https://github.com/dmarcd/dmarcd && cd dmarcd\n", "", 1)
-	run(strings.Replace(steps, "go test ./parse", "go vet ./parse", 1), "Aggregate report") // these tests are run anyway
+	run(strings.Replace(steps[0], "go test ./parse", "go vet ./parse", 1), "Aggregate report") // these tests are run anyway
 	path := filepath.Join(dir, "cmd/dmarcd/text.go")
 	code, err := os.ReadFile(path)
 	if err != nil {
@@ -562,15 +678,16 @@ func TestANewcomersFirstChange(t *testing.T) {
 	if reportID == nil {
 		t.Fatal("there is no line of the Report ID, below which it is to be")
 	}
-	changed := slices.Concat(code[:reportID[1]], []byte("\t"+at("p.line")+"\n"), code[reportID[1]:])
+	changed := slices.Concat(code[:reportID[1]], []byte("\t"+steps[1]+"\n"), code[reportID[1]:])
 	if err := os.WriteFile(path, changed, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	look, test, _ := strings.Cut(at("go run"), "\n")
+	look, test, _ := strings.Cut(steps[2], "\n")
 	run(look, "Version")
 	if out, err := shell(test); err == nil || !strings.Contains(out, "parse.txt") {
 		t.Errorf("%s: %v, and it does not tell of parse.txt\n%s", test, err, out)
 	}
-	run(at("go test ./cmd/dmarcd -run Parse -update"), "+  Version")
+	run(steps[3], "+  Version")
 	run(test, "ok  ")
+	measured(t, steps[4]) // this is part of it
 }
