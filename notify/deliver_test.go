@@ -301,6 +301,42 @@ func TestMatrixIsLoggedIntoWhenThereIsSomethingToSend(t *testing.T) {
 	}
 }
 
+// A stuck service hangs over the first message that it is to send.
+type stuck struct {
+	types.Service
+	sends       atomic.Int64
+	hangs, hang chan bool
+}
+
+func (s *stuck) Send(string, *types.Params) error {
+	if s.sends.Add(1) == 1 {
+		close(s.hangs)
+		<-s.hang
+	}
+	return nil
+}
+
+// A message that hangs holds up no other to the same target.
+func TestAMessageThatHangsHoldsUpNoOther(t *testing.T) {
+	service := &stuck{hangs: make(chan bool), hang: make(chan bool)}
+	defer close(service.hang)
+	s := &Shout{scheme: "ntfy", service: service}
+	m := TestMessage("ops", today)
+	ctx, giveUp := context.WithCancel(t.Context())
+	gaveUp := make(chan error, 1)
+	go func() { gaveUp <- s.Send(ctx, &m) }()
+	<-service.hangs
+	giveUp()
+	if err := <-gaveUp; err == nil {
+		t.Error("what hangs arrived")
+	}
+	late, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.Send(late, &m); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}
+
 // A captor is a mail server that keeps what it is handed.
 type captor struct {
 	mu    sync.Mutex

@@ -30,7 +30,7 @@ type Shout struct {
 	reach  outward.Reach
 	login  string // the URL of a service that logs in as it is made; "" for one that does not
 
-	mu      sync.Mutex    // is held by who logs in
+	mu      sync.Mutex    // is held by who logs in, not by who sends
 	service types.Service // nil while nobody is logged in
 }
 
@@ -120,20 +120,32 @@ func locate(text string) (service types.Service, err error) {
 
 // send has the service send. One that fails is logged into anew the next time.
 func (s *Shout) send(text string, params *types.Params) error {
+	service, err := s.loggedIn()
+	if err != nil {
+		return err
+	}
+	if err = service.Send(text, params); err != nil && s.login != "" {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.service == service {
+			s.service = nil
+		}
+	}
+	return err
+}
+
+// loggedIn returns the service, and logs in if nobody is.
+func (s *Shout) loggedIn() (types.Service, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.service == nil {
 		service, err := locate(s.login)
 		if err != nil {
-			return errLogin // what went wrong stands in its text alone, between secrets
+			return nil, errLogin // what went wrong stands in its text alone, between secrets
 		}
 		s.service = service
 	}
-	err := s.service.Send(text, params)
-	if err != nil && s.login != "" {
-		s.service = nil
-	}
-	return err
+	return s.service, nil
 }
 
 // Send sends title and text of a message.
