@@ -63,6 +63,7 @@ type station struct {
 // DMARCD_CHAOS_TIME says for how long, DMARCD_CHAOS_SEED when what.
 func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
 	t.Parallel()
+	racetest.Calm(t)
 	lasts, seed := 60*time.Second, 1
 	var err error
 	if v := os.Getenv("DMARCD_CHAOS_TIME"); v != "" {
@@ -78,7 +79,6 @@ func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
 	dir, want := generated(t, strconv.Itoa(max(900, int(30*lasts.Seconds()))))
 	var mails [][]byte
 	eachMail(t, dir, func(message []byte) { mails = append(mails, message) })
-	racetest.Calm(t)
 	program, clocks := buildWithClock(t)
 	hostiles := hostileMails(t)
 	begin := func(t *testing.T, stations int) *chaos {
@@ -222,6 +222,9 @@ func (c *chaos) run(lasts time.Duration, want truth, faults []fault) {
 	if c.clocks {
 		c.looksAgain(want)
 	}
+	if len(c.harm) > 0 {
+		t.Error("a fault of the network met no message")
+	}
 	if c.dns.asked.Load() == 0 {
 		t.Error("DNS was never asked")
 	}
@@ -234,7 +237,7 @@ func (c *chaos) run(lasts time.Duration, want truth, faults []fault) {
 	t.Logf("%d mails and %d hostile ones have a fate each", len(c.mails), c.hostile)
 }
 
-// until waits until one of those that run tells of so many messages.
+// until waits until each that runs tells of so many messages.
 func (c *chaos) until(n int64) {
 	c.t.Helper()
 	for _, m := range c.stations {

@@ -5,8 +5,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"testing"
 )
+
+// given are the ports that this process has been given: a server may not have come up at its own yet.
+var given sync.Map
 
 // Free returns a port of loopback that is free for UDP and TCP. It is none of those that
 // systems give to clients, so that no connection takes it before the server does, or
@@ -15,6 +19,9 @@ func Free(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		port := strconv.Itoa(10000 + rand.IntN(20000))
+		if _, before := given.LoadOrStore(port, true); before {
+			continue
+		}
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			continue
