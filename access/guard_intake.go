@@ -50,29 +50,32 @@ func governs(ctx context.Context) error {
 	return nil
 }
 
-// MailboxHealth returns how reading each mailbox goes, for those who may know of
+// Mailboxes returns those that reports are read from, for those who may know of
 // everything.
-func (g *Guard) MailboxHealth(ctx context.Context) ([]dmarc.MailboxHealth, error) {
-	if err := installed(ctx); err != nil {
+func (g *Guard) Mailboxes(ctx context.Context, now time.Time) ([]dmarc.Mailbox, error) {
+	installation, err := g.Installation(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return g.Store.MailboxHealth(ctx)
+	read, err := g.Store.MailboxHealth(ctx)
+	if err != nil {
+		return nil, err
+	}
+	leases, err := g.Store.Leases(ctx)
+	return dmarc.Mailboxes(installation.Mailboxes, read, leases, now), err
 }
 
-// PassHealth returns how each pass goes.
-func (g *Guard) PassHealth(ctx context.Context) ([]dmarc.PassHealth, error) {
+// Passes returns what is done by itself.
+func (g *Guard) Passes(ctx context.Context) ([]dmarc.Pass, error) {
 	if err := installed(ctx); err != nil {
 		return nil, err
 	}
-	return g.Store.PassHealth(ctx)
-}
-
-// Leases returns who works on what.
-func (g *Guard) Leases(ctx context.Context) ([]dmarc.LeaseHolder, error) {
-	if err := installed(ctx); err != nil {
+	made, err := g.Store.PassHealth(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return g.Store.Leases(ctx)
+	leases, err := g.Store.Leases(ctx)
+	return dmarc.Passes(made, leases), err
 }
 
 // Refused counts messages that could not be read.

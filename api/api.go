@@ -57,8 +57,11 @@ type Store interface {
 	Ready(ctx context.Context) error
 }
 
-// An Intake takes in uploads, and decides between contents that it took in.
+// An Intake takes in uploads, decides between contents that it took in, and tells how
+// reports come in. It returns dmarc.ErrForbidden to those who may not know.
 type Intake interface {
+	Mailboxes(ctx context.Context, now time.Time) ([]dmarc.Mailbox, error)
+	Passes(ctx context.Context) ([]dmarc.Pass, error)
 	// Activate makes a report the one of its identity that counts, and
 	// returns it; a dmarc.Refusal says why that cannot be.
 	Activate(ctx context.Context, id string) (dmarc.ReportSummary, error)
@@ -188,6 +191,8 @@ func (a *API) routes(r chi.Router) *huma.OpenAPI {
 	list(a, h, itemsAtOnce, "/tls", "list-tls", "SMTP TLS reports", "SMTP TLS reports (RFC 8460) whose period begins in the period asked for, newest first. Counts are sessions; do not add up policies.", a.tls)
 	get(h, "/tls/{id}", "get-tls", "One SMTP TLS report", "A TLS report with its policies and what failed under each.", a.tlsReport)
 	list(a, h, itemsAtOnce, "/messages", "list-messages", "Messages", "The ledger, newest first: every message that was taken in, its outcome and the reason.", a.messages)
+	list(a, h, itemsAtOnce, "/mailboxes", "list-mailboxes", "Mailboxes", "The mailboxes that reports are read from, how that goes, and what waits in them; for those who may read about every domain.", a.mailboxes)
+	list(a, h, itemsAtOnce, "/passes", "list-passes", "Passes", "The work that is done by itself again and again, in the order in which it follows each other, and how it goes; for those who may read about every domain.", a.passes)
 	list(a, h, itemsAtOnce, "/notifications", "list-notifications", "Notifications", "What people were told, latest first: what began, what is over and what happened once, with the deliveries to each target. Kept for 400 days.", a.notifications)
 	register(h, huma.Operation{
 		OperationID: "upload-report", Method: http.MethodPost, Path: "/api/v1/reports", Summary: "Upload a report",

@@ -100,6 +100,17 @@ func (f *fake) Alternatives(context.Context, string, dmarc.Page) ([]dmarc.Report
 	return []dmarc.ReportSummary{{ID: "1-2"}}, "", f.err
 }
 
+func (f *fake) Mailboxes(context.Context, time.Time) ([]dmarc.Mailbox, error) {
+	return []dmarc.Mailbox{
+		{MailboxHealth: dmarc.MailboxHealth{Mailbox: "inbox", Failing: day, Error: "refused", Fix: "ask", Seen: day, Took: 1500 * time.Millisecond, Failures: 2, Waiting: 3}, Where: "a at b", Configured: true},
+		{MailboxHealth: dmarc.MailboxHealth{Mailbox: "new"}, Where: "a at c", Configured: true},
+	}, nil
+}
+
+func (f *fake) Passes(context.Context) ([]dmarc.Pass, error) {
+	return []dmarc.Pass{{PassHealth: dmarc.PassHealth{Name: "facts", OK: day, Seen: day}, Text: "Reduces", Holder: "host, 1"}}, nil
+}
+
 func (f *fake) Activate(_ context.Context, id string) (dmarc.ReportSummary, error) {
 	f.last = id
 	return dmarc.ReportSummary{ID: id, Active: true}, f.err
@@ -285,6 +296,8 @@ func TestListsAnswerEveryEndpoint(t *testing.T) {
 		"/api/v1/failures":                         `"mail_from":"…@example.com"`,
 		"/api/v1/tls":                              `{"items":[],"next":null}`,
 		"/api/v1/messages":                         `{"items":[],"next":null}`,
+		"/api/v1/mailboxes":                        `{"items":[{"mailbox":"inbox","where":"a at b","state":"failing","ok_at":null,"failing_since":"2026-01-05T00:00:00Z","error":"refused","fix":"ask","tried_at":"2026-01-05T00:00:00Z","took":1.5,"failures":2,"waiting":3,"oldest_at":null,"process":null},{"mailbox":"new","where":"a at c","state":"not_read_yet"`,
+		"/api/v1/passes":                           `{"items":[{"pass":"facts","text":"Reduces","state":"fine","ok_at":"2026-01-05T00:00:00Z","failing_since":null,"error":null,"tried_at":"2026-01-05T00:00:00Z","took":0,"failures":0,"process":"host, 1"}],"next":null}`,
 		"/api/v1/notifications":                    `{"target":"chat","state":"waiting","attempts":0,"error":"it answers 500","next_attempt_at":"2026-01-05T00:00:00Z","done_at":null}`,
 		"/healthz":                                 "alive",
 		"/readyz":                                  "ready",

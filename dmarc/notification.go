@@ -179,21 +179,6 @@ type ChangedRecord struct {
 	RecordChange
 }
 
-// A MailboxHealth tells how reading a mailbox goes.
-type MailboxHealth struct {
-	Mailbox string
-	OK      time.Time // when it was last read to its end; zero if never
-	Failing time.Time // since when every try failed; zero if the last did not
-	Error   string
-	Seen    time.Time // when it was last tried
-
-	Fix      string        // what to do about the error; "" if nothing is known to help
-	Failures int64         // how many tries failed, ever
-	Took     time.Duration // the last try
-	Waiting  int           // messages that were found and are not taken in yet
-	Oldest   time.Time     // when the oldest of these came, as far as is known; zero if none waits
-}
-
 // A Transition is what a pass over the rules changes, all in one transaction.
 type Transition struct {
 	Steps []Step

@@ -21,9 +21,8 @@ import (
 // dmarc.Refusal for what cannot be done as things are.
 type Intake interface {
 	Rights(ctx context.Context) dmarc.Rights
-	MailboxHealth(ctx context.Context) ([]dmarc.MailboxHealth, error)
-	PassHealth(ctx context.Context) ([]dmarc.PassHealth, error)
-	Leases(ctx context.Context) ([]dmarc.LeaseHolder, error)
+	Mailboxes(ctx context.Context, now time.Time) ([]dmarc.Mailbox, error)
+	Passes(ctx context.Context) ([]dmarc.Pass, error)
 	// Refused counts messages since a time that could not be read, by outcome.
 	Refused(ctx context.Context, since time.Time) (map[dmarc.Outcome]int64, error)
 	Installation(ctx context.Context) (dmarc.Installation, error)
@@ -47,16 +46,16 @@ func (s *site) operatingFuncs() template.FuncMap {
 		"operates": func() bool { return s.intake != nil }, "keeps": func() bool { return s.keeper != nil }, "isLive": func() bool { return s.live != nil },
 		"ago": s.ago, "lasting": s.lasting, "took": took, "processOf": processOf, "outcomeWord": outcomeWord, "outcomeText": outcomeText,
 		"messageLink": s.messageLink, "roleText": roleText, "bytes": bytesText, "settingsTabs": s.settingsTabs,
-		"phaseWord": phaseWord, "deliveryWord": deliveryWord,
+		"mailboxWord": mailboxWord, "passWord": passWord, "phaseWord": phaseWord, "deliveryWord": deliveryWord,
 	}
 }
 
 // intakePage says how reports come in.
 type intakePage struct {
 	Rights    dmarc.Rights
-	Mailboxes []mailboxLine
+	Mailboxes []dmarc.Mailbox
 	Ways      []string
-	Passes    []passLine
+	Passes    []dmarc.Pass
 	Troubles  []trouble
 	Refused   []refusedLine
 	Total     int64 // of Refused
@@ -75,48 +74,18 @@ type trouble struct {
 	Fix   string
 }
 
-// A mailboxLine is a mailbox, and how reading it goes.
-type mailboxLine struct {
-	dmarc.MailboxHealth
-	Where      string // as configured; "" if it is not configured here
-	Configured bool
-	Holder     string // who reads it; "" if nobody does
-}
-
-// A passLine is a pass, and how it goes.
-type passLine struct {
-	dmarc.PassHealth
-	Text   string
-	Holder string
-}
-
 // A refusedLine counts messages of one outcome.
 type refusedLine struct {
 	Outcome  dmarc.Outcome
 	Messages int64
 }
 
-// How far back messages are counted that were not read, how many of the latest are
-// shown, and after what time a mailbox that nobody reads and names is left out.
+// How far back messages are counted that were not read, and how many of the latest are
+// shown.
 const (
-	refusedDays   = 30
-	latestShown   = 8
-	forgottenTime = 24 * time.Hour
+	refusedDays = 30
+	latestShown = 8
 )
-
-// passTexts say what passes do, in the order in which they follow each other.
-var passTexts = []struct{ Name, Lease, Text string }{
-	{"transport", "transport", "Checks whether the mails that carry reports are authentic"},
-	{"sources", "sources", "Sums up who sends, day by day"},
-	{"facts", "sources", "Reduces reports to what advice rests on"},
-	{"identities", "identities", "Looks up whose sending addresses are"},
-	{"records", "records", "Looks at what the domains publish in DNS"},
-	{"verdicts", "verdicts", "Works out the advice about each domain"},
-	{"notify", "notify", "Finds what people should be told"},
-	{"digest", "digest", "Writes digests"},
-	{"deliver", "deliver", "Delivers what people are told"},
-	{"retention", "retention", "Makes room for what comes, and removes what is past its time"},
-}
 
 // intakeOverview serves /intake.
 func (s *site) intakeOverview(r *http.Request) (*view, error) {
@@ -157,80 +126,50 @@ func (s *site) howItGoes(ctx context.Context, p *intakePage) error {
 	if err != nil {
 		return err
 	}
-	boxes, err := s.intake.MailboxHealth(ctx)
-	if err != nil {
-		return err
-	}
-	passes, err := s.intake.PassHealth(ctx)
-	if err != nil {
-		return err
-	}
-	leases, err := s.intake.Leases(ctx)
-	if err != nil {
-		return err
-	}
-	holders := make(map[string]string)
-	for _, l := range leases {
-		holders[l.Name] = l.Holder
-	}
 	p.Ways = installed.Ways
-	where := make(map[string]string)
-	for _, m := range installed.Mailboxes {
-		where[m.Name] = m.Where
-		if !slices.ContainsFunc(boxes, func(h dmarc.MailboxHealth) bool { return h.Mailbox == m.Name }) {
-			boxes = append(boxes, dmarc.MailboxHealth{Mailbox: m.Name})
-		}
+	if p.Mailboxes, err = s.intake.Mailboxes(ctx, p.Now); err != nil {
+		return err
 	}
-	for _, h := range boxes {
-		l := mailboxLine{MailboxHealth: h, Holder: holders["mailbox "+h.Mailbox]}
-		if l.Where, l.Configured = where[h.Mailbox]; !l.Configured && l.Holder == "" && p.Now.Sub(h.Seen) > forgottenTime {
-			continue
-		}
-		if !h.Failing.IsZero() {
+	for _, m := range p.Mailboxes {
+		if !m.Failing.IsZero() {
 			p.Failing++
-			p.Troubles = append(p.Troubles, trouble{"Mailbox " + h.Mailbox, h.Failing, h.Error, h.Fix})
+			p.Troubles = append(p.Troubles, trouble{"Mailbox " + m.Mailbox, m.Failing, m.Error, m.Fix})
 		}
-		p.Waiting += h.Waiting
-		if h.Waiting > 0 && !h.Oldest.IsZero() && (p.Oldest.IsZero() || h.Oldest.Before(p.Oldest)) {
-			p.Oldest = h.Oldest
-		}
-		p.Mailboxes = append(p.Mailboxes, l)
-	}
-	for _, known := range passTexts {
-		for _, h := range passes {
-			if h.Name != known.Name {
-				continue
-			}
-			p.Passes = append(p.Passes, passLine{h, known.Text, holders["pass "+known.Lease]})
-			if !h.Failing.IsZero() {
-				p.Troubles = append(p.Troubles, trouble{known.Text, h.Failing, h.Error, "it is tried again by itself; if it goes on, the log of dmarcd has more, and dmarcd doctor tries what it rests on"})
-			}
+		p.Waiting += m.Waiting
+		if m.Waiting > 0 && !m.Oldest.IsZero() && (p.Oldest.IsZero() || m.Oldest.Before(p.Oldest)) {
+			p.Oldest = m.Oldest
 		}
 	}
-	return nil
+	p.Passes, err = s.intake.Passes(ctx)
+	for _, pass := range p.Passes {
+		if !pass.Failing.IsZero() {
+			p.Troubles = append(p.Troubles, trouble{pass.Text, pass.Failing, pass.Error, "it is tried again by itself; if it goes on, the log of dmarcd has more, and dmarcd doctor tries what it rests on"})
+		}
+	}
+	return err
 }
 
-// Standing says in short how a mailbox is.
-func (l *mailboxLine) Standing() (w verdictWord) {
-	switch {
-	case !l.Failing.IsZero():
+// mailboxWord says in short how a mailbox is.
+func mailboxWord(m dmarc.Mailbox) verdictWord {
+	switch m.State() {
+	case dmarc.MailboxFailing:
 		return verdictWord{"error", "", "cannot be read"}
-	case l.Seen.IsZero() || l.OK.IsZero():
+	case dmarc.MailboxNotRead:
 		return verdictWord{"unknown", "", "not read yet"}
-	case l.Holder == "":
+	case dmarc.MailboxUnattended:
 		return verdictWord{"warning", "", "nobody reads it"}
-	case l.Waiting > 0:
+	case dmarc.MailboxReading:
 		return verdictWord{"info", "", "being read"}
 	}
 	return verdictWord{"ok", "", "read"}
 }
 
-// Standing says in short how a pass goes.
-func (l *passLine) Standing() verdictWord {
-	switch {
-	case !l.Failing.IsZero():
+// passWord says in short how a pass goes.
+func passWord(p dmarc.Pass) verdictWord {
+	switch p.State() {
+	case dmarc.PassFailing:
 		return verdictWord{"error", "", "fails"}
-	case l.Holder == "":
+	case dmarc.PassUnattended:
 		return verdictWord{"warning", "", "nobody makes it"}
 	}
 	return verdictWord{"ok", "", "fine"}

@@ -22,22 +22,18 @@ func (o *office) Rights(context.Context) dmarc.Rights {
 	return dmarc.Rights{Read: true, Upload: true, Failures: true, All: true, Govern: true, Admin: true}
 }
 
-func (o *office) MailboxHealth(context.Context) ([]dmarc.MailboxHealth, error) {
-	return []dmarc.MailboxHealth{
-		{Mailbox: "imap.acme.example" + o.evil, Failing: now.Add(-time.Hour), Error: "NO [ALERT] " + o.evil, Fix: "ask " + o.evil, Seen: now, Failures: 3},
-		{Mailbox: "import", OK: now.Add(-time.Minute), Seen: now, Waiting: 4, Oldest: now.Add(-time.Hour)},
+func (o *office) Mailboxes(context.Context, time.Time) ([]dmarc.Mailbox, error) {
+	return []dmarc.Mailbox{
+		{MailboxHealth: dmarc.MailboxHealth{Mailbox: "imap.acme.example" + o.evil, Failing: now.Add(-time.Hour), Error: "NO [ALERT] " + o.evil, Fix: "ask " + o.evil, Seen: now, Failures: 3}},
+		{MailboxHealth: dmarc.MailboxHealth{Mailbox: "import", OK: now.Add(-time.Minute), Seen: now, Waiting: 4, Oldest: now.Add(-time.Hour)}, Where: "user@host" + o.evil, Configured: true, Holder: "host, 1"},
 	}, nil
 }
 
-func (o *office) PassHealth(context.Context) ([]dmarc.PassHealth, error) {
-	return []dmarc.PassHealth{
-		{Name: "records", OK: now.Add(-time.Hour), Failing: now.Add(-time.Minute), Error: "lookup " + o.evil, Failures: 1, Seen: now},
-		{Name: "verdicts", OK: now, Seen: now, Took: time.Second},
+func (o *office) Passes(context.Context) ([]dmarc.Pass, error) {
+	return []dmarc.Pass{
+		{PassHealth: dmarc.PassHealth{Name: "records", OK: now.Add(-time.Hour), Failing: now.Add(-time.Minute), Error: "lookup " + o.evil, Failures: 1, Seen: now}, Text: "Looks at what the domains publish in DNS"},
+		{PassHealth: dmarc.PassHealth{Name: "verdicts", OK: now, Seen: now, Took: time.Second}, Text: "Works out the advice about each domain", Holder: "host" + o.evil + ", 1"},
 	}, nil
-}
-
-func (o *office) Leases(context.Context) ([]dmarc.LeaseHolder, error) {
-	return []dmarc.LeaseHolder{{Name: "pass verdicts", Holder: "host" + o.evil + ", 1"}, {Name: "mailbox import", Holder: "host, 1"}}, nil
 }
 
 func (o *office) Refused(context.Context, time.Time) (map[dmarc.Outcome]int64, error) {

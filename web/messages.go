@@ -148,12 +148,12 @@ func (s *site) messages(r *http.Request) (*view, error) {
 		p.Retried = retriedWords(q)
 	}
 	if p.Rights.All {
-		boxes, err := s.intake.MailboxHealth(r.Context())
+		boxes, err := s.intake.Mailboxes(r.Context(), s.now())
 		if err != nil {
 			return nil, err
 		}
-		for _, h := range boxes {
-			p.Mailboxes = append(p.Mailboxes, h.Mailbox)
+		for _, m := range boxes {
+			p.Mailboxes = append(p.Mailboxes, m.Mailbox)
 		}
 		p.Mailboxes = append(p.Mailboxes, dmarc.MailboxImport, dmarc.MailboxUpload, dmarc.MailboxSMTP, dmarc.MailboxTLSRPT, dmarc.MailboxDirectory)
 	}

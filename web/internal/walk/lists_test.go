@@ -2,6 +2,7 @@ package walk
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +20,16 @@ type line struct {
 }
 
 // table reads the first table of a page of a class.
-func table(t *testing.T, address, class string) (lines []line) {
+func table(t *testing.T, address, class string) []line {
+	t.Helper()
+	if all := tables(t, address, class); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+// tables reads the tables of a page of a class.
+func tables(t *testing.T, address, class string) (all [][]line) {
 	t.Helper()
 	body, _, err := fetch(address)
 	if err != nil {
@@ -33,6 +43,7 @@ func table(t *testing.T, address, class string) (lines []line) {
 		if n.DataAtom != atom.Table || !strings.Contains(attribute(n, "class"), class) {
 			continue
 		}
+		var lines []line
 		for row := range n.Descendants() {
 			if row.DataAtom != atom.Tr || row.Parent.DataAtom != atom.Tbody {
 				continue
@@ -48,9 +59,9 @@ func table(t *testing.T, address, class string) (lines []line) {
 			}
 			lines = append(lines, l)
 		}
-		return lines
+		all = append(all, lines)
 	}
-	return nil
+	return all
 }
 
 func attribute(n *html.Node, name string) string {
@@ -191,6 +202,51 @@ func listsAgree(t *testing.T, base string) {
 		leads("messages", i, lines[i], "/messages/"+strconv.FormatInt(m.ID, 10))
 		if !strings.Contains(lines[i].cells["Fate"], m.Outcome) {
 			t.Errorf("line %d of messages: %q, and the API has %s", i+1, lines[i].cells["Fate"], m.Outcome)
+		}
+	}
+	intakeAgrees(t, base)
+}
+
+// intakeAgrees holds mailboxes and passes, as the page about the intake has them, against
+// the API.
+func intakeAgrees(t *testing.T, base string) {
+	t.Helper()
+	type item struct {
+		Mailbox, Text, State string
+		Waiting, Failures    int64
+	}
+	var mailboxes, passes struct{ Items []item }
+	var page [][]line
+	// They change by themselves: the page is of a moment when they did not.
+	for steady := false; !steady; {
+		var mailboxesBefore, passesBefore struct{ Items []item }
+		read(t, base+"/api/v1/mailboxes", &mailboxesBefore)
+		read(t, base+"/api/v1/passes", &passesBefore)
+		page = tables(t, base+"/intake", "health")
+		mailboxes.Items, passes.Items = nil, nil
+		read(t, base+"/api/v1/mailboxes", &mailboxes)
+		read(t, base+"/api/v1/passes", &passes)
+		steady = slices.Equal(mailboxesBefore.Items, mailboxes.Items) && slices.Equal(passesBefore.Items, passes.Items) && len(passes.Items) > 4 &&
+			!slices.ContainsFunc(mailboxes.Items, func(m item) bool { return m.State == "not_read_yet" })
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	words := map[string]string{
+		"failing": "cannot be read", "unattended": "nobody reads it", "reading": "being read", "read": "read",
+		"pass failing": "fails", "pass unattended": "nobody makes it", "pass fine": "fine",
+	}
+	if len(page) != 2 || len(page[0]) != 2 || len(mailboxes.Items) != 2 || len(page[1]) != len(passes.Items) {
+		t.Fatalf("the page has %q; the API has the mailboxes %v and the passes %v", page, mailboxes.Items, passes.Items)
+	}
+	for i, m := range mailboxes.Items {
+		if cells := page[0][i].cells; !strings.HasPrefix(cells[""], m.Mailbox) || cells["Standing"] != words[m.State] || cells["Waiting"] != thousands(m.Waiting) {
+			t.Errorf("the page has %q, and the API the mailbox %+v", cells, m)
+		}
+	}
+	for i, p := range passes.Items {
+		if cells := page[1][i].cells; cells[""] != p.Text || !strings.HasPrefix(cells["Standing"], words["pass "+p.State]) || cells["Failed, ever"] != thousands(p.Failures) {
+			t.Errorf("the page has %q, and the API the pass %+v", cells, p)
 		}
 	}
 }

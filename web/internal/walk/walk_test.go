@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
+	"github.com/dmarcd/dmarcd/sample"
 	"github.com/dmarcd/dmarcd/web/internal/browser"
 )
 
@@ -42,6 +44,15 @@ func serve(t *testing.T) string {
 		t.Fatalf("building: %v\n%s", err, out)
 	}
 	address := porttest.FreeAddress(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := sample.Serve(t.Context(), l, "dmarc", "secret", func(func(sample.Mail) bool) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { box.Close() })
 	environ := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DMARCD_CONFIG=" + os.DevNull, "DMARCD_DATA_DIR=" + filepath.Join(dir, "data"), "DMARCD_DATABASE_URL=" + pgtest.URL(t),
 		"DMARCD_LISTEN=" + address, "DMARCD_LOG_FORMAT=text", "DMARCD_RECORDS_WATCH=false", "DMARCD_SOURCES_LOOKUP=false",
@@ -59,6 +70,12 @@ func serve(t *testing.T) string {
 	} else if !bytes.Contains(out, []byte(`"added":1`)) {
 		t.Fatalf("importing: %s", out)
 	}
+	// One mailbox is read, and one cannot be.
+	config := filepath.Join(dir, "dmarcd.toml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "[[mailbox]]\nname = \"<b id=p>box\"\nurl = \"imap://dmarc@%s/INBOX\"\npassword = \"secret\"\n[[mailbox]]\nname = \"deaf\"\nurl = \"imap://dmarc@127.0.0.1:1/INBOX\"\npassword = \"secret\"\n", l.Addr()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environ[slices.Index(environ, "DMARCD_CONFIG="+os.DevNull)] = "DMARCD_CONFIG=" + config
 	var log bytes.Buffer
 	run := exec.Command(binary, "serve")
 	run.Env, run.Stdout, run.Stderr = environ, &log, &log
