@@ -129,13 +129,15 @@ func (s *Store) Leases(ctx context.Context) ([]dmarc.LeaseHolder, error) {
 	return list, nil
 }
 
-// Version returns a number that is another one once messages were taken in.
-func (s *Store) Version(ctx context.Context) (int64, error) {
-	var version int64
-	if err := s.db.QueryRow(ctx, "SELECT coalesce(max(id), 0) FROM messages").Scan(&version); err != nil {
-		return 0, fmt.Errorf("looking for new messages: %w", err)
+// Newest returns what is there now. It costs the same however much that is.
+func (s *Store) Newest(ctx context.Context) (n dmarc.Newest, err error) {
+	const sql = `
+		SELECT (SELECT coalesce(max(id), 0) FROM messages), (SELECT coalesce(max(id), 0) FROM events),
+			(SELECT count(*) FROM mailbox_health WHERE failing_since IS NOT NULL) + (SELECT count(*) FROM pass_health WHERE failing_since IS NOT NULL)`
+	if err := s.db.QueryRow(ctx, sql).Scan(&n.Messages, &n.Events, &n.Failing); err != nil {
+		return n, fmt.Errorf("looking for what is new: %w", err)
 	}
-	return version, nil
+	return n, nil
 }
 
 // RuleSwitches returns the rules that somebody switched.

@@ -8,23 +8,27 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
 )
 
-// Live tells browsers that something new was committed, by server-sent events, and
-// nothing else: what is new is what their next page shows. That something was committed is
+// Live tells browsers that messages were taken in, or that something else happened which
+// people are told of, by server-sent events, and nothing else: what is new is what their
+// next page shows. That something was committed is
 // about all domains, so that only those who may know of all may listen. One question is
 // asked for all of them, and none while nobody listens.
 type Live struct {
-	version func(context.Context) (int64, error)
-	log     *slog.Logger
-	key     string // so that the ids of events tell nothing either
+	newest func(context.Context) (dmarc.Newest, error)
+	log    *slog.Logger
+	key    string // so that the ids of events tell nothing either
 
 	mu      sync.Mutex
 	clients map[chan string]bool
 	wake    chan struct{} // somebody began to listen
-	at      string        // the version that was seen last; "" for none
+	at      string        // what was seen last; "" for nothing
 	over    bool
 }
 
@@ -37,12 +41,12 @@ const (
 	liveRetry     = 5 * time.Second  // after which it does
 )
 
-// NewLive returns what tells of a new version, which is any number that changes.
-func NewLive(version func(context.Context) (int64, error), log *slog.Logger) *Live {
-	return &Live{version: version, log: log, key: rand.Text(), clients: map[chan string]bool{}, wake: make(chan struct{}, 1)}
+// NewLive returns what tells of what is new.
+func NewLive(newest func(context.Context) (dmarc.Newest, error), log *slog.Logger) *Live {
+	return &Live{newest: newest, log: log, key: rand.Text(), clients: map[chan string]bool{}, wake: make(chan struct{}, 1)}
 }
 
-// Run looks for new versions until ctx ends. Then nobody listens any more.
+// Run looks for what is new until ctx ends. Then nobody listens any more.
 func (l *Live) Run(ctx context.Context) {
 	defer l.end()
 	tick := time.NewTicker(liveInterval)
@@ -70,16 +74,19 @@ func (l *Live) listened() bool {
 	return len(l.clients) > 0
 }
 
-// look asks for the version, and tells of a new one.
+// look asks for what is newest, and tells of it if it was not seen before.
 func (l *Live) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	n, err := l.version(ctx)
+	n, err := l.newest(ctx)
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", l.key, n))
-	at := hex.EncodeToString(sum[:8])
+	seal := func(what ...any) string {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %v", l.key, what))
+		return hex.EncodeToString(sum[:8])
+	}
+	at := seal("messages", n.Messages) + "." + seal("events", n.Events, n.Failing)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at == l.at {
@@ -135,8 +142,8 @@ func (l *Live) leave(c chan string) {
 }
 
 // ServeHTTP sends events until the client goes, or for some time. The first one says
-// "here"; if the client was told of another version before, it says "new", as all
-// that follow.
+// "here", unless the client was told of something else before. Later ones say "new" if
+// messages were taken in, and "changed" if something else happened alone.
 func (l *Live) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := l.join()
 	if c == nil {
@@ -158,7 +165,6 @@ func (l *Live) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	last := r.Header.Get("Last-Event-ID")
-	first := true
 	beat := time.NewTicker(liveHeartbeat)
 	defer beat.Stop()
 	end := time.NewTimer(liveTime)
@@ -169,11 +175,8 @@ func (l *Live) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if !open {
 				return
 			}
-			event := "new"
-			if first && (last == "" || last == at) {
-				event = "here"
-			}
-			first = false
+			event := happened(last, at)
+			last = at
 			if !send("event: %s\nid: %s\ndata:\n\n", event, at) {
 				return
 			}
@@ -187,6 +190,18 @@ func (l *Live) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// happened says what is told to who knew of one thing, and not yet of the other.
+func happened(last, at string) string {
+	if last == "" || last == at {
+		return "here"
+	}
+	before, _, _ := strings.Cut(last, ".")
+	if messages, _, _ := strings.Cut(at, "."); messages != before {
+		return "new"
+	}
+	return "changed"
 }
 
 // listen serves /live. Those who may know of some domains only are told nothing, or they would

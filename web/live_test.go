@@ -56,13 +56,13 @@ func (l *listener) events() (names, id string) {
 
 func TestBrowsersAreToldOfWhatIsNewAndOfNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var version, asked atomic.Int64
+		var version, events, failing, asked atomic.Int64
 		version.Store(424242)
-		live := NewLive(func(context.Context) (int64, error) {
+		live := NewLive(func(context.Context) (dmarc.Newest, error) {
 			if asked.Add(1); version.Load() < 0 {
-				return 0, errors.New("no database")
+				return dmarc.Newest{}, errors.New("no database")
 			}
-			return version.Load(), nil
+			return dmarc.Newest{Messages: version.Load(), Events: events.Load(), Failing: failing.Load()}, nil
 		}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
@@ -91,8 +91,12 @@ func TestBrowsersAreToldOfWhatIsNewAndOfNothingElse(t *testing.T) {
 		time.Sleep(time.Minute)
 		version.Store(424244)
 		time.Sleep(liveInterval + time.Second)
+		events.Store(424242)
+		time.Sleep(liveInterval + time.Second)
+		failing.Store(1)
+		time.Sleep(liveInterval + time.Second)
 		for _, l := range []*listener{one, two} {
-			if names, _ := l.events(); names != "here new new" {
+			if names, _ := l.events(); names != "here new new changed changed" {
 				t.Errorf("events %q", names)
 			}
 			if text := l.text.String(); strings.Contains(text, "42424") || !strings.Contains(text, "\n:\n") {
@@ -104,6 +108,13 @@ func TestBrowsersAreToldOfWhatIsNewAndOfNothingElse(t *testing.T) {
 		again, leave := listen(before)
 		if names, _ := again.events(); names != "here" {
 			t.Errorf("back again, and nothing is new: %q", names)
+		}
+		leave()
+		failing.Store(0)
+		time.Sleep(liveInterval + time.Second)
+		again, leave = listen(before)
+		if names, _ := again.events(); names != "changed" {
+			t.Errorf("back again, and a mailbox is read again: %q", names)
 		}
 		leave()
 		version.Store(424245)
@@ -146,7 +157,7 @@ func TestBrowsersAreToldOfWhatIsNewAndOfNothingElse(t *testing.T) {
 // A stream ends by itself, so that whoever listens is let in anew.
 func TestAStreamOfEventsEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		live := NewLive(func(context.Context) (int64, error) { return 1, nil }, slog.New(slog.DiscardHandler))
+		live := NewLive(func(context.Context) (dmarc.Newest, error) { return dmarc.Newest{Messages: 1}, nil }, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go live.Run(ctx)

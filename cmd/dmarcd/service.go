@@ -111,7 +111,7 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	}
 	s.store = store.New(s.db, log)
 	s.store.RefuseLate = cfg.Late == "refuse"
-	s.setup, s.live = newSetup(cfg, s.store), web.NewLive(s.store.Version, log)
+	s.setup, s.live = newSetup(cfg, s.store), web.NewLive(s.store.Newest, log)
 	s.retention = cfg.Retention
 	s.openAccess(cfg)
 	if url := cfg.ReadURL.reveal(); url != "" {

@@ -1,17 +1,19 @@
-// Says that something new was stored, and does not move the page: numbers that are
-// still where they were are renewed in place, and for the rest there is a quiet link.
+// Says that reports have come in, or that something else has happened, and does not move
+// the page: what is still where it was is renewed in place, and for the rest there is a
+// quiet link.
 // It listens only while the page is seen, so that many tabs do not use up what a
 // browser may have open.
 
 const address = document.body.dataset.live;
 let source = null;
 let busy = false;
-let again = false;
+let again = "";
 
 function listen() {
   if (source || document.hidden || !window.EventSource) return;
   source = new EventSource(address);
-  source.addEventListener("new", renew);
+  source.addEventListener("new", () => renew("New reports have come in. "));
+  source.addEventListener("changed", () => renew("news" in document.body.dataset ? "Something new was found. " : ""));
 }
 
 function leave() {
@@ -26,42 +28,43 @@ listen();
 
 // renew fetches the page again and puts its numbers where the old ones are. What was
 // shown in answer to a form is not fetched.
-async function renew() {
+async function renew(news) {
   const fresh = [...document.querySelectorAll("[data-fresh]")];
-  if (fresh.length === 0) return tell();
+  if (fresh.length === 0) return tell(news);
   if (busy) {
-    again = true;
+    again ||= news;
     return;
   }
   busy = true;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (!answer.ok || answer.redirected) return tell();
+    if (!answer.ok || answer.redirected) return tell(news);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const old of fresh) {
       const now = [...page.querySelectorAll("[data-fresh]")].find((el) => el.dataset.fresh === old.dataset.fresh);
       if (now && !old.contains(document.activeElement)) old.replaceChildren(...now.childNodes);
     }
-    const rows = (doc) => doc.querySelector(".ledger tbody")?.textContent ?? "";
-    if (rows(page) !== rows(document)) tell();
+    const rest = (doc) => [...doc.querySelectorAll(".ledger tbody, .news")].map((el) => el.textContent).join();
+    if (rest(page) !== rest(document)) tell(news);
   } catch {
-    tell();
+    tell(news);
   } finally {
     busy = false;
   }
   if (again) {
-    again = false;
-    renew();
+    const later = again;
+    again = "";
+    renew(later);
   }
 }
 
 // tell shows the link, once.
-function tell() {
-  if (document.querySelector(".new-data")) return;
+function tell(news) {
+  if (!news || document.querySelector(".new-data")) return;
   const note = document.createElement("p");
   note.className = "new-data";
   note.setAttribute("role", "status");
-  note.append("New reports have come in. ");
+  note.append(news);
   const link = document.createElement("a");
   link.href = location.href;
   link.textContent = "Show them";

@@ -27,6 +27,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
@@ -43,6 +44,8 @@ type program struct {
 	base    string
 	log     *log
 	run     *exec.Cmd
+
+	database string
 }
 
 // A log is written by the program and read by a test.
@@ -67,7 +70,7 @@ func (l *log) String() string {
 func build(t *testing.T, config string) *program {
 	t.Helper()
 	dir := t.TempDir()
-	p := &program{binary: filepath.Join(dir, "dmarcd"), log: &log{}}
+	p := &program{binary: filepath.Join(dir, "dmarcd"), log: &log{}, database: pgtest.URL(t)}
 	make := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", p.binary, "../../../cmd/dmarcd")
 	make.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := make.CombinedOutput(); err != nil {
@@ -80,7 +83,7 @@ func build(t *testing.T, config string) *program {
 	address := porttest.FreeAddress(t)
 	p.base = "http://" + address
 	p.environ = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DMARCD_CONFIG=" + file, "DMARCD_DATA_DIR=" + filepath.Join(dir, "data"), "DMARCD_DATABASE_URL=" + pgtest.URL(t),
+		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DMARCD_CONFIG=" + file, "DMARCD_DATA_DIR=" + filepath.Join(dir, "data"), "DMARCD_DATABASE_URL=" + p.database,
 		"DMARCD_LISTEN=" + address, "DMARCD_LOG_FORMAT=text", "DMARCD_RECORDS_WATCH=false", "DMARCD_SOURCES_LOOKUP=false",
 	}
 	t.Cleanup(func() {
@@ -193,6 +196,22 @@ func (x *person) sends(actions ...chromedp.Action[chromedp.Void]) {
 	x.until("an answer", `!window.before`)
 }
 
+// again does something until it has an effect: a page may begin to listen only after the
+// first time.
+func (x *person) again(what, effect string, do func(n int)) {
+	x.t.Helper()
+	for n := range 20 {
+		do(n)
+		for range 50 {
+			if ok, err := chromedp.Run(x.ctx, chromedp.Evaluate[bool](`!!(`+effect+`)`)); err == nil && ok {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	x.t.Fatalf("%s does not come about; the page says:\n%s", what, x.says())
+}
+
 // sees waits until the page says something.
 func (x *person) sees(text string) {
 	x.t.Helper()
@@ -241,6 +260,19 @@ func (p *program) bring(t *testing.T, name, text string) {
 	}
 	io.Copy(io.Discard, r.Body)
 	r.Body.Close()
+}
+
+// happens lets something happen that people are told of.
+func (p *program) happens(t *testing.T) {
+	t.Helper()
+	db, err := pgx.Connect(t.Context(), p.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(context.WithoutCancel(t.Context()))
+	if _, err := db.Exec(t.Context(), "INSERT INTO events (at, rule, domain, subject, phase, problem, title, body) VALUES (now(), 'verdict_changed', 'acme.example', '', 'once', false, 'The verdict', '')"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // drop lets files fall on the page, as a hand does that has dragged them there.
@@ -372,6 +404,15 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		}
 		x.sends(chromedp.Click(".new-data a"))
 		x.sees("late.xml")
+		// Of what people are told the page of all domains has word, and that of one report has not.
+		x.visit("/")
+		x.again("word of it", `document.querySelector(".new-data")?.textContent.includes("Something new was found.")`, func(int) { p.happens(t) })
+		x.visit("/reports")
+		x.again("word of reports alone", `document.querySelector(".new-data")?.textContent.includes("New reports have come in.")`, func(n int) {
+			p.happens(t)
+			time.Sleep(3 * time.Second) // for word of it, if there were one
+			p.bring(t, "later.xml", report(fmt.Sprint("3-", n), "acme.example"))
+		})
 	})
 	t.Run("a message is read again, and has one fate", func(t *testing.T) {
 		x.t = t
