@@ -276,7 +276,7 @@ func TestEveryPageIsForEverybody(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			for _, v := range violations {
-				t.Errorf("%s: %s", name, v)
+				t.Errorf("%s: %s", path, v)
 			}
 		}
 		// Of pages of one kind one is enough.
