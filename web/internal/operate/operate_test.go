@@ -151,18 +151,38 @@ type person struct {
 	axe string
 }
 
-// forEverybody has axe look at the page as it is now: after a form was sent there is
-// one that no link leads to.
-func (x *person) forEverybody() {
+// forEverybody has axe look at the page as it is now, on a screen and on a telephone:
+// after a form was sent there is one that no link leads to. Nothing is wider than the
+// window.
+func (x *person) forEverybody(what ...string) {
 	x.t.Helper()
-	violations, err := browser.Violations(x.ctx, x.axe, 1280, false)
-	if err != nil {
-		x.t.Fatal(err)
-	}
-	for _, v := range violations {
-		x.t.Error(v)
+	for _, width := range []int64{390, 1280} {
+		x.run(browser.Window(width, 900, 1, false))
+		wide, err := chromedp.Run(x.ctx, chromedp.Evaluate[int64](widest))
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		if wide > width {
+			x.t.Errorf("%s at %d it is %d wide", what, width, wide)
+		}
+		violations, err := browser.Violations(x.ctx, x.axe, width, false)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		for _, v := range violations {
+			x.t.Error(what, v)
+		}
 	}
 }
+
+// widest is how wide a page is with everything open that can be opened.
+const widest = `(() => {
+	const closed = [...document.querySelectorAll("details:not([open])")];
+	closed.forEach((d) => { d.open = true; });
+	const width = document.documentElement.scrollWidth;
+	closed.forEach((d) => { d.open = false; });
+	return width;
+})()`
 
 func (x *person) run(actions ...chromedp.Action[chromedp.Void]) {
 	x.t.Helper()
@@ -658,6 +678,7 @@ func (x *person) everyForm() {
 			}
 			tried[kind]++
 			x.visit(path)
+			x.scripts(true) // in what answers, since axe is one; this page has none
 			press := fmt.Sprintf(`(() => {`+fill+` window.before = true
 				const f = document.forms[%d];
 				(f.querySelector("button, [type=submit]") || document.querySelector("button[form=" + f.id + "]")).click(); return true })()`, f.Form)
@@ -668,6 +689,8 @@ func (x *person) everyForm() {
 			if page := x.says(); strings.HasPrefix(page, "{") || strings.Contains(page, "This page cannot be shown now") {
 				x.t.Errorf("%s on %s is answered by %.200s", kind, path, page)
 			}
+			x.forEverybody(kind, "on", path)
+			x.scripts(false)
 		}
 	}
 	posts := 0
