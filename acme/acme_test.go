@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/dmarcd/dmarcd/acme"
+	"github.com/dmarcd/dmarcd/internal/porttest"
 )
 
 // An authority is Pebble, which Let's Encrypt tests clients with. It looks names up where all of them
@@ -63,13 +65,12 @@ func newAuthority(t *testing.T, httpPort, tlsPort int) *authority {
 func shown(t *testing.T, address, host string, roots *x509.CertPool, told *buffer) *x509.Certificate {
 	t.Helper()
 	var err error
-	for range 600 {
+	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		var conn *tls.Conn
 		if conn, err = tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: host}); err == nil {
 			defer conn.Close()
 			return conn.ConnectionState().PeerCertificates[0]
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	t.Fatalf("no certificate for %s: %v\n%s", host, err, told)
 	return nil
@@ -104,9 +105,8 @@ func listen(t *testing.T, address string) net.Listener {
 
 // free returns an address where nobody listens.
 func free(t *testing.T) (address string, port int) {
-	l := listen(t, "127.0.0.1:0")
-	defer l.Close()
-	return l.Addr().String(), l.Addr().(*net.TCPAddr).Port
+	at := netip.MustParseAddrPort(porttest.FreeAddress(t))
+	return at.String(), int(at.Port())
 }
 
 func TestCertificatesAreHadByEitherChallengeAndKept(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/records"
 	"github.com/dmarcd/dmarcd/records/knottest"
 )
@@ -204,12 +205,7 @@ func TestCheckPrintsJSON(t *testing.T) {
 }
 
 func TestCheckSaysThatThereIsNoResolver(t *testing.T) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn.Close()
-	got := world{}.run(t, "check", "--resolver", conn.LocalAddr().String(), "good.test")
+	got := world{}.run(t, "check", "--resolver", porttest.FreeAddress(t), "good.test")
 	if got.status != exitFailed || !strings.Contains(got.stderr, "the connection was refused; name another with --resolver or DMARCD_RESOLVER") {
 		t.Errorf("%+v", got)
 	}

@@ -2,15 +2,39 @@
 package porttest
 
 import (
+	"io"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 )
 
 // given are the ports that this process has been given: a server may not have come up at its own yet.
 var given sync.Map
+
+// shared is a file of all processes that test. Each locks a byte of it for every port that it has been given, until it
+// ends: tests of several packages run beside each other.
+var shared = sync.OnceValue(func() *os.File {
+	path := filepath.Join(os.TempDir(), "dmarcd-test-ports")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil { // it is of another user: there is nobody else to agree with
+		return nil
+	}
+	return f
+})
+
+// take reserves a port, unless somebody has it.
+func take(port int) bool {
+	if _, before := given.LoadOrStore(port, true); before {
+		return false
+	}
+	f := shared()
+	return f == nil || syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart, Start: int64(port), Len: 1}) == nil
+}
 
 // Free returns a port of loopback that is free for UDP and TCP. It is none of those that
 // systems give to clients, so that no connection takes it before the server does, or
@@ -18,10 +42,11 @@ var given sync.Map
 func Free(t testing.TB) string {
 	t.Helper()
 	for range 100 {
-		port := strconv.Itoa(10000 + rand.IntN(20000))
-		if _, before := given.LoadOrStore(port, true); before {
+		n := 10000 + rand.IntN(20000)
+		if !take(n) {
 			continue
 		}
+		port := strconv.Itoa(n)
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			continue
