@@ -15,26 +15,29 @@ import (
 // A directTo is a Direct resolver for which the name servers of cases are where
 // they are not: all of them are Knot, but for those of a case.
 type directTo struct {
-	client *Client
+	client *Client // for Knot
+	hasty  *Client // for those of a case, of which some never answer
 	knot   netip.AddrPort
 	other  map[netip.Addr]netip.AddrPort
 }
 
-func (d directTo) to(server netip.AddrPort) netip.AddrPort {
+func (d directTo) to(server netip.AddrPort) (*Client, netip.AddrPort) {
 	if other, ok := d.other[server.Addr()]; ok {
-		return other
+		return d.hasty, other
 	}
-	return d.knot
+	return d.client, d.knot
 }
 
 func (d directTo) Ask(ctx context.Context, server netip.AddrPort, name string, qtype uint16) Answer {
-	a := d.client.Ask(ctx, d.to(server), name, qtype)
+	client, at := d.to(server)
+	a := client.Ask(ctx, at, name, qtype)
 	a.Server = server.String()
 	return a
 }
 
 func (d directTo) Recurses(ctx context.Context, server netip.AddrPort, name string) bool {
-	return d.client.Recurses(ctx, d.to(server), name)
+	client, at := d.to(server)
+	return client.Recurses(ctx, at, name)
 }
 
 // A world is zones that can be served together, and the cases that they are of.
@@ -107,19 +110,20 @@ func TestCasesThroughRealServers(t *testing.T) {
 	for i, w := range worlds() {
 		t.Run(fmt.Sprintf("servers %d", i+1), func(t *testing.T) {
 			s := knottest.Start(t, w.zones, w.fails)
-			client, err := NewClient(ClientOptions{Server: s.Unbound, Rate: 1e6})
+			patient := client(t, s.Unbound)
+			hasty, err := NewClient(ClientOptions{Server: s.Unbound, Rate: 1e6})
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, c := range w.cases {
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
-					direct := directTo{client, s.Knot, map[netip.Addr]netip.AddrPort{}}
+					direct := directTo{patient, hasty, s.Knot, map[netip.Addr]netip.AddrPort{}}
 					for addr, handler := range c.servers {
 						direct.other[netip.MustParseAddr(addr)] = netip.MustParseAddrPort(knottest.Serve(t, handler))
 					}
 					o := c.o
-					o.Resolver, o.Documentation = client, true
+					o.Resolver, o.Documentation = patient, true
 					if o.Direct == nil {
 						o.Direct = direct
 					}

@@ -100,10 +100,7 @@ func TestWalksThroughRealServers(t *testing.T) {
 		c.author, c.at, c.org, c.asked = own(c.author), own(c.at), own(c.org), own(c.asked)
 	}
 	s := knottest.Start(t, zones, fails)
-	client, err := NewClient(ClientOptions{Server: s.Unbound})
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := client(t, s.Unbound)
 	for _, c := range walks {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := Policy(t.Context(), client, c.author)

@@ -280,7 +280,9 @@ func Serve(t testing.TB, handler dns.HandlerFunc) string {
 func (s *Servers) startUnbound(t testing.TB, ctx context.Context, unbound string, fails []string) {
 	t.Helper()
 	var anchor string
-	for _, rr := range s.Query("test", dns.TypeDNSKEY).Answer {
+	var keys *dns.Msg
+	s.await(t, nil, "the keys of test.", func() bool { keys = s.Query("test", dns.TypeDNSKEY); return keys != nil })
+	for _, rr := range keys.Answer {
 		if key, ok := rr.(*dns.DNSKEY); ok && key.Flags&dns.SEP != 0 {
 			anchor += key.ToDS(dns.SHA256).String() + "\n"
 		}
@@ -366,6 +368,9 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 }
 
 func (b *syncBuffer) String() string {
+	if b == nil {
+		return ""
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
@@ -374,7 +379,7 @@ func (b *syncBuffer) String() string {
 // await waits until a server is ready.
 func (s *Servers) await(t testing.TB, log *syncBuffer, what string, ready func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ready(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); !ready(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s:\n%s", what, log)
 		}
@@ -383,7 +388,7 @@ func (s *Servers) await(t testing.TB, log *syncBuffer, what string, ready func()
 
 // Query asks Knot; nil if there is no answer.
 func (s *Servers) Query(name string, qtype uint16) *dns.Msg {
-	m, _, err := (&dns.Client{Net: "tcp", Timeout: 2 * time.Second}).Exchange(newQuery(name, qtype, false), s.Knot.String())
+	m, _, err := (&dns.Client{Net: "tcp", Timeout: time.Minute}).Exchange(newQuery(name, qtype, false), s.Knot.String())
 	if err != nil {
 		return nil
 	}
