@@ -492,7 +492,7 @@ func reportFiles(t *testing.T, n int) string {
 
 func TestTheNextBatchIsReadWhileOneIsCommitted(t *testing.T) {
 	const batch, n = 40, 100
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	ready := make(chan struct{})
 	s := &waitingStore{ready: ready}

@@ -43,7 +43,7 @@ func TestQuestionsGoToTheReplicaWhileItIsFresh(t *testing.T) {
 	// await looks again and again until the replica is in a state.
 	await := func(what string, ok func(store.ReplicaState) bool) store.ReplicaState {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(10 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 			state := r.Check(ctx)
 			if ok(state) {
 				return state

@@ -139,7 +139,7 @@ func changesKept(t *testing.T, db *pgxpool.Pool) (n int) {
 // awaitBlocked waits until a statement of somebody else waits for a lock.
 func awaitBlocked(t *testing.T, db *pgxpool.Pool, like string) {
 	t.Helper()
-	for range 3000 {
+	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline); {
 		var blocked bool
 		const sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE $1)"
 		if err := db.QueryRow(t.Context(), sql, like).Scan(&blocked); err != nil {

@@ -28,7 +28,7 @@ import (
 // requests to other hosts than this.
 func startBrowser(t *testing.T) (ctx context.Context, complaints func() []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	t.Cleanup(cancel)
 	ctx, closeBrowser, err := browser.Open(ctx)
 	if errors.Is(err, browser.ErrNone) && os.Getenv("DMARCD_TEST_REQUIRE") == "" {

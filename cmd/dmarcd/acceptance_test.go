@@ -179,7 +179,7 @@ func (r *running) messages() (n int64) {
 // until waits for a number of messages.
 func (r *running) until(n int64) {
 	r.t.Helper()
-	deadline := time.Now().Add(10 * time.Minute)
+	deadline := time.Now().Add(patience)
 	for r.messages() < n {
 		if time.Now().After(deadline) || r.cmd.ProcessState != nil {
 			r.t.Fatalf("%d messages are not reached; there are %d\n%s", n, r.messages(), r.log)

@@ -118,7 +118,7 @@ func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
 		}
 		defer conn.Close(t.Context())
 		left := 1
-		for deadline := time.Now().Add(time.Minute); left > 0; time.Sleep(50 * time.Millisecond) { // PostgreSQL may not have seen yet that somebody is gone
+		for deadline := time.Now().Add(patience); left > 0; time.Sleep(50 * time.Millisecond) { // PostgreSQL may not have seen yet that somebody is gone
 			if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dmarcd'").Scan(&left); err != nil {
 				t.Fatal(err)
 			}
@@ -295,7 +295,7 @@ func (c *chaos) looksAgain(want truth) {
 	since := func() time.Time { return time.Now().Add(time.Duration(m.ahead)*time.Second - time.Hour) } // looks are told to the second
 	c.letTimePass(24 * time.Hour)
 	began := since()
-	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		missing, failed := "", false
 		for domain := range want.ByDomain {
 			var look struct {

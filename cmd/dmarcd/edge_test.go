@@ -256,7 +256,7 @@ func TestACertificateIsRenewedWithoutARestart(t *testing.T) {
 	vars := []string{"DMARCD_DATABASE_URL=" + pgtest.URL(t), "DMARCD_DATA_DIR=" + dir, "DMARCD_HTTP_CERT_FILE=" + cert, "DMARCD_HTTP_KEY_FILE=" + key, "DMARCD_ACCESS_TOKENS=true"}
 	r := start(t, binary, address, vars)
 	serial := func() string {
-		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
 		if err != nil {
 			return ""
 		}
@@ -268,7 +268,7 @@ func TestACertificateIsRenewedWithoutARestart(t *testing.T) {
 		return fmt.Sprintf("%x", state.PeerCertificates[0].Raw[:200])
 	}
 	first := ""
-	for deadline := time.Now().Add(time.Minute); first == ""; first = serial() {
+	for deadline := time.Now().Add(patience); first == ""; first = serial() {
 		if time.Now().After(deadline) {
 			t.Fatalf("it does not answer:\n%s", r.log)
 		}

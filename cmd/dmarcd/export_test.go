@@ -155,7 +155,7 @@ from = "now"
 	defer client.Close()
 	want := told(t, run("export"))
 	var lake strings.Builder
-	for deadline := time.Now().Add(time.Minute); !maps.Equal(told(t, lake.String()), want) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); !maps.Equal(told(t, lake.String()), want) && time.Now().Before(deadline); {
 		client.PollFetches(t.Context()).EachRecord(func(r *kgo.Record) { lake.Write(append(r.Value, '\n')) })
 	}
 	if got := told(t, lake.String()); !maps.Equal(got, want) {

@@ -36,10 +36,13 @@ func (r *running) status(path string) int {
 	return resp.StatusCode
 }
 
+// patience is how long tests wait for what is to come: far longer than any machine needs.
+const patience = 10 * time.Minute
+
 // await waits until something is so.
 func (r *running) await(what string, so func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !so(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) || r.cmd.ProcessState != nil {
 			r.t.Fatalf("it does not come to this: %s\n%s", what, r.log)
 		}
@@ -148,7 +151,7 @@ func TestWhateverTheMailServerDoesTotalsAreExact(t *testing.T) {
 		select {
 		case more := <-expunged:
 			n += more
-		case <-time.After(time.Minute):
+		case <-time.After(patience):
 			t.Fatalf("only %d messages were expunged\n%s", n, r.log)
 		}
 	}
@@ -354,7 +357,7 @@ func TestADatabaseThatRefusesConnectionsIsWaitedFor(t *testing.T) {
 
 	// Others take all connections.
 	var taken []*pgx.Conn
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(patience); ; {
 		conn, err := pgx.Connect(t.Context(), db.URL)
 		if err == nil {
 			taken = append(taken, conn)

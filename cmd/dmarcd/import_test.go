@@ -36,7 +36,7 @@ func TestAnInterruptedImportGoesOn(t *testing.T) {
 	// A dmarcd beside it keeps the database, and tells how far the import is.
 	r := serveWith(t, binary, data).ready()
 	until := func(n int64) {
-		for deadline := time.Now().Add(time.Minute); r.messages() < n && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patience); r.messages() < n && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -179,7 +179,7 @@ func TestAMessageOutlivesTheProcessThatDeliversIt(t *testing.T) {
 	first := start(t, build(t), porttest.FreeAddress(t), []string{"DMARCD_CONFIG=" + file, "DMARCD_DATABASE_URL=" + url, "DMARCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data")})
 	select {
 	case <-arrived:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(patience):
 		t.Fatalf("it was not delivered\n%s", first.log)
 	}
 	if err := tell.deliverer.Pass(t.Context()); err != nil { // while the other one is at it

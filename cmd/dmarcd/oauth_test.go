@@ -186,7 +186,7 @@ oauth_token_url = "`+tokens.URL+`/token"
 		t.Errorf("status %d", answer.StatusCode)
 	}
 	want := map[string]int{"one ok": 1, "one too_large": 1, "two ok": 2, "tlsrpt ok": 1}
-	for deadline := time.Now().Add(time.Minute); fmt.Sprint(r.ledger()) != fmt.Sprint(want); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); fmt.Sprint(r.ledger()) != fmt.Sprint(want); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("ledger %v, want %v\n%s", r.ledger(), want, r.log)
 		}

@@ -52,7 +52,7 @@ func (r *running) ledger() map[string]int {
 // ready waits until the service answers.
 func (r *running) ready() *running {
 	r.t.Helper()
-	for deadline := time.Now().Add(time.Minute); r.messages() < 0; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); r.messages() < 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("no answer\n%s", r.log)
 		}
@@ -263,7 +263,7 @@ func TestKilledAtAnyTimeNoFileIsLost(t *testing.T) {
 		names, _ := filepath.Glob(filepath.Join(dir, "done", "*.xml"))
 		return len(names)
 	}
-	for deadline := time.Now().Add(time.Minute); moved() < files && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); moved() < files && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "*.xml"))
 	if moved() != files || len(left) != 0 {

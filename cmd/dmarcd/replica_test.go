@@ -28,7 +28,7 @@ func TestServeReadsFromTheReplicaAndSaysHowItIs(t *testing.T) {
 	}
 	await := func(path, want string) {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); !strings.Contains(read(path), want); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); !strings.Contains(read(path), want); time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: %q, want %q\n%s", path, read(path), want, r.log)
 			}

@@ -456,7 +456,7 @@ func (s *desk) command(t *testing.T, text string) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 			if text, _ := os.ReadFile(file); bytes.HasSuffix(text, []byte("\n")) {
 				break
 			}
@@ -592,7 +592,7 @@ func (s *desk) tested(t *testing.T, text string) *delivery {
 	select {
 	case h := <-s.hooks:
 		s.hook = &h
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Fatal("no webhook comes")
 	}
 	return s.hook

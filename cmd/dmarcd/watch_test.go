@@ -46,12 +46,7 @@ _dmarc.example.com. TXT "v=DMARC1; p=reject; rua=mailto:dmarc@example.com"
 			} `json:"spf"`
 		} `json:"records"`
 	}
-	for range 3000 {
-		if r.ask("/api/v1/domains/example.com/checks", &checks) {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	r.await("what it publishes is looked at", func() bool { return r.ask("/api/v1/domains/example.com/checks", &checks) })
 	var found []string
 	for _, f := range checks.Findings {
 		found = append(found, f.ID+" "+f.Subject)

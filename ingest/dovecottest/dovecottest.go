@@ -182,7 +182,7 @@ func (s *Server) run(t testing.TB) {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", s.Address)
 		if err == nil {
 			conn.Close()
@@ -213,7 +213,7 @@ func (s *Server) stop(t testing.TB) {
 	for _, word := range strings.Fields(string(text)) {
 		if pid, err := strconv.Atoi(word); err == nil {
 			// It holds sockets until it is gone.
-			for deadline := time.Now().Add(10 * time.Second); syscall.Kill(pid, syscall.SIGKILL) == nil && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(10 * time.Minute); syscall.Kill(pid, syscall.SIGKILL) == nil && time.Now().Before(deadline); {
 				time.Sleep(time.Millisecond)
 			}
 		}

@@ -64,7 +64,7 @@ func stop() error {
 	}
 	var err error
 	if private.server != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		defer cancel()
 		err = private.server.Stop(ctx)
 	}
@@ -187,7 +187,7 @@ func start() (*postgres.Server, error) {
 		return nil, err
 	}
 	private.dir = dir
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	return postgres.Start(ctx, postgres.Options{
 		DataDir:   dir,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dmarcd/dmarcd/internal/porttest"
 	"github.com/dmarcd/dmarcd/postgres"
 )
 
@@ -60,12 +60,7 @@ func Replicate(t testing.TB) *Replicated {
 // skipped if Citus is not installed.
 func Citus(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	listener.Close()
+	port := porttest.Free(t)
 	s := newServer(t, "coordinator", port)
 	library, err := s.command("pg_config", "--pkglibdir").Output()
 	if err == nil {
@@ -200,7 +195,7 @@ func (s *Server) Start() {
 		close(ended)
 	}()
 	s.t.Cleanup(s.Stop)
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(10 * time.Minute); ; {
 		conn, err := pgx.Connect(s.t.Context(), s.URL)
 		if err == nil {
 			conn.Close(context.Background())

@@ -26,7 +26,7 @@ func TestAPictureHasTheSizeAndTheColoursAskedFor(t *testing.T) {
 			<style>html { background: #fff } body { margin: 0; height: 2000px } @media (prefers-color-scheme: dark) { html { background: #000 } }</style>`)
 	}))
 	defer site.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	for _, c := range []struct {
 		width, height int64
