@@ -98,6 +98,14 @@ func TestThePeriodIsMovedInTheBrush(t *testing.T) {
 	do(chromedp.Navigate(site.URL + "/domains/acme.example/sources?days=90"))
 	click(`thead th:nth-child(6) a`)
 	leadsTo("/domains/acme.example/sources?days=90&sort=failed")
+	// On a telephone there are no columns, and what they are sorted by can be chosen all the same.
+	do(browser.Window(390, 900, 1, false), chromedp.Navigate(site.URL+"/domains/acme.example/sources?days=90"))
+	click(`thead th:nth-child(6) a`)
+	leadsTo("/domains/acme.example/sources?days=90&sort=failed")
+	if got := text("thead"); !strings.HasPrefix(got, "Sender") || strings.Contains(got, "\n\n") {
+		t.Errorf("one can sort by %q", got)
+	}
+	do(browser.Window(1280, 900, 1, false))
 	do(chromedp.Click(".addresses summary"))
 	if got := text(".addresses[open] ul"); !strings.Contains(got, "203.0.113.1") || !strings.Contains(got, "203.0.113.2") {
 		t.Errorf("the addresses of the sender are %q", got)

@@ -120,6 +120,9 @@ func TestReportsAreReadAsAUserWould(t *testing.T) {
 		if got, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector("[aria-sort]").innerText`)); err != nil || got != "Verdict" {
 			t.Errorf("sorted by %q, %v", got, err)
 		}
+		run(browser.Window(390, 900, 1, false), chromedp.Navigate(site.URL+report)) // without columns, too
+		follow(chromedp.Click(`thead th:nth-child(3) a`), report+"?sort=failing#rows")
+		run(browser.Window(1280, 900, 1, false))
 		run(chromedp.SetValue(`select[name="show"]`, "passed"), chromedp.SetValue(`input[name="source"]`, "203.0.113.0/25"))
 		follow(chromedp.Click(`.filter button`), report+"?sort=failing&show=passed&source=203.0.113.0%2F25#rows")
 		var rows, messages int64
