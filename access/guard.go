@@ -252,8 +252,19 @@ func (g *Guard) Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.
 	return body, entry, nil
 }
 
-// whole is nil if the principal may read all of a message.
+// whole is nil if the principal may read all of a message. Where it holds failure reports
+// it is recorded that they were read.
 func (g *Guard) whole(ctx context.Context, entry *dmarc.LedgerEntry) error {
+	private, err := g.mayRead(ctx, entry)
+	if err == nil && private {
+		err = g.Keeper.Record(ctx, "failures.read", "message "+strconv.FormatInt(entry.ID, 10), "the message as it came")
+	}
+	return err
+}
+
+// mayRead is nil if the principal may read all of a message, and says whether it holds
+// failure reports.
+func (g *Guard) mayRead(ctx context.Context, entry *dmarc.LedgerEntry) (private bool, err error) {
 	reports, failures := From(ctx).Scope(dmarc.RoleRead), From(ctx).Scope(dmarc.RoleFailures)
 	about := func(scope dmarc.Scope, part dmarc.LedgerPart) error {
 		if scope.All() {
@@ -275,25 +286,21 @@ func (g *Guard) whole(ctx context.Context, entry *dmarc.LedgerEntry) error {
 		}
 		return err
 	}
-	private := false
 	for _, part := range entry.Reports {
 		if err := about(reports, part); err != nil {
-			return err
+			return private, err
 		}
 		if part.Kind != failureKind {
 			continue
 		}
 		private = true
 		if err := about(failures, part); errors.Is(err, dmarc.ErrNotFound) {
-			return dmarc.ErrForbidden
+			return private, dmarc.ErrForbidden
 		} else if err != nil {
-			return err
+			return private, err
 		}
 	}
-	if private {
-		return g.Keeper.Record(ctx, "failures.read", "message "+strconv.FormatInt(entry.ID, 10), "the message as it came")
-	}
-	return nil
+	return private, nil
 }
 
 // The kinds of the parts of a message that are failure reports and TLS reports.

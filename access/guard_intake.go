@@ -187,8 +187,7 @@ func (g *Guard) RawMessage(ctx context.Context, id int64) (io.ReadCloser, dmarc.
 	if err := g.whole(ctx, &entry); err != nil {
 		return nil, entry, err
 	}
-	known := func(p dmarc.LedgerPart) bool { return p.Report != "" }
-	if len(entry.Reports) == 0 || !allOf(entry.Reports, known) {
+	if !understood(&entry) {
 		if !From(ctx).Scope(dmarc.RoleFailures).All() {
 			return nil, entry, dmarc.ErrForbidden
 		}
@@ -198,6 +197,23 @@ func (g *Guard) RawMessage(ctx context.Context, id int64) (io.ReadCloser, dmarc.
 	}
 	body, err := g.Store.Archived(ctx, entry.Digest)
 	return body, entry, err
+}
+
+// MayReadMessage reports whether the principal may have a message as it came.
+func (g *Guard) MayReadMessage(ctx context.Context, entry *dmarc.LedgerEntry) (bool, error) {
+	_, err := g.mayRead(ctx, entry)
+	if err == nil && !understood(entry) && !From(ctx).Scope(dmarc.RoleFailures).All() {
+		err = dmarc.ErrForbidden
+	}
+	if errors.Is(err, dmarc.ErrNotFound) || errors.Is(err, dmarc.ErrForbidden) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// understood reports whether all that is in a message is a stored report.
+func understood(entry *dmarc.LedgerEntry) bool {
+	return len(entry.Reports) > 0 && allOf(entry.Reports, func(p dmarc.LedgerPart) bool { return p.Report != "" })
 }
 
 func allOf(parts []dmarc.LedgerPart, is func(dmarc.LedgerPart) bool) bool {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -179,6 +180,11 @@ func TestTheGuardAsksOnlyWhatMayBeKnown(t *testing.T) {
 	} {
 		if err := raw(c.ctx, c.parts...); !errors.Is(err, c.want) {
 			t.Errorf("a message %s: %v, want %v", c.what, err, c.want)
+		}
+		// By its number it may be had where all of it was read; that this is asked is recorded nowhere.
+		may, err := g.MayReadMessage(c.ctx, &dmarc.LedgerEntry{ID: 7, Reports: c.parts})
+		if want := c.want == nil && !slices.Contains(c.parts, unread); err != nil || may != want {
+			t.Errorf("a message %s: may it be read: %v, %v", c.what, may, err)
 		}
 	}
 	if len(v.audit) != 1 || v.audit[0].Action != "failures.read" || v.audit[0].Subject != "message 7" {

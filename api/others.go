@@ -85,6 +85,8 @@ type TLSItem struct {
 	Flags      []string        `json:"flags" nullable:"false"`
 	Seen       int64           `json:"seen"`
 	Contact    *string         `json:"contact_info"`
+	Active     bool            `json:"active" doc:"false if another report of the same identity counts instead; lists have those that count"`
+	Counting   *string         `json:"counting_id" doc:"the id of the report that counts instead"`
 }
 
 // TLSTotals counts sessions.
@@ -138,7 +140,7 @@ func tlsItem(t *dmarc.StoredTLS) TLSItem {
 	rep := &t.Report
 	ok, failed := rep.Sessions()
 	item := TLSItem{ID: t.ID, Domain: rep.Domain, OrgName: rep.OrgName, Contact: orNull(rep.Contact), ReportID: rep.ID, Begin: rep.Period.Begin, End: rep.Period.End,
-		ReceivedAt: t.ReceivedAt, Totals: TLSTotals{ok, failed}, Policies: []TLSPolicyItem{}, Flags: rep.Flags.Names(), Seen: t.Seen}
+		ReceivedAt: t.ReceivedAt, Totals: TLSTotals{ok, failed}, Policies: []TLSPolicyItem{}, Flags: rep.Flags.Names(), Seen: t.Seen, Active: t.Active, Counting: orNull(t.Counting)}
 	for _, p := range rep.Policies {
 		pi := TLSPolicyItem{Type: p.Type, Domain: p.Domain, Strings: append([]string{}, p.Strings...), MXHosts: append([]string{}, p.MXHosts...),
 			Totals: TLSTotals{p.Successful, p.Failed}, Failures: []TLSFailureItem{}}

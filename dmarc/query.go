@@ -243,7 +243,8 @@ type TLSQuery struct {
 type StoredTLS struct {
 	ID         string
 	Report     TLSReport
-	Active     bool // it counts; of several contents under one identity one does
+	Active     bool   // it counts; of several contents under one identity one does
+	Counting   string // the id of the one that does, if it is another one
 	ReceivedAt time.Time
 	Seen       int64
 	MessageID  int64  // in the ledger

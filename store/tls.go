@@ -184,7 +184,13 @@ func (s *Store) TLSReport(ctx context.Context, id string) (dmarc.StoredTLS, erro
 
 const selectTLS = `
 		SELECT t.domain_id, t.id, t.begins_at, t.ends_at, t.active, t.received_at, t.seen, t.message, t.part, t.flags, t.report_id, t.contact, t.hash,
-			t.policies, d.name, r.org_name
+			t.policies, d.name, r.org_name,
+			CASE WHEN t.active THEN 0 ELSE coalesce((
+				SELECT a.id
+				FROM tls_reports a
+				WHERE a.domain_id = t.domain_id AND a.reporter_id = t.reporter_id AND a.report_id = t.report_id
+					AND a.begins_at = t.begins_at AND a.ends_at = t.ends_at AND a.active
+			), 0) END
 		FROM tls_reports t
 		JOIN domains d ON d.id = t.domain_id
 		JOIN reporters r ON r.domain_id = t.domain_id AND r.id = t.reporter_id`
@@ -197,10 +203,10 @@ type tlsLine struct {
 
 func scanTLS(row pgx.CollectableRow) (l tlsLine, err error) {
 	var hash, policies []byte
-	var flags int64
+	var flags, counting int64
 	rep := &l.Report
 	if err := row.Scan(&l.domain, &l.id, &l.at, &rep.Period.End, &l.Active, &l.ReceivedAt, &l.Seen, &l.MessageID, &l.Part, &flags, &rep.ID, &rep.Contact, &hash,
-		&policies, &rep.Domain, &rep.OrgName); err != nil {
+		&policies, &rep.Domain, &rep.OrgName, &counting); err != nil {
 		return l, err
 	}
 	var kept []tlsPolicy
@@ -212,6 +218,9 @@ func scanTLS(row pgx.CollectableRow) (l tlsLine, err error) {
 			Successful: p.Successful, Failed: p.Failed, Details: p.Details})
 	}
 	l.ID, rep.Flags, rep.Period.Begin = reportKey(l.domain, l.id), dmarc.Flags(flags), l.at
+	if counting > 0 {
+		l.Counting = reportKey(l.domain, counting)
+	}
 	copy(rep.Hash[:], hash)
 	return l, nil
 }

@@ -76,6 +76,8 @@ func TestTLSReportsAreKeptByTheRulesOfAggregateReports(t *testing.T) {
 			if !reflect.DeepEqual(one, list[0]) || one.MessageID == 0 || one.Part != "2" {
 				t.Errorf("by its ID %+v, in the list %+v", one, list[0])
 			}
+		} else if one.Counting != list[0].ID {
+			t.Errorf("%s does not count; %q does, and not %q", one.ID, list[0].ID, one.Counting)
 		}
 	}
 	if active != 1 {

@@ -27,6 +27,8 @@ type Intake interface {
 	Refused(ctx context.Context, since time.Time) (map[dmarc.Outcome]int64, error)
 	Installation(ctx context.Context) (dmarc.Installation, error)
 	Message(ctx context.Context, id int64) (dmarc.LedgerEntry, error)
+	// MayReadMessage reports whether somebody may have a message as it came.
+	MayReadMessage(ctx context.Context, e *dmarc.LedgerEntry) (bool, error)
 	RawMessage(ctx context.Context, id int64) (io.ReadCloser, dmarc.LedgerEntry, error)
 	Report(ctx context.Context, id string) (dmarc.ReportSummary, error)
 	// Retry reads a message again and returns its fate then.

@@ -66,6 +66,8 @@ func (o *office) Message(_ context.Context, id int64) (dmarc.LedgerEntry, error)
 	return o.entry(id), nil
 }
 
+func (o *office) MayReadMessage(context.Context, *dmarc.LedgerEntry) (bool, error) { return true, nil }
+
 func (o *office) RawMessage(_ context.Context, id int64) (io.ReadCloser, dmarc.LedgerEntry, error) {
 	return io.NopCloser(strings.NewReader(o.evil)), o.entry(id), nil
 }

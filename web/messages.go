@@ -218,11 +218,11 @@ func (s *site) message(r *http.Request) (*view, error) {
 		return nil, err
 	}
 	p.Meaning, p.Next = outcomeText(p.Outcome), outcomeSteps[p.Outcome]
-	reports := len(p.Reports) > 0
-	for _, part := range p.Reports {
-		reports = reports && part.Report != "" && part.Kind != "failure"
+	if p.Size > 0 {
+		if p.Raw, err = s.intake.MayReadMessage(r.Context(), &p.LedgerEntry); err != nil {
+			return nil, err
+		}
 	}
-	p.Raw = p.Size > 0 && (reports || p.Rights.Failures)
 	if was := dmarc.Outcome(r.URL.Query().Get("was")); outcomeText(was) != string(was) {
 		p.Was = was
 	}
