@@ -84,7 +84,7 @@ func TestAnEpisodeIsToldOnceByWhicheverProcess(t *testing.T) {
 }
 
 func TestWhoLostTheLeaseTellsNothing(t *testing.T) {
-	a, b := pair(t, 400*time.Millisecond)
+	a, b := pair(t, time.Minute)
 	var stale dmarc.Lease
 	err := a.Hold(t.Context(), "pass notify", func(_ context.Context, l dmarc.Lease) error { stale = l; return nil })
 	if err != nil {
