@@ -54,7 +54,7 @@ func (s *Store) EvidenceStamp(ctx context.Context, domain string) (dmarc.Stamp, 
 		WHERE d.name = $1`
 	var stamp dmarc.Stamp
 	var computed *time.Time
-	err := s.db.QueryRow(ctx, sql, domain).Scan(&stamp.Changes, &computed)
+	err := s.db.QueryRow(ctx, sql, clean(domain)).Scan(&stamp.Changes, &computed)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return stamp, dmarc.ErrNotFound
 	}

@@ -54,6 +54,9 @@ func (c *contract) walk(t *testing.T, o operation) map[int]int {
 		if err := c.conforms(context.Background(), q, valid, a); err != nil {
 			t.Errorf("%s %s %.80s: %v", q.method, q.path, q.body, err)
 		}
+		if a.status >= http.StatusInternalServerError {
+			t.Errorf("%s %s %.80s is answered %d: %.300s", q.method, q.path, q.body, a.status, a.body)
+		}
 		return a
 	}
 	first := func(p *openapi3.Parameter) string { return c.values(o, p)[0] }
