@@ -527,10 +527,11 @@ func TestAnOperatorGetsFromNothingToTheFirstChartAndOn(t *testing.T) {
 		x.sends(chromedp.Click(`tbody tr:nth-child(1) button`))
 		x.sees("The test to ops was taken.")
 		mu.Lock()
-		if len(told) != 1 || !strings.Contains(told[0], "a test by dmarcd to the target ops") {
-			t.Errorf("the target was told %q", told)
-		}
+		tests := slices.DeleteFunc(slices.Clone(told), func(text string) bool { return strings.Contains(text, `"kind":"events"`) }) // as of the messages that were refused above
 		mu.Unlock()
+		if len(tests) != 1 || !strings.Contains(tests[0], "a test by dmarcd to the target ops") {
+			t.Errorf("the target was told %q", tests)
+		}
 		x.sends(chromedp.Click(`tbody tr:nth-child(2) button`))
 		x.sees("The test did not reach deaf:")
 		x.forEverybody()
