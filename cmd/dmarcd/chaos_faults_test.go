@@ -153,10 +153,7 @@ func (c *chaos) fillDisk() {
 	if err := os.Remove(ballast); err != nil {
 		c.t.Fatal(err)
 	}
-	if !c.db.Running() { // it gives up if it cannot write its log
-		c.db.Stop()
-		c.db.Start()
-	}
+	c.db.Recover()
 }
 
 // setClock sets the clock of a machine by up to a day, back or forth, and never by more than

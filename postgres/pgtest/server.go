@@ -221,6 +221,27 @@ func (s *Server) Running() bool {
 	}
 }
 
+// Recover waits until the server answers again, and starts it where it has ended by itself, as it does
+// if it cannot write its log.
+func (s *Server) Recover() {
+	s.t.Helper()
+	for deadline := time.Now().Add(10 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if !s.Running() {
+			s.t.Log("PostgreSQL has ended, and is started again")
+			s.Stop()
+			s.Start()
+		}
+		conn, err := pgx.Connect(s.t.Context(), s.URL)
+		if err == nil {
+			conn.Close(context.Background())
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("PostgreSQL does not answer: %v", err)
+		}
+	}
+}
+
 // Process returns the number of its first process, 0 while it does not run.
 func (s *Server) Process() int {
 	if !s.Running() {
