@@ -61,7 +61,7 @@ const rootZone = ". SOA a. b. 1 7200 3600 1209600 3600\n"
 func consult(t *testing.T, vars ...string) doctored {
 	t.Helper()
 	all := append([]string{"DMARCD_LISTEN=127.0.0.1:0", "DMARCD_RESOLVER=" + resolving(t, rootZone)}, vars...)
-	got := world{vars: all}.run(t, "doctor", "--format", "json")
+	got := world{vars: all}.run(t, "doctor", "--format", "json", "--timeout", patience.String())
 	d := doctored{status: got.status}
 	if err := json.Unmarshal([]byte(got.stdout), &d); err != nil {
 		t.Fatalf("%v: %+v", err, got)
@@ -131,14 +131,14 @@ func TestDoctorSaysWhatIsWrongWithAMailbox(t *testing.T) {
 		limit               string
 		want                []string
 	}{
-		{"wrong password", "imap://reports@" + imap.Address, "wrong", nil, "1m", []string{"in plain text", "wrong logging in to"}},
-		{"wrong folder", "imap://reports@" + imap.Address + "/Reports", dovecottest.Password, nil, "1m", []string{"ok logged in", `wrong opening folder "Reports"`}},
-		{"a certificate that nobody vouches for", "imaps://reports@" + imap.TLSAddress, dovecottest.Password, nil, "1m", []string{"wrong nobody who is trusted vouches for the certificate"}},
-		{"a certificate for another name", "imaps://reports@localhost:" + port, dovecottest.Password, []string{"DMARCD_IMAP_CA_FILE=" + imap.CAFile()}, "1m", []string{"wrong the certificate of localhost:" + port + " is for other names"}},
-		{"STARTTLS with a certificate for another name", "imap+starttls://reports@localhost" + strings.TrimPrefix(imap.Address, "127.0.0.1"), dovecottest.Password, []string{"DMARCD_IMAP_CA_FILE=" + imap.CAFile()}, "1m", []string{"is for other names"}},
-		{"TLS where there is none", "imaps://reports@" + imap.Address, dovecottest.Password, nil, "1m", []string{"does not speak TLS there"}},
-		{"nobody listens", "imap://reports@" + closed, dovecottest.Password, nil, "1m", []string{"wrong " + closed + ": nobody listens there"}},
-		{"no such host", "imaps://reports@mail.invalid", dovecottest.Password, nil, "1m", []string{"wrong the name mail.invalid does not exist in DNS"}},
+		{"wrong password", "imap://reports@" + imap.Address, "wrong", nil, "10m", []string{"in plain text", "wrong logging in to"}},
+		{"wrong folder", "imap://reports@" + imap.Address + "/Reports", dovecottest.Password, nil, "10m", []string{"ok logged in", `wrong opening folder "Reports"`}},
+		{"a certificate that nobody vouches for", "imaps://reports@" + imap.TLSAddress, dovecottest.Password, nil, "10m", []string{"wrong nobody who is trusted vouches for the certificate"}},
+		{"a certificate for another name", "imaps://reports@localhost:" + port, dovecottest.Password, []string{"DMARCD_IMAP_CA_FILE=" + imap.CAFile()}, "10m", []string{"wrong the certificate of localhost:" + port + " is for other names"}},
+		{"STARTTLS with a certificate for another name", "imap+starttls://reports@localhost" + strings.TrimPrefix(imap.Address, "127.0.0.1"), dovecottest.Password, []string{"DMARCD_IMAP_CA_FILE=" + imap.CAFile()}, "10m", []string{"is for other names"}},
+		{"TLS where there is none", "imaps://reports@" + imap.Address, dovecottest.Password, nil, "10m", []string{"does not speak TLS there"}},
+		{"nobody listens", "imap://reports@" + closed, dovecottest.Password, nil, "10m", []string{"wrong " + closed + ": nobody listens there"}},
+		{"no such host", "imaps://reports@mail.invalid", dovecottest.Password, nil, "10m", []string{"wrong the name mail.invalid does not exist in DNS"}},
 		{"a server that says nothing", "imap://reports@" + silent, dovecottest.Password, nil, "1s", []string{"wrong greeting of " + silent}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
