@@ -23,8 +23,26 @@ for (const time of document.querySelectorAll("time[datetime]")) {
     `${pad(t.getHours())}:${pad(t.getMinutes())}\u00a0${zone}`;
 }
 
+for (const menu of document.querySelectorAll(".period details")) away(menu);
 for (const figure of document.querySelectorAll("figure.timeline")) walk(figure);
 for (const figure of document.querySelectorAll("figure.brushing")) brush(figure);
+
+// away closes what lies over the page once it is in the way: by Escape, which brings
+// the focus back, by a key that leaves it, and by a click beside it.
+function away(menu) {
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+  menu.addEventListener("focusout", (event) => {
+    const to = event.relatedTarget; // or what it is in, after a click between its fields
+    if (to && !menu.contains(to) && !to.contains(menu)) menu.open = false;
+  });
+  document.addEventListener("pointerdown", (event) => {
+    if (!menu.contains(event.target)) menu.open = false;
+  });
+}
 
 // walk lets pointer and arrow keys move through the days of a chart. Dragging,
 // or Shift with the arrows, chooses days; letting go, or Enter, shows them.

@@ -7,15 +7,22 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// look has axe look at everything of a page.
-const look = `(() => {
+// look has axe look at everything of a page, and then at each menu that is open on it,
+// which would hide what is below from it.
+const look = `(async () => {
 	getComputedStyle(document.body).color;
-	return new Promise(requestAnimationFrame);
-})().then(() => {
+	await new Promise(requestAnimationFrame);
 	document.getAnimations().forEach((a) => a.finish()); // colours that are on their way to others are there at once
-	return axe.run(document, { resultTypes: ["violations"] });
-}).then((r) => r.violations.map((v) =>
-	v.id + " (" + v.impact + "): " + v.help + ": " + v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " " + (n.any[0] ?? n.all[0] ?? n.none[0])?.message).join(" | ")))`
+	const menus = [...document.querySelectorAll("details[open]")].filter((d) => getComputedStyle(d.lastElementChild).position === "absolute");
+	menus.forEach((d) => { d.open = false; });
+	const found = [];
+	for (const where of [document, ...menus]) {
+		if (where !== document) where.open = true;
+		found.push(...(await axe.run(where, { resultTypes: ["violations"] })).violations);
+	}
+	return found.map((v) => v.id + " (" + v.impact + "): " + v.help + ": " +
+		v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " " + (n.any[0] ?? n.all[0] ?? n.none[0])?.message).join(" | "));
+})()`
 
 // Violations returns what the script axe finds on the page as it is in a window of this
 // width and colours, and in the other colours: by all its rules both times, since colours

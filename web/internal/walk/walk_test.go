@@ -288,6 +288,7 @@ func TestEveryPageIsForEverybody(t *testing.T) {
 			tried[kind] = true
 			bare(t, ctx, base+path, path)
 			byKeys(t, ctx, path)
+			unfold(t, ctx, path)
 		}
 	}
 	for _, planted := range shown {
