@@ -228,8 +228,9 @@ func (c *Catalogue) byPTR(name string) *dmarc.Sender { return longest(c.ptr, nam
 // at; nil if it is unknown.
 func (c *Catalogue) ByDomain(domain string) *dmarc.Sender { return longest(c.domains, domain) }
 
-// byInclude recognises a sender by what its customers include in SPF records.
-func (c *Catalogue) byInclude(domain string) *dmarc.Sender { return longest(c.spf, domain) }
+// ByInclude recognises a sender by what its customers include in SPF records; nil if it
+// is unknown.
+func (c *Catalogue) ByInclude(domain string) *dmarc.Sender { return longest(c.spf, domain) }
 
 // byASN recognises whose a network is; nil if it is unknown.
 func (c *Catalogue) byASN(n uint32) *dmarc.Sender { return c.asn[n] }

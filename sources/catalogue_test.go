@@ -135,7 +135,7 @@ func TestSendersAreRecognisedByNameAndNetwork(t *testing.T) {
 		{id(c.ByDomain("acme.20230601.gappssmtp.com")), "google-workspace"},
 		{id(c.ByDomain("acme.onmicrosoft.com")), "microsoft-365"},
 		{id(c.ByDomain("bounce.em123.sendgrid.net")), "sendgrid"},
-		{id(c.byInclude("servers.mcsv.net")), "mailchimp"},
+		{id(c.ByInclude("servers.mcsv.net")), "mailchimp"},
 		{id(c.byASN(11377)), "sendgrid"},
 		{id(c.byASN(64496)), ""},
 	} {

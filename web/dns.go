@@ -187,3 +187,17 @@ type looker interface {
 	// RecordChanges returns how they changed, latest first.
 	RecordChanges(ctx context.Context, domain string, q dmarc.ChangeQuery) ([]dmarc.RecordChange, dmarc.Cursor, error)
 }
+
+// includes names the service that a term of an SPF record brings in; "" for others.
+func (s *site) includes(term string) string {
+	if s.included == nil {
+		return ""
+	}
+	term = strings.ToLower(strings.TrimLeft(term, "+-~?"))
+	for _, prefix := range []string{"include:", "redirect="} {
+		if domain, ok := strings.CutPrefix(term, prefix); ok {
+			return s.included(domain)
+		}
+	}
+	return ""
+}

@@ -61,6 +61,9 @@ type Options struct {
 	Keeper Keeper
 	// Live tells pages of what is new; without one they are not told.
 	Live *Live
+	// Included names the service whose customers include a domain in their SPF
+	// record; "" for none that is known. Without it none is named.
+	Included func(domain string) string
 	// Gate lets people in; without one there is no login.
 	Gate Gate
 	// Base is the path that the dashboard is reached under, such as
@@ -85,6 +88,7 @@ type site struct {
 	keeper    Keeper // nil for none
 	live      *Live  // nil for none
 	gate      Gate   // nil for none
+	included  func(domain string) string
 	form      string // stands in pages where the forms of who asks are bound to them
 	base      string
 	assets    assets
@@ -94,7 +98,7 @@ type site struct {
 // New returns the dashboard. It serves /, /domains/…, /messages, /intake, /settings and /static/….
 func New(store Store, opts Options) http.Handler {
 	s := &site{store: store, log: opts.Log, version: opts.Version, now: opts.Now, adviser: opts.Adviser, overruler: opts.Overrules, arranger: opts.Arranged, origins: http.NewCrossOriginProtection(), texts: opts.Texts, gate: opts.Gate, form: rand.Text(), base: strings.TrimRight(opts.Base, "/")}
-	s.intake, s.keeper, s.live = opts.Intake, opts.Keeper, opts.Live
+	s.intake, s.keeper, s.live, s.included = opts.Intake, opts.Keeper, opts.Live, opts.Included
 	if s.log == nil {
 		s.log = slog.Default()
 	}

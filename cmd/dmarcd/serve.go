@@ -245,7 +245,13 @@ func (s *service) handler() http.Handler {
 	}
 	opts.Advise, opts.Evidence, opts.Keeper, opts.Overrules = guard.Advise, guard.Evidence, s.keeper, guard
 	opts.Arrangements = guard
-	pages := web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard, Arranged: guard, Texts: guard, Intake: guard, Keeper: s.keeper, Live: s.live, Gate: s.gate, Base: s.edge.Base})
+	included := func(domain string) string {
+		if known := s.adviser.senders.ByInclude(domain); known != nil {
+			return known.Name
+		}
+		return ""
+	}
+	pages := web.New(guard, web.Options{Log: s.log, Version: version, Adviser: guard, Overrules: guard, Arranged: guard, Texts: guard, Intake: guard, Keeper: s.keeper, Live: s.live, Included: included, Gate: s.gate, Base: s.edge.Base})
 	r.Mount("/", s.gate.Let(pages))
 	r.Handle("/login", s.gate.Login(pages))
 	r.Handle("/static/*", pages)
