@@ -162,6 +162,9 @@ func fits(ctx context.Context, t *testing.T, complaints func() []string, site *h
 	if got.Width > width || len(got.Over) > 0 {
 		t.Errorf("%s: the page is %d wide; over the edge: %q", name, got.Width, got.Over)
 	}
+	for _, cut := range got.Cut {
+		t.Errorf("%s: it does not fit where it stands: %s", name, cut)
+	}
 	if len(got.Ids) > 0 || len(got.Styles) > 0 {
 		t.Errorf("%s: ids twice: %q; style attributes: %q", name, got.Ids, got.Styles)
 	}
@@ -196,6 +199,7 @@ func fits(ctx context.Context, t *testing.T, complaints func() []string, site *h
 type layout struct {
 	Width  int64    // of all that can be scrolled to
 	Over   []string // what reaches over the right edge
+	Cut    []string // what reaches over the edge of its column, or is cut in a list to choose from
 	Ids    []string // that are not unique
 	Styles []string // elements with a style attribute
 	Dark   bool     // the background
@@ -204,7 +208,7 @@ type layout struct {
 
 const measure = `(() => {
 	const wide = document.documentElement.clientWidth;
-	const out = { Width: document.documentElement.scrollWidth, Over: [], Ids: [], Styles: [], Dark: false, Pale: [] };
+	const out = { Width: document.documentElement.scrollWidth, Over: [], Cut: [], Ids: [], Styles: [], Dark: false, Pale: [] };
 	const seen = new Set();
 	const numbers = (colour) => {
 		const c = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -231,6 +235,13 @@ const measure = `(() => {
 	};
 	out.Dark = light(ground(document.body)) < 0.2;
 	document.querySelectorAll("details").forEach((d) => { d.open = true; });
+	for (const cell of [...document.querySelectorAll("td, tbody th")].slice(0, 1000)) {
+		if (cell.closest(".scroll, .unseen") || !cell.checkVisibility()) continue;
+		const text = document.createRange();
+		text.selectNodeContents(cell);
+		const over = text.getBoundingClientRect().right - cell.getBoundingClientRect().right + parseFloat(getComputedStyle(cell).paddingRight);
+		if (over > 1) out.Cut.push(over.toFixed(0) + " px: " + cell.textContent.trim().slice(0, 60));
+	}
 	let n = 0;
 	for (const el of document.querySelectorAll("body *")) {
 		if (el.id && seen.has(el.id)) out.Ids.push(el.id);
@@ -247,6 +258,14 @@ const measure = `(() => {
 			if (contrast < 4.5) out.Pale.push(contrast.toFixed(2) + " " + el.tagName + " " + el.textContent.slice(0, 40));
 		}
 	}
+	for (const list of document.querySelectorAll("select")) {
+		const had = list.offsetWidth;
+		list.style.width = list.style.maxWidth = "max-content";
+		if (list.offsetWidth > had + 1 && list.offsetWidth < 320) // of words, and not of sentences
+			out.Cut.push("the list " + list.name + " needs " + list.offsetWidth + " px and has " + had);
+		list.style.width = list.style.maxWidth = "";
+	}
+	out.Cut = out.Cut.slice(0, 5);
 	out.Width = document.documentElement.scrollWidth;
 	document.querySelectorAll("details").forEach((d) => { d.open = false; });
 	out.Over = out.Over.slice(0, 5);

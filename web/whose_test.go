@@ -106,7 +106,7 @@ func TestThousandsOfSendersComeInPages(t *testing.T) {
 func TestOneSenderIsExplained(t *testing.T) {
 	f := realistic()
 	_, page := fetch(t, f, "/domains/acme.example/source?days=90&of="+url.QueryEscape("as newsbird.example"))
-	says(t, page, "newsbird.example", "service", "80,100 messages as acme.example in the last 90 days; 91.0 % passed DMARC.", "Why it is service", "What to mend",
+	says(t, page, "newsbird.example", "service", "80,100 messages as acme.example in the last 90 days; 91.0 % passed DMARC.", "Why it is classed as service", "What to mend",
 		"Under p=quarantine it would lose 81 a day", "203.0.113.1", "SPF passes bounce.newsbird.example 80,100", "DKIM passes s1._domainkey.acme.example 72,900", "No other domain here knows it.")
 	_, byAddress := fetch(t, f, "/domains/acme.example/source?days=90&of=203.0.113.1")
 	if byAddress = strings.ReplaceAll(byAddress, "of=203.0.113.1", ""); !strings.Contains(byAddress, ">newsbird.example</bdi></h1>") {
