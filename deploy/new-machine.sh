@@ -315,7 +315,7 @@ answers http://127.0.0.1:8080/readyz
 ledger_has 2
 as root <<<"dmarcd import dmarcd/cmd/dmarcd/testdata/aggregate.xml"
 before=$(domains)
-[ "$(jq length <<<"$before")" -gt 1 ] || fail "the older dmarcd shows nothing"
+[ "$(jq '[.[].totals.messages] | add // 0' <<<"$before")" -gt 0 ] || fail "the older dmarcd shows no messages"
 as root <<<"cd dmarcd
 $(block docs/backup.md '## Upgrades' 'install')"
 answers http://127.0.0.1:8080/readyz
