@@ -95,6 +95,9 @@ git -C "$machine/srv/dmarcd.git" update-ref refs/heads/new-machine "$head"
 git -C "$machine/srv/dmarcd.git" symbolic-ref HEAD refs/heads/new-machine
 printf '[safe]\n\tdirectory = *\n[url "/srv/dmarcd.git"]\n\tinsteadOf = https://github.com/dmarcd/dmarcd\n' >"$machine/etc/gitconfig"
 
+# A machine that was kept starts nothing of the run before.
+rm -f "$machine"/etc/systemd/system/dmarcd.service "$machine"/etc/systemd/system/*/dmarcd.service
+
 # boot is run in namespaces of its own.
 boot='
 	set -e
