@@ -206,7 +206,7 @@ prepare=$(block README.md '## Look at it' 'apt-get')
 as root < <(grep -v 'git clone' <<<"$prepare")
 clone=$(grep 'git clone' <<<"$prepare")
 path=$(grep 'export PATH' <<<"$prepare")
-as root <<<'rm -rf /root/dmarcd /home/reader/dmarcd /var/lib/dmarcd /etc/dmarcd /etc/systemd/system/dmarcd.service'
+as root <<<'userdel dmarcd 2>/dev/null || true; rm -rf /root/dmarcd /home/reader/dmarcd /var/lib/dmarcd /etc/dmarcd /etc/systemd/system/dmarcd.service'
 if [ ! -e "$machine/usr/local/go" ]; then # a machine that was kept has it
 	# Without Go it is said what is missing.
 	if as root <<<"$clone; make demo" >"$top/without-go.log" 2>&1; then fail "make demo works without Go"; fi
