@@ -112,8 +112,8 @@ type Pass struct {
 	Holder string // the process that does it; "" if none does
 }
 
-// PassDocs say what passes do, in the order in which they follow each other.
-var PassDocs = []struct{ Name, Lease, Text string }{
+// passDocs say what passes do, in the order in which they follow each other.
+var passDocs = []struct{ Name, Lease, Text string }{
 	{"transport", "transport", "Checks whether the mails that carry reports are authentic"},
 	{"sources", "sources", "Sums up who sends, day by day"},
 	{"facts", "sources", "Reduces reports to what advice rests on"},
@@ -129,7 +129,7 @@ var PassDocs = []struct{ Name, Lease, Text string }{
 // Passes returns those that were made, in the order in which they follow each other.
 func Passes(made []PassHealth, leases []LeaseHolder) []Pass {
 	var list []Pass
-	for _, d := range PassDocs {
+	for _, d := range passDocs {
 		for _, h := range made {
 			if h.Name == d.Name {
 				list = append(list, Pass{h, d.Text, holderOf(leases, "pass "+d.Lease)})
