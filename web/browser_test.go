@@ -165,6 +165,9 @@ func fits(ctx context.Context, t *testing.T, complaints func() []string, site *h
 	for _, cut := range got.Cut {
 		t.Errorf("%s: it does not fit where it stands: %s", name, cut)
 	}
+	if len(got.Broken) > 0 {
+		t.Errorf("%s: names are broken into lines: %q", name, got.Broken)
+	}
 	if len(got.Ids) > 0 || len(got.Styles) > 0 {
 		t.Errorf("%s: ids twice: %q; style attributes: %q", name, got.Ids, got.Styles)
 	}
@@ -200,6 +203,7 @@ type layout struct {
 	Width  int64    // of all that can be scrolled to
 	Over   []string // what reaches over the right edge
 	Cut    []string // what reaches over the edge of its column, or is cut in a list to choose from
+	Broken []string // short names in tables that do not stay on a line
 	Ids    []string // that are not unique
 	Styles []string // elements with a style attribute
 	Dark   bool     // the background
@@ -208,7 +212,7 @@ type layout struct {
 
 const measure = `(() => {
 	const wide = document.documentElement.clientWidth;
-	const out = { Width: document.documentElement.scrollWidth, Over: [], Cut: [], Ids: [], Styles: [], Dark: false, Pale: [] };
+	const out = { Width: document.documentElement.scrollWidth, Over: [], Cut: [], Broken: [], Ids: [], Styles: [], Dark: false, Pale: [] };
 	const seen = new Set();
 	const numbers = (colour) => {
 		const c = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -242,6 +246,10 @@ const measure = `(() => {
 		const over = text.getBoundingClientRect().right - cell.getBoundingClientRect().right + parseFloat(getComputedStyle(cell).paddingRight);
 		if (over > 1) out.Cut.push(over.toFixed(0) + " px: " + cell.textContent.trim().slice(0, 60));
 	}
+	for (const name of [...document.querySelectorAll("td bdi, tbody th bdi")].slice(0, 1000)) {
+		if (/\s|-/.test(name.textContent) || name.textContent.length > 16 || !name.checkVisibility()) continue;
+		if (new Set([...name.getClientRects()].map((r) => Math.round(r.top))).size > 1) out.Broken.push(name.textContent);
+	}
 	let n = 0;
 	for (const el of document.querySelectorAll("body *")) {
 		if (el.id && seen.has(el.id)) out.Ids.push(el.id);
@@ -269,6 +277,7 @@ const measure = `(() => {
 	out.Width = document.documentElement.scrollWidth;
 	document.querySelectorAll("details").forEach((d) => { d.open = false; });
 	out.Over = out.Over.slice(0, 5);
+	out.Broken = out.Broken.slice(0, 5);
 	out.Pale = out.Pale.slice(0, 5);
 	return out;
 })()`

@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/dmarcd/dmarcd/dmarc"
 )
 
 func TestNumbersAreExactOrShort(t *testing.T) {
@@ -137,4 +139,29 @@ func spaced(s string) string {
 		}
 	}
 	return string(r)
+}
+
+func TestThePeriodOfAReportIsItsDaysOrTheHoursOfOne(t *testing.T) {
+	at := func(s string) time.Time {
+		m, err := time.Parse("2006-01-02 15:04:05", s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for _, c := range []struct{ begin, end, want string }{
+		{"2026-11-26 00:00:00", "2026-11-27 00:00:00", "26 Nov 2026"},
+		{"2026-11-26 00:00:00", "2026-11-26 23:59:59", "26 Nov 2026"},
+		{"2026-11-26 00:00:00", "2026-11-26 06:00:00", "26 Nov 2026, 00:00 to 06:00"},
+		{"2026-11-26 18:00:00", "2026-11-26 23:59:59", "26 Nov 2026, 18:00 to 24:00"},
+		{"2026-11-26 06:30:00", "2026-11-26 12:00:00", "26 Nov 2026, 06:30 to 12:00"},
+		{"2026-11-26 06:00:00", "2026-11-27 06:00:00", "26 Nov 06:00 to 27 Nov 2026 06:00"},
+		{"2026-11-20 00:00:00", "2026-11-26 23:59:59", "20 Nov to 26 Nov 2026"},
+		{"2026-12-30 00:00:00", "2027-01-03 00:00:00", "30 Dec 2026 to 2 Jan 2027"},
+		{"2026-11-26 06:00:00", "2026-11-26 05:00:00", "26 Nov 06:00 to 26 Nov 2026 05:00"},
+	} {
+		if got := reportPeriod(dmarc.Period{Begin: at(c.begin), End: at(c.end)}); got != c.want {
+			t.Errorf("%s to %s: %q, want %q", c.begin, c.end, got, c.want)
+		}
+	}
 }

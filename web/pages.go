@@ -370,11 +370,26 @@ func failed(t dmarc.Tally) int64 { return t.Messages - t.DMARCPass }
 // stopped returns how many messages were quarantined or rejected.
 func stopped(t dmarc.Tally) int64 { return t.Quarantine + t.Reject }
 
-// reportPeriod writes the period of a report: its day, or its first and last.
+// reportPeriod writes the period of a report: its days, the hours of a day, or its first and
+// last moment.
 func reportPeriod(p dmarc.Period) string {
-	end := p.EffectiveEnd()
-	if end.Sub(p.Begin) <= aDay && p.Begin.UTC().Truncate(aDay).Equal(p.Begin.UTC()) {
-		return day(p.Begin)
+	first, end := p.Begin.UTC().Truncate(aDay), p.EffectiveEnd().UTC()
+	whole := p.Begin.Equal(first)
+	switch over := end.Sub(first); {
+	case whole && over >= aDay-time.Minute && over <= aDay:
+		return day(first)
+	case whole && over > aDay && end.Equal(end.Truncate(aDay)):
+		last := end.AddDate(0, 0, -1)
+		if first.Year() != last.Year() {
+			return day(first) + " to " + day(last)
+		}
+		return first.Format("2 Jan") + " to " + day(last)
+	case over > 0 && over <= aDay && !end.Before(p.Begin):
+		ends := end.Format("15:04")
+		if over == aDay {
+			ends = "24:00"
+		}
+		return p.Begin.UTC().Format("2 Jan 2006, 15:04") + " to " + ends
 	}
 	return p.Begin.UTC().Format("2 Jan 15:04") + " to " + end.UTC().Format("2 Jan 2006 15:04")
 }
