@@ -1,5 +1,6 @@
 # make demo    builds dmarcd and shows it on generated reports
 # make test    runs all checks and tests
+# make race    runs them again and watches for races
 # make build   builds bin/dmarcd
 # make fuzz    fuzzes every parser, each for FUZZTIME (30s, or 5000x for a number of tries)
 # make bench   runs the benchmarks
@@ -31,13 +32,11 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 build_flags = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 
 # To watch for races takes up to ten times as long. These are not watched: they start no goroutines, and what
-# uses them side by side is watched where it does; or they try the program, in a process of its own.
+# uses them side by side is watched where it does; or they try the program, in a process of its own. For
+# the same reasons some tests of others are not; see internal/racetest.
 calm := ./parse ./dmarc ./advice/... ./web/internal/...
 
-# In these some tests are not watched, for the same reasons; see internal/racetest. They are run without the watch, too.
-partly = $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | sed -n 's, .*internal/racetest.*,,p')
-
-.PHONY: build demo test older dump new-machine check fuzz bench chaos load sbom vuln screenshot screenshots deps-demo deps-test clean
+.PHONY: build demo test race older dump new-machine check fuzz bench chaos load sbom vuln screenshot screenshots deps-demo deps-test clean
 .NOTPARALLEL:
 
 build:
@@ -46,14 +45,16 @@ build:
 demo: deps-demo build
 	bin/dmarcd demo
 
-# With DMARCD_TEST_REQUIRE a test that misses something fails, where it would
-# be skipped otherwise. -count=1: what is tested is also outside of Go's view.
+# With DMARCD_TEST_REQUIRE a test that misses something fails, where it would be skipped
+# otherwise. -count=1: what is tested is also outside of Go's view. -p 4: many tests wait for
+# other processes.
+tested = DMARCD_TEST_OLDER=$$(! test -x bin/older/dmarcd || echo $(CURDIR)/bin/older/dmarcd) DMARCD_TEST_REQUIRE=1
+
 test: deps-test check older
-	DMARCD_TEST_OLDER=$$(! test -x bin/older/dmarcd || echo $(CURDIR)/bin/older/dmarcd) DMARCD_TEST_REQUIRE=1 \
-		$(GO) test -count=1 -parallel 8 -timeout 40m $(partly) $(calm)
-	DMARCD_TEST_OLDER=$$(! test -x bin/older/dmarcd || echo $(CURDIR)/bin/older/dmarcd) DMARCD_TEST_REQUIRE=1 CGO_ENABLED=1 \
-		$(GO) test -race -count=1 -parallel 8 -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(calm))")
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=10000x
+	$(tested) $(GO) test -p 4 -count=1 -parallel 8 -timeout 40m ./...
+
+race: deps-test older
+	$(tested) CGO_ENABLED=1 $(GO) test -race -count=1 -parallel 8 -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(calm))")
 
 # What works beside the dmarcd of today: bin/older/dmarcd, that of before the newest
 # step of the schema. A clone without history has none, and does not test it.

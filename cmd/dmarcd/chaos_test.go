@@ -64,7 +64,7 @@ type station struct {
 func TestWhateverFailsEveryMessageHasOneFate(t *testing.T) {
 	t.Parallel()
 	racetest.Calm(t)
-	lasts, seed := 60*time.Second, 1
+	lasts, seed := 20*time.Second, 1
 	var err error
 	if v := os.Getenv("DMARCD_CHAOS_TIME"); v != "" {
 		if lasts, err = time.ParseDuration(v); err != nil {
