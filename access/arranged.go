@@ -54,7 +54,7 @@ func (g *Guard) Groups(ctx context.Context, q dmarc.GroupQuery) (items []dmarc.G
 // PutGroup keeps a group. Since groups may say who may see what, only those who
 // may change everything can.
 func (g *Guard) PutGroup(ctx context.Context, group *dmarc.Group) (bool, error) {
-	if !From(ctx).Governs() {
+	if !principalOf(ctx).governs() {
 		return false, dmarc.ErrForbidden
 	}
 	added, err := g.Arranged.PutGroup(ctx, group)
@@ -67,7 +67,7 @@ func (g *Guard) PutGroup(ctx context.Context, group *dmarc.Group) (bool, error) 
 
 // DropGroup forgets a group.
 func (g *Guard) DropGroup(ctx context.Context, name string) error {
-	if !From(ctx).Governs() {
+	if !principalOf(ctx).governs() {
 		return dmarc.ErrForbidden
 	}
 	err := g.Arranged.DropGroup(ctx, name)

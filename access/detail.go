@@ -52,7 +52,7 @@ func (g *Guard) Failure(ctx context.Context, id string, whole bool) (dmarc.Store
 	if whole {
 		how = "whole"
 	}
-	if err := g.Keeper.Record(ctx, "failures.read", f.Report.ReportedDomain, "failure report "+f.ID+", "+how); err != nil {
+	if err := g.Keeper.record(ctx, "failures.read", f.Report.ReportedDomain, "failure report "+f.ID+", "+how); err != nil {
 		return dmarc.StoredFailure{}, err
 	}
 	return f, nil

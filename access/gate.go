@@ -296,7 +296,7 @@ func (g *Gate) Metrics(next http.Handler) http.Handler {
 		case err != nil:
 		case p == nil:
 			err = errNobody
-		case !p.Scope(dmarc.RoleRead).All():
+		case !p.scope(dmarc.RoleRead).All():
 			err = dmarc.ErrForbidden
 		}
 		if err != nil {

@@ -97,13 +97,13 @@ func newGate(m *memory, c *clock, o Options) *Gate {
 
 // whoami answers with who asks.
 var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-	p := From(r.Context())
+	p := principalOf(r.Context())
 	fmt.Fprintf(w, "%s via %s", p.Name, p.Via)
 	for _, role := range dmarc.Roles {
-		switch s := p.Scope(role); {
+		switch s := p.scope(role); {
 		case s.All():
 			fmt.Fprintf(w, "; %s all", role)
-		case p.May(role):
+		case p.may(role):
 			fmt.Fprintf(w, "; %s %s", role, strings.Join(s.Domains(), ","))
 		}
 	}

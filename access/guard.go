@@ -99,11 +99,11 @@ type Adviser interface {
 
 // scope returns what the principal may know of in a role.
 func scope(ctx context.Context, role dmarc.Role) (dmarc.Scope, error) {
-	p := From(ctx)
-	if !p.May(role) {
+	p := principalOf(ctx)
+	if !p.may(role) {
 		return dmarc.Scope{}, dmarc.ErrForbidden
 	}
-	return p.Scope(role), nil
+	return p.scope(role), nil
 }
 
 // narrow holds a question about a domain to what is in a scope, and reports whether
@@ -257,7 +257,7 @@ func (g *Guard) Raw(ctx context.Context, reportID string) (io.ReadCloser, dmarc.
 func (g *Guard) whole(ctx context.Context, entry *dmarc.LedgerEntry) error {
 	private, err := g.mayRead(ctx, entry)
 	if err == nil && private {
-		err = g.Keeper.Record(ctx, "failures.read", "message "+strconv.FormatInt(entry.ID, 10), "the message as it came")
+		err = g.Keeper.record(ctx, "failures.read", "message "+strconv.FormatInt(entry.ID, 10), "the message as it came")
 	}
 	return err
 }
@@ -265,7 +265,7 @@ func (g *Guard) whole(ctx context.Context, entry *dmarc.LedgerEntry) error {
 // mayRead is nil if the principal may read all of a message, and says whether it holds
 // failure reports.
 func (g *Guard) mayRead(ctx context.Context, entry *dmarc.LedgerEntry) (private bool, err error) {
-	reports, failures := From(ctx).Scope(dmarc.RoleRead), From(ctx).Scope(dmarc.RoleFailures)
+	reports, failures := principalOf(ctx).scope(dmarc.RoleRead), principalOf(ctx).scope(dmarc.RoleFailures)
 	about := func(scope dmarc.Scope, part dmarc.LedgerPart) error {
 		if scope.All() {
 			return nil
@@ -345,7 +345,7 @@ func (g *Guard) Failures(ctx context.Context, q dmarc.FailureQuery) (items []dma
 		}
 	}
 	detail := fmt.Sprintf("%d failure reports, %s to %s", len(items), items[len(items)-1].ID, items[0].ID)
-	if err := g.Keeper.Record(ctx, "failures.read", strings.Join(domains, ", "), detail); err != nil {
+	if err := g.Keeper.record(ctx, "failures.read", strings.Join(domains, ", "), detail); err != nil {
 		return nil, "", err
 	}
 	return items, next, nil
@@ -376,7 +376,7 @@ func (g *Guard) TLSReport(ctx context.Context, id string) (dmarc.StoredTLS, erro
 		return dmarc.StoredTLS{}, err
 	}
 	t, err := g.Store.TLSReport(ctx, id)
-	cover(&t, From(ctx).Scope(dmarc.RoleRead))
+	cover(&t, principalOf(ctx).scope(dmarc.RoleRead))
 	return t, err
 }
 
@@ -401,7 +401,7 @@ func (g *Guard) Messages(ctx context.Context, q dmarc.MessageQuery) (items []dma
 	if part, domain := q.Scope, q.Domain; !narrow(&part, &domain, q.Subdomains) {
 		return []dmarc.LedgerEntry{}, "", nil
 	}
-	f := From(ctx).Scope(dmarc.RoleFailures)
+	f := principalOf(ctx).scope(dmarc.RoleFailures)
 	q.HideSubjects = !f.All() && (q.Scope.All() || !slices.Equal(f.Domains(), q.Scope.Domains()))
 	if items, next, err = g.Store.Messages(ctx, q); err != nil {
 		return nil, "", err
@@ -438,7 +438,7 @@ func (g *Guard) Evidence(ctx context.Context, domain string, period dmarc.Period
 		return nil, err
 	}
 	e, err := g.Adviser.Evidence(ctx, domain, period)
-	if err != nil || From(ctx).Scope(dmarc.RoleRead).All() {
+	if err != nil || principalOf(ctx).scope(dmarc.RoleRead).All() {
 		return e, err
 	}
 	return e.Alone(), nil // what other domains say of a source tells about them
@@ -478,7 +478,7 @@ func (g *Guard) Overrules(ctx context.Context, domain string) ([]dmarc.Overrule,
 		return nil, err
 	}
 	said, err := g.Said.Overrules(ctx, domain)
-	if err != nil || From(ctx).Scope(dmarc.RoleRead).All() {
+	if err != nil || principalOf(ctx).scope(dmarc.RoleRead).All() {
 		return said, err
 	}
 	// Who said it, and why, may tell of others.
@@ -495,7 +495,7 @@ func (g *Guard) PutOverrule(ctx context.Context, o *dmarc.Overrule) (bool, error
 	if err := overrules(ctx, o.Domain); err != nil {
 		return false, err
 	}
-	if p := From(ctx); p.Via != ViaOpen {
+	if p := principalOf(ctx); p.Via != ViaOpen {
 		o.By = p.Name
 	}
 	added, err := g.Said.PutOverrule(ctx, o)
@@ -523,7 +523,7 @@ func overrules(ctx context.Context, domain string) error {
 	if domain != "" {
 		return about(ctx, dmarc.RoleAdmin, domain)
 	}
-	if !From(ctx).Governs() {
+	if !principalOf(ctx).governs() {
 		return dmarc.ErrForbidden
 	}
 	return nil

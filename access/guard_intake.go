@@ -26,17 +26,17 @@ type Setup interface {
 
 // Rights tells what the principal may do.
 func (g *Guard) Rights(ctx context.Context) dmarc.Rights {
-	p := From(ctx)
+	p := principalOf(ctx)
 	return dmarc.Rights{
-		Read: p.May(dmarc.RoleRead), Upload: p.May(dmarc.RoleUpload), Failures: p.May(dmarc.RoleFailures), Admin: p.May(dmarc.RoleAdmin),
-		All: p.Scope(dmarc.RoleRead).All(), Govern: p.Governs(),
+		Read: p.may(dmarc.RoleRead), Upload: p.may(dmarc.RoleUpload), Failures: p.may(dmarc.RoleFailures), Admin: p.may(dmarc.RoleAdmin),
+		All: p.scope(dmarc.RoleRead).All(), Govern: p.governs(),
 	}
 }
 
 // installed is nil if the principal may know of the installation itself, which
 // tells about all domains.
 func installed(ctx context.Context) error {
-	if !From(ctx).Scope(dmarc.RoleRead).All() {
+	if !principalOf(ctx).scope(dmarc.RoleRead).All() {
 		return dmarc.ErrForbidden
 	}
 	return nil
@@ -44,7 +44,7 @@ func installed(ctx context.Context) error {
 
 // governs is nil if the principal may change what is of no domain.
 func governs(ctx context.Context) error {
-	if !From(ctx).Governs() {
+	if !principalOf(ctx).governs() {
 		return dmarc.ErrForbidden
 	}
 	return nil
@@ -131,7 +131,7 @@ func (g *Guard) SwitchRule(ctx context.Context, r dmarc.RuleSwitch) error {
 	if err := governs(ctx); err != nil {
 		return err
 	}
-	if p := From(ctx); p.Via != ViaOpen {
+	if p := principalOf(ctx); p.Via != ViaOpen {
 		r.By = p.Name
 	}
 	err := g.Setup.SwitchRule(ctx, r)
@@ -188,10 +188,10 @@ func (g *Guard) RawMessage(ctx context.Context, id int64) (io.ReadCloser, dmarc.
 		return nil, entry, err
 	}
 	if !understood(&entry) {
-		if !From(ctx).Scope(dmarc.RoleFailures).All() {
+		if !principalOf(ctx).scope(dmarc.RoleFailures).All() {
 			return nil, entry, dmarc.ErrForbidden
 		}
-		if err := g.Keeper.Record(ctx, "message.read", "message "+strconv.FormatInt(id, 10), string(entry.Outcome)); err != nil {
+		if err := g.Keeper.record(ctx, "message.read", "message "+strconv.FormatInt(id, 10), string(entry.Outcome)); err != nil {
 			return nil, entry, err
 		}
 	}
@@ -202,7 +202,7 @@ func (g *Guard) RawMessage(ctx context.Context, id int64) (io.ReadCloser, dmarc.
 // MayReadMessage reports whether the principal may have a message as it came.
 func (g *Guard) MayReadMessage(ctx context.Context, entry *dmarc.LedgerEntry) (bool, error) {
 	_, err := g.mayRead(ctx, entry)
-	if err == nil && !understood(entry) && !From(ctx).Scope(dmarc.RoleFailures).All() {
+	if err == nil && !understood(entry) && !principalOf(ctx).scope(dmarc.RoleFailures).All() {
 		err = dmarc.ErrForbidden
 	}
 	if errors.Is(err, dmarc.ErrNotFound) || errors.Is(err, dmarc.ErrForbidden) {

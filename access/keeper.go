@@ -37,10 +37,10 @@ func (k *Keeper) changed() {
 	}
 }
 
-// Record writes what the principal of the context did into the audit log.
-func (k *Keeper) Record(ctx context.Context, action, subject, detail string) error {
+// record writes what the principal of the context did into the audit log.
+func (k *Keeper) record(ctx context.Context, action, subject, detail string) error {
 	e := dmarc.AuditEntry{At: k.Now().UTC(), Who: "nobody", Action: action, Subject: subject, Detail: detail}
-	if p := From(ctx); p != nil {
+	if p := principalOf(ctx); p != nil {
 		e.Who, e.Via, e.From = p.Name, p.Via, p.From
 	}
 	return k.Store.AddAudit(ctx, e)
@@ -49,7 +49,7 @@ func (k *Keeper) Record(ctx context.Context, action, subject, detail string) err
 // Note records a change that was made. That it cannot be recorded does not
 // undo it.
 func (k *Keeper) Note(ctx context.Context, action, subject, detail string) {
-	if err := k.Record(context.WithoutCancel(ctx), action, subject, detail); err != nil {
+	if err := k.record(context.WithoutCancel(ctx), action, subject, detail); err != nil {
 		k.Log.Error("a change is missing in the audit log", "action", action, "subject", subject, "error", err)
 	}
 }
@@ -57,7 +57,7 @@ func (k *Keeper) Note(ctx context.Context, action, subject, detail string) {
 // CreateToken makes a token and returns it with its secret, which nothing gives
 // again.
 func (k *Keeper) CreateToken(ctx context.Context, t dmarc.Token) (string, dmarc.Token, error) {
-	if !From(ctx).Governs() {
+	if !principalOf(ctx).governs() {
 		return "", dmarc.Token{}, dmarc.ErrForbidden
 	}
 	if err := checkToken(&t); err != nil {
@@ -120,7 +120,7 @@ func describe(t *dmarc.Token) string {
 
 // Tokens returns all tokens, newest first, those that are no longer good too.
 func (k *Keeper) Tokens(ctx context.Context, page dmarc.Page) ([]dmarc.Token, dmarc.Cursor, error) {
-	if !From(ctx).Governs() {
+	if !principalOf(ctx).governs() {
 		return nil, "", dmarc.ErrForbidden
 	}
 	return k.Store.Tokens(ctx, page)
@@ -128,7 +128,7 @@ func (k *Keeper) Tokens(ctx context.Context, page dmarc.Page) ([]dmarc.Token, dm
 
 // TokenNamed returns the token of a name that is not revoked.
 func (k *Keeper) TokenNamed(ctx context.Context, name string) (dmarc.Token, error) {
-	if !From(ctx).Governs() {
+	if !principalOf(ctx).governs() {
 		return dmarc.Token{}, dmarc.ErrForbidden
 	}
 	return k.Store.TokenNamed(ctx, name)
@@ -136,7 +136,7 @@ func (k *Keeper) TokenNamed(ctx context.Context, name string) (dmarc.Token, erro
 
 // RevokeToken makes a token useless.
 func (k *Keeper) RevokeToken(ctx context.Context, id int64) (dmarc.Token, error) {
-	if !From(ctx).Governs() {
+	if !principalOf(ctx).governs() {
 		return dmarc.Token{}, dmarc.ErrForbidden
 	}
 	t, err := k.Store.RevokeToken(ctx, id, k.Now().UTC())
@@ -150,7 +150,7 @@ func (k *Keeper) RevokeToken(ctx context.Context, id int64) (dmarc.Token, error)
 
 // Audit returns the audit log, newest first.
 func (k *Keeper) Audit(ctx context.Context, q dmarc.AuditQuery) ([]dmarc.AuditEntry, dmarc.Cursor, error) {
-	if !From(ctx).Governs() {
+	if !principalOf(ctx).governs() {
 		return nil, "", dmarc.ErrForbidden
 	}
 	return k.Store.Audit(ctx, q)

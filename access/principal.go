@@ -47,9 +47,9 @@ const (
 	ViaProxy    = "proxy"    // a header of a trusted proxy
 )
 
-// Scope returns the domains for which the principal has a role. Admin includes
+// scope returns the domains for which the principal has a role. Admin includes
 // read and upload.
-func (p *Principal) Scope(role dmarc.Role) dmarc.Scope {
+func (p *Principal) scope(role dmarc.Role) dmarc.Scope {
 	var all dmarc.Scope
 	if p == nil {
 		return all
@@ -62,14 +62,14 @@ func (p *Principal) Scope(role dmarc.Role) dmarc.Scope {
 	return all
 }
 
-// May tells whether the principal has a role for any domain.
-func (p *Principal) May(role dmarc.Role) bool {
-	s := p.Scope(role)
+// may tells whether the principal has a role for any domain.
+func (p *Principal) may(role dmarc.Role) bool {
+	s := p.scope(role)
 	return s.All() || len(s.Domains()) > 0
 }
 
-// Governs tells whether the principal may change what is of no domain.
-func (p *Principal) Governs() bool { return p.Scope(dmarc.RoleAdmin).All() }
+// governs tells whether the principal may change what is of no domain.
+func (p *Principal) governs() bool { return p.scope(dmarc.RoleAdmin).All() }
 
 type key struct{}
 
@@ -78,8 +78,8 @@ func With(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, key{}, p)
 }
 
-// From returns the principal of a context, nil without one.
-func From(ctx context.Context) *Principal {
+// principalOf returns the principal of a context, nil without one.
+func principalOf(ctx context.Context) *Principal {
 	p, _ := ctx.Value(key{}).(*Principal)
 	return p
 }

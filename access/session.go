@@ -168,7 +168,7 @@ func (g *Gate) Enter(w http.ResponseWriter, r *http.Request, secret string) erro
 
 // Leave ends the session of a request.
 func (g *Gate) Leave(w http.ResponseWriter, r *http.Request) {
-	if p := From(r.Context()); p != nil {
+	if p := principalOf(r.Context()); p != nil {
 		g.record(r.Context(), "logout", p.Name)
 	}
 	g.setCookie(w, r, sessionCookie, "", 0)
@@ -183,7 +183,7 @@ func (g *Gate) record(ctx context.Context, action, subject string) {
 // Who tells whose request it is, and whether they can leave; "" where nobody is
 // asked.
 func (g *Gate) Who(r *http.Request) (name string, leaves bool) {
-	p := From(r.Context())
+	p := principalOf(r.Context())
 	if p == nil || p.Via == ViaOpen {
 		return "", false
 	}
@@ -198,7 +198,7 @@ func (g *Gate) CSRF(w http.ResponseWriter, r *http.Request) string {
 		g.opts.Log.Error("forms cannot be bound to a session", "error", err)
 		return ""
 	}
-	if p := From(r.Context()); p != nil {
+	if p := principalOf(r.Context()); p != nil {
 		return mac(key, "csrf", p.bound)
 	}
 	c, err := r.Cookie(formCookie)

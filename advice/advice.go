@@ -27,7 +27,6 @@ type Options struct {
 	Policy *Policy
 	// Repaired are sources that are taken for mended: all their mail passes.
 	Repaired map[netip.Prefix]bool
-	Limits   Limits // the zero value stands for DefaultLimits
 }
 
 // Advice is what dmarcd tells the owner of a domain.
@@ -62,7 +61,7 @@ type Advice struct {
 // one, with what was taken for mended.
 func (a *Advice) Policies() []*Simulation {
 	out := []*Simulation{a.Current}
-	for _, p := range a.Current.Policy.Stricter() {
+	for _, p := range a.Current.Policy.stricter() {
 		s := a.Simulation
 		if p != s.Policy {
 			s = Simulate(a.evidence, a.Sources, WhatIf{Policy: p, Repaired: a.repaired})
@@ -74,7 +73,7 @@ func (a *Advice) Policies() []*Simulation {
 
 // For judges the evidence. It is pure: the same evidence has the same advice.
 func For(e *Evidence, o Options) *Advice {
-	if f := e.found; f != nil && o.Target == dmarc.PolicyUnknown && o.Policy == nil && len(o.Repaired) == 0 && o.Limits == (Limits{}) {
+	if f := e.found; f != nil && o.Target == dmarc.PolicyUnknown && o.Policy == nil && len(o.Repaired) == 0 {
 		f.judge.Do(func() { f.advice = judge(e, o) })
 		return f.advice
 	}
@@ -82,9 +81,6 @@ func For(e *Evidence, o Options) *Advice {
 }
 
 func judge(e *Evidence, o Options) *Advice {
-	if o.Limits == (Limits{}) {
-		o.Limits = DefaultLimits
-	}
 	sources := Classify(e)
 	current := e.Published.Policy()
 	target, more := next(current)
@@ -96,12 +92,12 @@ func judge(e *Evidence, o Options) *Advice {
 		target, more = current, true
 		target.P, target.Testing = o.Target, false
 	}
-	j := newJudgement(e, sources, o.Limits, WhatIf{Policy: target, Repaired: o.Repaired})
+	j := newJudgement(e, sources, WhatIf{Policy: target, Repaired: o.Repaired})
 	parked := j.parked()
 	if parked && !named && more {
 		// A domain that sends nothing needs no steps.
 		target = Policy{P: dmarc.PolicyReject, ADKIM: current.ADKIM, ASPF: current.ASPF}
-		j = newJudgement(e, sources, o.Limits, WhatIf{Policy: target, Repaired: o.Repaired})
+		j = newJudgement(e, sources, WhatIf{Policy: target, Repaired: o.Repaired})
 	}
 	a := &Advice{
 		Domain: e.Domain, Period: e.Period, Published: e.Published, Target: target, Sources: sources,
@@ -143,7 +139,7 @@ func (j *judgement) parked() bool {
 		return false
 	}
 	for i := range j.sources {
-		if j.sources[i].Summary.Passing() > 0 {
+		if j.sources[i].Summary.passing() > 0 {
 			return false
 		}
 	}
@@ -214,7 +210,7 @@ func (j *judgement) step(a *Advice, parked bool) {
 		if !parked && j.testFirst() {
 			p.Testing = true
 			a.Reasons = append(a.Reasons, one("test_first", Notes, "Publish it with t=y first, which asks receivers to apply %s only, so that mailing lists can adapt. Older receivers ignore t. Remove it after %d days.",
-				p.P.Lowered(), j.limits.Settle)...)
+				p.P.Lowered(), limits.settle)...)
 		}
 	case a.Verdict == NotReady && !hasEffect(a.Reasons, Waits):
 		part, reason, extra, ok := j.partial()
@@ -255,7 +251,7 @@ func (j *judgement) partial() (Policy, Reason, []Publication, bool) {
 	}
 	bad := j.lossyAuthors()
 	top := j.authors[""]
-	topSafe := top.messages >= j.limits.Messages && top.share() <= j.limits.Loss
+	topSafe := top.messages >= limits.messages && top.share() <= limits.loss
 	switch {
 	case topSafe && len(bad) == 1 && bad[0] != dmarc.OtherAuthors && j.safe(map[string]bool{bad[0]: true}):
 		record := "v=DMARC1; p=none"
@@ -270,7 +266,7 @@ func (j *judgement) partial() (Policy, Reason, []Publication, bool) {
 		p := j.target
 		p.SP = max(j.current.P, dmarc.PolicyNone)
 		return p, Reason{"domain_first", Good, fmt.Sprintf("Mail as %s itself is safe. Move on with it, and keep subdomains at sp=%s until their senders are mended.", j.e.Domain, p.SP)}, nil, true
-	case len(bad) == 0 && top.share() > j.limits.Loss && j.subdomains() < j.target.P:
+	case len(bad) == 0 && top.share() > limits.loss && j.subdomains() < j.target.P:
 		p := j.current
 		p.P = max(p.P, dmarc.PolicyNone)
 		p.SP = j.target.P
@@ -299,7 +295,7 @@ func (j *judgement) safe(exempt map[string]bool) bool {
 			n.lost += d.lost
 		}
 	}
-	return n.share() <= j.limits.Loss
+	return n.share() <= limits.loss
 }
 
 // madeUpSafe reports whether np=reject is known to lose nothing: no mail of the

@@ -41,8 +41,8 @@ const maxSimulated = 1000
 // Parts are the names of what a Breakdown has lines by.
 var Parts = []string{"class", "source", "reporter", "subdomain", "day"}
 
-// By returns the lines by one of Parts; nil for another name.
-func (b *Breakdown) By(part string) []SimulationLine {
+// by returns the lines by one of Parts; nil for another name.
+func (b *Breakdown) by(part string) []SimulationLine {
 	switch part {
 	case "class":
 		return b.ByClass
@@ -103,7 +103,7 @@ func (b *Breakdown) Text(w io.Writer, part string) error {
 	p := &printer{w: w}
 	p.line("%s under %s, %s to %s, messages by %s", b.Domain, b.Tags, b.Period.From, b.Period.To, part)
 	p.line("")
-	lines := slices.Clone(b.By(part))
+	lines := slices.Clone(b.by(part))
 	rest := b.Total
 	for _, l := range lines {
 		rest.Messages -= l.Messages

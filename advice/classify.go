@@ -92,7 +92,7 @@ func newScene(e *Evidence) *scene {
 		src := &e.Sources[i]
 		s := summarise(src, &reporters)
 		d.summaries[i] = s
-		d.passing += s.Passing()
+		d.passing += s.passing()
 		aligned := s.Both+s.SPFOnly > s.Messages/2
 		if aligned && src.Source.IsValid() {
 			d.ownNets[neighbours(src.Source)] = true
@@ -389,7 +389,7 @@ func (d *scene) signed(c *Classified, n *names) bool {
 	if s.Broken*20 > s.Messages && s.Broken < s.Messages {
 		w.add(-1, "some of its signatures are broken, as changes on the way do")
 	}
-	switch share := float64(s.Passing()) / float64(max(1, d.passing)); {
+	switch share := float64(s.passing()) / float64(max(1, d.passing)); {
 	case share >= 0.2:
 		w.add(2, "it sends a large part of your mail")
 	case share >= 0.02:

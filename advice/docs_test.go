@@ -83,15 +83,15 @@ func TestTheDocumentationTellsTheLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := DefaultLimits
+	l := limits
 	for _, want := range []string{
-		fmt.Sprintf("| days over which your mail was seen | %d | %d |", l.DaysQuarantine, l.DaysReject),
-		fmt.Sprintf("| days with mail of yours | %d | %d |", l.ActiveDays, l.ActiveDays),
-		fmt.Sprintf("| messages of yours | %d | %d |", l.Messages, l.Messages),
-		fmt.Sprintf("| receivers that reported them | %d | %d |", l.Reporters, l.Reporters),
-		fmt.Sprintf("| days since the last change | %d | %d |", l.Settle, l.Settle),
-		fmt.Sprintf("| loss of your own mail, at most | %g %% | %g %% |", 100*l.Loss, 100*l.Loss),
-		fmt.Sprintf("| the same with 95 %% confidence | %g %% | %g %% |", 100*l.Upper, 100*l.Upper),
+		fmt.Sprintf("| days over which your mail was seen | %d | %d |", l.daysQuarantine, l.daysReject),
+		fmt.Sprintf("| days with mail of yours | %d | %d |", l.activeDays, l.activeDays),
+		fmt.Sprintf("| messages of yours | %d | %d |", l.messages, l.messages),
+		fmt.Sprintf("| receivers that reported them | %d | %d |", l.reporters, l.reporters),
+		fmt.Sprintf("| days since the last change | %d | %d |", l.settle, l.settle),
+		fmt.Sprintf("| loss of your own mail, at most | %g %% | %g %% |", 100*l.loss, 100*l.loss),
+		fmt.Sprintf("| the same with 95 %% confidence | %g %% | %g %% |", 100*l.upper, 100*l.upper),
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("it does not say %q", want)

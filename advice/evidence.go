@@ -185,8 +185,8 @@ type Summary struct {
 	Last       time.Time
 }
 
-// Passing returns the messages that passed DMARC.
-func (s *Summary) Passing() int64 { return s.Messages - s.Failing }
+// passing returns the messages that passed DMARC.
+func (s *Summary) passing() int64 { return s.Messages - s.Failing }
 
 func summarise(src *Source, reporters *counter[int64, struct{}]) Summary {
 	var s Summary

@@ -8,26 +8,24 @@ import (
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
-// Limits say how much evidence is enough, and how much loss too much.
-type Limits struct {
-	DaysQuarantine int     // own mail must have been seen over so many days
-	DaysReject     int     // before reject; a monthly sender has shown twice by then
-	ActiveDays     int     // days with own mail, at least
-	Messages       int64   // own messages, at least
-	Reporters      int     // that saw own mail, at least
-	Loss           float64 // share of own mail that may be lost
-	Upper          float64 // and with 95 % confidence
-	LossADay       float64 // or so few messages a day, with 95 % confidence
-	Silence        int     // days without reports that make evidence old
-	Settle         int     // days to look at after a change or a repair
-	StepBack       float64 // share of own mail that receivers stop, beyond which to go back
-	Parked         int     // days of reports for a domain that sends nothing
-}
-
-// DefaultLimits are careful: a monthly sender has time to appear.
-var DefaultLimits = Limits{
-	DaysQuarantine: 35, DaysReject: 60, ActiveDays: 8, Messages: 100, Reporters: 3,
-	Loss: 0.001, Upper: 0.005, LossADay: 0.1, Silence: 7, Settle: 14, StepBack: 0.01, Parked: 30,
+// limits say how much evidence is enough, and how much loss too much. They are careful: a monthly
+// sender has time to appear.
+var limits = struct {
+	daysQuarantine int     // own mail must have been seen over so many days
+	daysReject     int     // before reject; a monthly sender has shown twice by then
+	activeDays     int     // days with own mail, at least
+	messages       int64   // own messages, at least
+	reporters      int     // that saw own mail, at least
+	loss           float64 // share of own mail that may be lost
+	upper          float64 // and with 95 % confidence
+	lossADay       float64 // or so few messages a day, with 95 % confidence
+	silence        int     // days without reports that make evidence old
+	settle         int     // days to look at after a change or a repair
+	stepBack       float64 // share of own mail that receivers stop, beyond which to go back
+	parked         int     // days of reports for a domain that sends nothing
+}{
+	daysQuarantine: 35, daysReject: 60, activeDays: 8, messages: 100, reporters: 3,
+	loss: 0.001, upper: 0.005, lossADay: 0.1, silence: 7, settle: 14, stepBack: 0.01, parked: 30,
 }
 
 const day = 24 * time.Hour
@@ -36,7 +34,6 @@ const day = 24 * time.Hour
 // is that of own sources and services, under the policy that is judged.
 type judgement struct {
 	e       *Evidence
-	limits  Limits
 	end     time.Time // the present
 	current Policy
 	target  Policy
@@ -85,9 +82,9 @@ type failing struct {
 	author                                              map[string]int64
 }
 
-func newJudgement(e *Evidence, sources []Classified, limits Limits, what WhatIf) *judgement {
+func newJudgement(e *Evidence, sources []Classified, what WhatIf) *judgement {
 	j := &judgement{
-		e: e, limits: limits, end: e.Period.End, current: e.Published.Policy(), target: what.Policy, what: what, sources: sources,
+		e: e, end: e.Period.End, current: e.Published.Policy(), target: what.Policy, what: what, sources: sources,
 		days: make(map[time.Time]dayCount),
 	}
 	j.sim = Simulate(e, sources, what)
@@ -135,7 +132,7 @@ func (j *judgement) survey() {
 		repaired := j.what.Repaired[c.Source.Source]
 		g.sources = append(g.sources, i)
 		g.spfOnly += c.Summary.SPFOnly
-		g.passing += c.Summary.Passing()
+		g.passing += c.Summary.passing()
 		for k := range c.Days {
 			d := &c.Days[k]
 			sum, stopped := g.days[d.Day], stops.of(d.Day)
@@ -235,7 +232,7 @@ func (j *judgement) findRepair(g *group) {
 			last = d
 		}
 	}
-	if last.IsZero() || j.end.Sub(last) <= time.Duration(j.limits.Settle)*day {
+	if last.IsZero() || j.end.Sub(last) <= time.Duration(limits.settle)*day {
 		return
 	}
 	var messages int64
@@ -257,7 +254,7 @@ func (j *judgement) findRepair(g *group) {
 			recovered += j.sim.BySource[i].Affected()
 		}
 	}
-	if messages >= 20 && active >= 3 && before.share() > j.limits.Loss && recovered*2 >= before.lost {
+	if messages >= 20 && active >= 3 && before.share() > limits.loss && recovered*2 >= before.lost {
 		g.repaired = last
 	}
 }

@@ -60,13 +60,13 @@ func ruleRecord(j *judgement) []Reason {
 	if j.e.Published.Unknown || j.e.Published.Record != "" {
 		return nil
 	}
-	return one("no_record", Waits, "%s has no DMARC record, so that nobody reports. Publish p=none first, and come back in %d days.", j.e.Domain, j.limits.DaysQuarantine)
+	return one("no_record", Waits, "%s has no DMARC record, so that nobody reports. Publish p=none first, and come back in %d days.", j.e.Domain, limits.daysQuarantine)
 }
 
 // Old evidence says nothing about today.
 func ruleSilence(j *judgement) []Reason {
 	silent := int(j.end.Sub(j.lastReport)/day) - 1
-	if j.lastReport.IsZero() || silent < j.limits.Silence {
+	if j.lastReport.IsZero() || silent < limits.silence {
 		return nil
 	}
 	return one("old_evidence", Waits, "The last report is about %s. Find out why reports stopped: is rua still there, and does its mailbox take mail?", date(j.lastReport))
@@ -88,7 +88,7 @@ func ruleSilentReporters(j *judgement) []Reason {
 			last--
 		}
 		silent := len(heard) - 1 - last
-		if last < nearly || silent <= j.limits.Silence || silent > recent {
+		if last < nearly || silent <= limits.silence || silent > recent {
 			continue
 		}
 		n := 0
@@ -116,7 +116,7 @@ func ruleStepBack(j *judgement) []Reason {
 	if j.change != nil && j.end.Sub(j.change.Day) < 7*day {
 		recent = since(j.stopped, j.change.Day)
 	}
-	if recent.lost < 10 || recent.share() <= j.limits.StepBack || j.current.P <= dmarc.PolicyNone {
+	if recent.lost < 10 || recent.share() <= limits.stepBack || j.current.P <= dmarc.PolicyNone {
 		return nil
 	}
 	return one("step_back", Blocks, "Step back: in the last week receivers stopped %s of your own mail (%s). Publish the weaker policy until the senders below are mended.",
@@ -125,7 +125,7 @@ func ruleStepBack(j *judgement) []Reason {
 
 // ruleLoss holds the policy against the mail of the owner's own senders.
 func ruleLoss(j *judgement) []Reason {
-	if j.own == 0 || j.bound.Share <= j.limits.Loss {
+	if j.own == 0 || j.bound.Share <= limits.loss {
 		return nil
 	}
 	var own, service int
@@ -199,9 +199,9 @@ func ruleStrict(j *judgement) []Reason {
 
 func (j *judgement) needDays() int {
 	if j.target.P == dmarc.PolicyReject {
-		return j.limits.DaysReject
+		return limits.daysReject
 	}
-	return j.limits.DaysQuarantine
+	return limits.daysQuarantine
 }
 
 func ruleDays(j *judgement) []Reason {
@@ -209,33 +209,33 @@ func ruleDays(j *judgement) []Reason {
 	switch {
 	case span < need:
 		return one("few_days", Waits, "Your mail has been seen over %s; %d are needed, so that senders that mail once a month can appear.", plural(span, "day"), need)
-	case len(j.days) < j.limits.ActiveDays:
-		return one("few_days", Waits, "Your mail has been seen on %s only; %d are needed.", plural(len(j.days), "day"), j.limits.ActiveDays)
+	case len(j.days) < limits.activeDays:
+		return one("few_days", Waits, "Your mail has been seen on %s only; %d are needed.", plural(len(j.days), "day"), limits.activeDays)
 	}
 	return one("enough_days", Good, "Your mail has been seen over %s; %d are needed.", plural(span, "day"), need)
 }
 
 func ruleMessages(j *judgement) []Reason {
-	if j.own < j.limits.Messages {
-		return one("few_messages", Waits, "Only %s of yours were reported; %s are needed.", messages(j.own), count(j.limits.Messages))
+	if j.own < limits.messages {
+		return one("few_messages", Waits, "Only %s of yours were reported; %s are needed.", messages(j.own), count(limits.messages))
 	}
 	return one("enough_messages", Good, "%s of yours were reported, %s.", messages(j.own), aDay(j.perDay(j.own)))
 }
 
 func ruleReporters(j *judgement) []Reason {
-	if j.reporters < j.limits.Reporters {
-		return one("few_reporters", Waits, "Your mail was reported by %s; %d are needed.", plural(j.reporters, "receiver"), j.limits.Reporters)
+	if j.reporters < limits.reporters {
+		return one("few_reporters", Waits, "Your mail was reported by %s; %d are needed.", plural(j.reporters, "receiver"), limits.reporters)
 	}
 	return one("enough_reporters", Good, "Your mail was reported by %s.", plural(j.reporters, "receiver"))
 }
 
 // ruleBound asks whether so few losses could be luck.
 func ruleBound(j *judgement) []Reason {
-	if j.own == 0 || j.bound.Share > j.limits.Loss {
+	if j.own == 0 || j.bound.Share > limits.loss {
 		return nil
 	}
 	aday := j.bound.Upper * j.perDay(j.own)
-	if j.bound.Upper > j.limits.Upper && aday > j.limits.LossADay {
+	if j.bound.Upper > limits.upper && aday > limits.lossADay {
 		return one("uncertain", Waits, "%s of your mail failed, but so few days were seen that it may be up to %s (95 %% confidence). More days will tell.",
 			percent(j.bound.Share), percent(j.bound.Upper))
 	}
@@ -299,26 +299,26 @@ func ruleRecentChange(j *judgement) []Reason {
 		return nil
 	}
 	ago := int(j.end.Sub(j.change.Day) / day)
-	if ago < 0 || ago >= j.limits.Settle || j.change.To < j.change.From {
+	if ago < 0 || ago >= limits.settle || j.change.To < j.change.From {
 		return nil
 	}
-	return one("recent_change", Waits, "The policy became %s on %s. Look at %d days of reports before the next step.", j.change.To, date(j.change.Day), j.limits.Settle)
+	return one("recent_change", Waits, "The policy became %s on %s. Look at %d days of reports before the next step.", j.change.To, date(j.change.Day), limits.settle)
 }
 
 // ruleChangeRight says what came of the last change.
 func ruleChangeRight(j *judgement) []Reason {
-	if j.change == nil || j.change.To <= dmarc.PolicyNone || j.change.To < j.change.From || j.end.Sub(j.change.Day) < time.Duration(j.limits.Settle)*day {
+	if j.change == nil || j.change.To <= dmarc.PolicyNone || j.change.To < j.change.From || j.end.Sub(j.change.Day) < time.Duration(limits.settle)*day {
 		return nil
 	}
 	after := since(j.stopped, j.change.Day)
-	if after.messages == 0 || after.share() > j.limits.StepBack {
+	if after.messages == 0 || after.share() > limits.stepBack {
 		return nil
 	}
 	return one("change_was_right", Good, "Moving to %s on %s was right: since then %s of %s of yours were stopped.", j.change.To, date(j.change.Day), count(after.lost), messages(after.messages))
 }
 
 func ruleOwnSafe(j *judgement) []Reason {
-	if j.own == 0 || j.bound.Share > j.limits.Loss {
+	if j.own == 0 || j.bound.Share > limits.loss {
 		return nil
 	}
 	if j.lost == 0 {
@@ -431,7 +431,7 @@ func rulePct(j *judgement) []Reason {
 // ruleSubdomains tells how the loss is spread over subdomains.
 func ruleSubdomains(j *judgement) []Reason {
 	bad := j.lossyAuthors()
-	if len(bad) == 0 || j.authors[""].share() > j.limits.Loss {
+	if len(bad) == 0 || j.authors[""].share() > limits.loss {
 		return nil
 	}
 	return one("subdomains_fail", Notes, "What would be lost is sent as %s; mail as %s itself passes.", list(bad, 3), j.e.Domain)
@@ -442,7 +442,7 @@ func ruleSubdomains(j *judgement) []Reason {
 func (j *judgement) lossyAuthors() []string {
 	var bad []string
 	for author, n := range j.authors {
-		if author != "" && n.share() > j.limits.Loss {
+		if author != "" && n.share() > limits.loss {
 			bad = append(bad, author)
 		}
 	}
@@ -485,8 +485,8 @@ func ruleParked(j *judgement) []Reason {
 		return nil
 	}
 	span := int(j.lastReport.Sub(j.firstReport)/day) + 1
-	if span < j.limits.Parked {
-		return one("parked_wait", Waits, "No mail of yours was seen in %s of reports; after %d, reject is safe at once.", plural(span, "day"), j.limits.Parked)
+	if span < limits.parked {
+		return one("parked_wait", Waits, "No mail of yours was seen in %s of reports; after %d, reject is safe at once.", plural(span, "day"), limits.parked)
 	}
 	if j.current.P == dmarc.PolicyReject && !j.current.Testing {
 		return one("parked", Good, "No mail of yours was seen in %s of reports. Publish \"v=spf1 -all\" as well, unless you do.", plural(span, "day"))

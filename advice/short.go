@@ -20,7 +20,7 @@ func (a *Advice) Short(now time.Time) *dmarc.DomainVerdict {
 		v.ByClass[c.Class] += c.Summary.Messages
 		if owners(c.Class) {
 			v.Own += c.Summary.Messages
-			v.Passing += c.Summary.Passing()
+			v.Passing += c.Summary.passing()
 		}
 	}
 	v.Attention, v.Sentence = a.attention()

@@ -16,9 +16,9 @@ type Policy struct {
 	ADKIM, ASPF dmarc.AlignmentMode
 }
 
-// For returns the policy that applies to an author: "" for the domain itself,
+// applied returns the policy that applies to an author: "" for the domain itself,
 // or the name of a subdomain (RFC 9989, section 4.10.1).
-func (p *Policy) For(author string, nonexistent bool) dmarc.Policy {
+func (p *Policy) applied(author string, nonexistent bool) dmarc.Policy {
 	q := p.P
 	if author != "" {
 		switch {
@@ -140,7 +140,7 @@ func (w *WhatIf) fate(c *dmarc.Cell, repaired bool, inForce *Policy, nonexistent
 		return l
 	}
 	missing := c.Author != "" && c.Author != dmarc.OtherAuthors && nonexistent != nil && nonexistent(c.Author)
-	p := w.Policy.For(c.Author, missing)
+	p := w.Policy.applied(c.Author, missing)
 	switch {
 	case p != dmarc.PolicyQuarantine && p != dmarc.PolicyReject:
 	case c.Pattern.Overrides&dmarc.OverridesExempting != 0:
@@ -200,9 +200,9 @@ func Agree(sources []Source) Agreement {
 	return a
 }
 
-// Stricter returns the policies above the present one in the order in which
+// stricter returns the policies above the present one in the order in which
 // they are taken: each is at least as strict as the one before.
-func (p Policy) Stricter() []Policy {
+func (p Policy) stricter() []Policy {
 	var out []Policy
 	for next := max(p.P, dmarc.PolicyNone); next <= dmarc.PolicyReject; next++ {
 		q := p

@@ -37,7 +37,7 @@ func TestPolicyForAnAuthor(t *testing.T) {
 		{"t=y makes none of quarantine", Policy{P: quarantine, Testing: true}, "", false, none},
 		{"t=y leaves none", Policy{P: none, Testing: true}, "", false, none},
 	} {
-		if got := c.policy.For(c.author, c.nonexistent); got != c.want {
+		if got := c.policy.applied(c.author, c.nonexistent); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -161,7 +161,7 @@ func TestStricterNeverAffectsFewer(t *testing.T) {
 			}
 			p = q
 		}
-		for _, q := range p.Stricter() {
+		for _, q := range p.stricter() {
 			if got, want := Simulate(e, sources, WhatIf{Policy: q}).Total.Affected(), Simulate(e, sources, WhatIf{Policy: p}).Total.Affected(); got < want {
 				t.Fatalf("the stricter %v affects %d, %v %d", q, got, p, want)
 			}

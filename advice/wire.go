@@ -159,7 +159,7 @@ func (c *Classified) JSON() SourceJSON {
 	}
 	return SourceJSON{
 		Source: sourceText(c.Source.Source), Name: c.Name, Class: c.Class.String(), Confidence: c.Confidence.String(),
-		Clues: clues, Messages: c.Summary.Messages, Passing: c.Summary.Passing(),
+		Clues: clues, Messages: c.Summary.Messages, Passing: c.Summary.passing(),
 	}
 }
 

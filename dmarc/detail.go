@@ -56,14 +56,14 @@ func (r *FailureReport) Masked() *FailureReport {
 	return &m
 }
 
-// Hidden stands for what is masked as a whole.
-const Hidden = "…"
+// masked stands for what is masked as a whole.
+const masked = "…"
 
 func hidden(s string) string {
 	if s == "" {
 		return ""
 	}
-	return Hidden
+	return masked
 }
 
 func each(all []string, f func(string) string) []string {
@@ -77,7 +77,7 @@ func each(all []string, f func(string) string) []string {
 // maskAddress hides all of an address but its domain.
 func maskAddress(s string) string {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
-		return Hidden + s[i:]
+		return masked + s[i:]
 	}
 	return hidden(s)
 }
@@ -117,11 +117,11 @@ func maskFields(all []HeaderField) []HeaderField {
 func addressesIn(s string) (all []string) {
 	for _, word := range strings.FieldsFunc(s, delimits) {
 		if i := strings.LastIndexByte(word, '@'); i >= 0 {
-			all = append(all, Hidden+word[i:])
+			all = append(all, masked+word[i:])
 		}
 	}
 	if all == nil && s != "" {
-		all = []string{Hidden}
+		all = []string{masked}
 	}
 	return all
 }
@@ -144,7 +144,7 @@ func maskAddresses(s string) string {
 			begin = max(0, strings.LastIndexByte(s[:at-1], '"'))
 		}
 		b.WriteString(s[:begin])
-		b.WriteString(Hidden + "@")
+		b.WriteString(masked + "@")
 		s = s[at+1:]
 	}
 }

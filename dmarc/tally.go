@@ -104,6 +104,3 @@ func (r *Row) Verdict() Verdict {
 
 // Disposition returns what the reporter did.
 func (v Verdict) Disposition() Disposition { return Disposition(v >> dispositionShift & 7) }
-
-// Aligned tells which mechanisms the reporter found aligned.
-func (v Verdict) Aligned() (dkim, spf bool) { return v&VerdictDKIM != 0, v&VerdictSPF != 0 }

@@ -75,7 +75,7 @@ func TestAWebhookThatFailsTwiceGetsTheSameMessageAgain(t *testing.T) {
 		if err != nil || r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s %q %v", r.Method, r.Header, err)
 		}
-		if sent, want := r.Header.Get("Dmarcd-Signature"), Signature(secret, r.Header.Get("Dmarcd-Timestamp"), body); sent != want {
+		if sent, want := r.Header.Get("Dmarcd-Signature"), signature(secret, r.Header.Get("Dmarcd-Timestamp"), body); sent != want {
 			t.Errorf("signature %q, want %q", sent, want)
 		}
 		got = append(got, request{r.Header.Get("Idempotency-Key"), string(body)})
@@ -129,7 +129,7 @@ func TestPausesGrowAndAreBounded(t *testing.T) {
 
 // The example of the documentation.
 func TestTheSignatureIsAsDocumented(t *testing.T) {
-	if got, want := Signature("key", "1764000000", []byte(`{"kind":"test"}`)), "sha256=8099f2fbe2b0a901a02d487b87204026dfca9d814b86c2d0f6923a7fe7d087c5"; got != want {
+	if got, want := signature("key", "1764000000", []byte(`{"kind":"test"}`)), "sha256=8099f2fbe2b0a901a02d487b87204026dfca9d814b86c2d0f6923a7fe7d087c5"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -95,7 +95,7 @@ func (d *Digester) Pass(ctx context.Context, lease dmarc.Lease) error {
 		if err != nil {
 			return err
 		}
-		if !d.OnlyNews || digest.News() {
+		if !d.OnlyNews || digest.news() {
 			m := dmarc.OutgoingMessage{Key: key, Target: d.Target, Kind: KindDigest, At: due}
 			if m.Body, err = digest.Mail(d.Mail, key, due); err != nil {
 				return err
@@ -150,8 +150,8 @@ const (
 	digestCharts  = 3 // of domains, besides the one of all
 )
 
-// News tells whether something happened, or a domain deserves attention.
-func (d *Digest) News() bool { return len(d.Events) > 0 || len(d.Needs) > 0 }
+// news tells whether something happened, or a domain deserves attention.
+func (d *Digest) news() bool { return len(d.Events) > 0 || len(d.Needs) > 0 }
 
 // Gather collects a digest as it is due at a time.
 func (d *Digester) Gather(ctx context.Context, due time.Time) (*Digest, error) {

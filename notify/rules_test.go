@@ -349,7 +349,7 @@ func TestEveryRuleHasWordsToBeCountedBy(t *testing.T) {
 			t.Errorf("%s has none", r)
 		}
 	}
-	if len(kinds) != len(dmarc.NotifyRules) || !slices.IsSorted(Services()) {
+	if len(kinds) != len(dmarc.NotifyRules) || !slices.IsSorted(services()) {
 		t.Errorf("%d rules", len(kinds))
 	}
 }

@@ -44,8 +44,8 @@ var notOffered = map[string]string{
 	"smtp": "write mailto:ADDRESS, and give the server in [mail]", "generic": "write the https:// URL itself", "logger": "it reaches nobody",
 }
 
-// Services returns the schemes of shoutrrr URLs, sorted.
-func Services() []string {
+// services returns the schemes of shoutrrr URLs, sorted.
+func services() []string {
 	var names []string
 	for _, name := range (&router.ServiceRouter{}).ListServices() {
 		if notOffered[name] == "" {
@@ -82,8 +82,8 @@ func NewShout(text string, reach outward.Reach) (*Shout, error) {
 		return nil, errors.New("is of a kind that is not used here; " + why)
 	}
 	name, _, _ := strings.Cut(scheme, "+")
-	if !slices.Contains(Services(), name) {
-		return nil, errors.New("begins with a scheme that is not known; there are mailto, https and those of shoutrrr: " + strings.Join(Services(), ", "))
+	if !slices.Contains(services(), name) {
+		return nil, errors.New("begins with a scheme that is not known; there are mailto, https and those of shoutrrr: " + strings.Join(services(), ", "))
 	}
 	reaches.Store(u.Hostname(), reach)
 	s := &Shout{scheme: name, host: ServerOf(text), reach: reach}

@@ -34,9 +34,9 @@ const (
 	headerKey       = "Idempotency-Key"
 )
 
-// Signature returns the signature of a body that is sent at a time, in seconds
+// signature returns the signature of a body that is sent at a time, in seconds
 // since 1970: HMAC-SHA256 over the time, a full stop and the body.
-func Signature(secret, timestamp string, body []byte) string {
+func signature(secret, timestamp string, body []byte) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(timestamp + "."))
 	mac.Write(body)
@@ -59,7 +59,7 @@ func (w *Webhook) Send(ctx context.Context, m *dmarc.OutgoingMessage) error {
 	r.Header.Set(headerKey, m.Key)
 	r.Header.Set(headerTime, timestamp)
 	if w.Secret != "" {
-		r.Header.Set(headerSignature, Signature(w.Secret, timestamp, m.Body))
+		r.Header.Set(headerSignature, signature(w.Secret, timestamp, m.Body))
 	}
 	transport := w.Reach.Transport()
 	transport.DisableKeepAlives = true

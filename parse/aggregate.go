@@ -18,11 +18,11 @@ import (
 // errNotAggregate is returned for XML in which no element feedback is found.
 var errNotAggregate = &dmarc.Error{Outcome: dmarc.OutcomeNotAReport, Reason: "XML without the element feedback: not an aggregate report"}
 
-// An AggregateReader reads an aggregate report (RFC 9990; RFC 7489, Appendix
+// An aggregateReader reads an aggregate report (RFC 9990; RFC 7489, Appendix
 // C) in one pass and in constant memory: Header first, then Rows, then what
 // the end of the file told, from End. Elements may come in any order and under any
 // namespace.
-type AggregateReader struct {
+type aggregateReader struct {
 	s      *scanner
 	limits Limits
 
@@ -67,14 +67,11 @@ var memories = sync.Pool{New: func() any { return new(memory) }}
 // maxAuthors bounds the author domains that are remembered until the policy is met.
 const maxAuthors = 1000
 
-// NewAggregateReader returns a reader of XML in any encoding. Limits of
-// unpacked size are the caller's to keep.
-func NewAggregateReader(r io.Reader, limits Limits) *AggregateReader {
-	return newAggregateReader(r, limits, false)
-}
-
-func newAggregateReader(r io.Reader, limits Limits, lenient bool) *AggregateReader {
-	a := &AggregateReader{s: newScanner(r, &limits, lenient), limits: limits, memory: memories.Get().(*memory)}
+// newAggregateReader returns a reader of XML in any encoding. Limits of
+// unpacked size are the caller's to keep. A lenient one takes markup that is no tag for
+// text.
+func newAggregateReader(r io.Reader, limits Limits, lenient bool) *aggregateReader {
+	a := &aggregateReader{s: newScanner(r, &limits, lenient), limits: limits, memory: memories.Get().(*memory)}
 	if a.shapes.full() || len(a.shapes.steps) == 0 {
 		a.shapes.forget()
 	}
@@ -85,7 +82,7 @@ func newAggregateReader(r io.Reader, limits Limits, lenient bool) *AggregateRead
 
 // Close gives back what the reader holds in memory. Nothing can be read
 // afterwards. What was read remains valid, but for the last row.
-func (a *AggregateReader) Close() {
+func (a *aggregateReader) Close() {
 	if a.memory != nil {
 		memories.Put(a.memory)
 		a.s.release()
@@ -98,7 +95,7 @@ var errClosed = errors.New("the report is closed")
 // Header reads up to the first row and returns what is known by then: all of
 // the header, unless some of it stands after the rows. The error is
 // errNotAggregate if this is no report.
-func (a *AggregateReader) Header() (*dmarc.AggregateReport, error) {
+func (a *aggregateReader) Header() (*dmarc.AggregateReport, error) {
 	if !a.header {
 		a.header = true
 		if a.s.decode() {
@@ -117,7 +114,7 @@ func (a *AggregateReader) Header() (*dmarc.AggregateReport, error) {
 // Rows yields the rows in the order of the file. A row is valid until the next
 // is asked for, and is not to be changed. The first error ends the sequence. Rows that cannot be read are left
 // out and counted in Dropped.
-func (a *AggregateReader) Rows() iter.Seq2[*dmarc.Row, error] {
+func (a *aggregateReader) Rows() iter.Seq2[*dmarc.Row, error] {
 	return func(yield func(*dmarc.Row, error) bool) {
 		if _, err := a.Header(); err != nil {
 			yield(nil, err)
@@ -154,7 +151,7 @@ func (a *AggregateReader) Rows() iter.Seq2[*dmarc.Row, error] {
 
 // End reads what rows are left and returns the whole report, without Rows. An
 // error means that the file breaks off or is broken.
-func (a *AggregateReader) End() (*dmarc.AggregateReport, error) {
+func (a *aggregateReader) End() (*dmarc.AggregateReport, error) {
 	for _, err := range a.Rows() {
 		if err != nil {
 			return nil, err
@@ -190,7 +187,7 @@ func (a *AggregateReader) End() (*dmarc.AggregateReport, error) {
 }
 
 // findRoot goes behind the start tag of feedback.
-func (a *AggregateReader) findRoot() error {
+func (a *aggregateReader) findRoot() error {
 	for {
 		tok, err := a.s.next()
 		if err != nil {
@@ -226,7 +223,7 @@ func (a *AggregateReader) findRoot() error {
 }
 
 // advance reads up to the next row or the end of the report.
-func (a *AggregateReader) advance() error {
+func (a *aggregateReader) advance() error {
 	for {
 		tok, err := a.s.next()
 		switch {
@@ -267,7 +264,7 @@ func (a *AggregateReader) advance() error {
 
 // children calls read for each child of the element whose start was met last;
 // read consumes the child.
-func (a *AggregateReader) children(read func(name []byte) error) error {
+func (a *aggregateReader) children(read func(name []byte) error) error {
 	if a.s.empty {
 		return nil
 	}
@@ -291,7 +288,7 @@ func (a *AggregateReader) children(read func(name []byte) error) error {
 	}
 }
 
-func (a *AggregateReader) readMetadata() error {
+func (a *aggregateReader) readMetadata() error {
 	first := !a.metadata
 	a.metadata = true
 	rep := &a.rep
@@ -361,7 +358,7 @@ func bracketed(s string) (string, bool) {
 }
 
 // reportID normalises a report_id. A cut one keeps a digest of the whole.
-func (a *AggregateReader) reportID(id string) string {
+func (a *aggregateReader) reportID(id string) string {
 	if strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") && len(id) > 2 {
 		id = strings.TrimSpace(id[1 : len(id)-1])
 	}
@@ -399,7 +396,7 @@ func epoch(b []byte) (time.Time, bool) {
 	return time.Unix(n, 0).UTC(), true
 }
 
-func (a *AggregateReader) readPolicy() error {
+func (a *aggregateReader) readPolicy() error {
 	first := !a.policy
 	a.policy = true
 	if !first {

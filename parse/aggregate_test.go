@@ -22,7 +22,7 @@ import (
 // aggregate reads a report and its rows.
 func aggregate(t testing.TB, r io.Reader) (*dmarc.AggregateReport, []dmarc.Row, error) {
 	t.Helper()
-	a := NewAggregateReader(r, DefaultLimits)
+	a := newAggregateReader(r, DefaultLimits, false)
 	defer a.Close()
 	var rows []dmarc.Row
 	for row, err := range a.Rows() {
@@ -593,7 +593,7 @@ func likeReal(rows int) []byte {
 }
 
 // everything is all that a reader tells, as text to compare.
-func everything(a *AggregateReader) (string, error) {
+func everything(a *aggregateReader) (string, error) {
 	defer a.Close()
 	var b strings.Builder
 	for row, err := range a.Rows() {
@@ -620,8 +620,8 @@ func everything(a *AggregateReader) (string, error) {
 }
 
 // forgetful returns a reader that never learns what rows look like.
-func forgetful(r io.Reader) *AggregateReader {
-	a := NewAggregateReader(r, DefaultLimits)
+func forgetful(r io.Reader) *aggregateReader {
+	a := newAggregateReader(r, DefaultLimits, false)
 	*a.memory = memory{}
 	a.shapes.steps = make([]step, maxSteps)
 	return a
@@ -648,7 +648,7 @@ func TestKnownRowsAreReadAsUnknownOnes(t *testing.T) {
 	for i, text := range texts {
 		want, wantErr := everything(forgetful(bytes.NewReader(text)))
 		for name, r := range map[string]io.Reader{"whole": bytes.NewReader(text), "again": bytes.NewReader(text), "in pieces": iotest.HalfReader(bytes.NewReader(text))} {
-			got, err := everything(NewAggregateReader(r, DefaultLimits))
+			got, err := everything(newAggregateReader(r, DefaultLimits, false))
 			if got != want || (err == nil) != (wantErr == nil) {
 				t.Fatalf("text %d, read %s:\n%s, %v\ninstead of\n%s, %v\n%s", i, name, got, err, want, wantErr, text)
 			}
@@ -658,7 +658,7 @@ func TestKnownRowsAreReadAsUnknownOnes(t *testing.T) {
 
 // What a row looks like is learned: this is what makes reading fast.
 func TestRowsAreLearned(t *testing.T) {
-	a := NewAggregateReader(bytes.NewReader(likeReal(2000)), DefaultLimits)
+	a := newAggregateReader(bytes.NewReader(likeReal(2000)), DefaultLimits, false)
 	defer a.Close()
 	known, rows := 0, 0
 	*a.memory = memory{}
@@ -688,7 +688,7 @@ func TestRowsCostNoMemory(t *testing.T) {
 		least := math.Inf(1)
 		for range 10 {
 			least = min(least, testing.AllocsPerRun(1, func() {
-				a := NewAggregateReader(bytes.NewReader(text), DefaultLimits)
+				a := newAggregateReader(bytes.NewReader(text), DefaultLimits, false)
 				if _, err := a.End(); err != nil {
 					t.Fatal(err)
 				}
@@ -719,7 +719,7 @@ func FuzzAggregate(f *testing.F) {
 			t.Errorf("err = %v", wantErr)
 		}
 		for name, r := range map[string]io.Reader{"whole": bytes.NewReader(text), "in pieces": iotest.HalfReader(bytes.NewReader(text))} {
-			if got, err := everything(NewAggregateReader(r, DefaultLimits)); got != want || (err == nil) != (wantErr == nil) {
+			if got, err := everything(newAggregateReader(r, DefaultLimits, false)); got != want || (err == nil) != (wantErr == nil) {
 				t.Errorf("read %s it is another report:\n%s, %v\ninstead of\n%s, %v", name, got, err, want, wantErr)
 			}
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 func readAll(b *testing.B, r io.Reader) {
-	a := NewAggregateReader(r, DefaultLimits)
+	a := newAggregateReader(r, DefaultLimits, false)
 	defer a.Close()
 	if _, err := a.End(); err != nil {
 		b.Fatal(err)
@@ -92,7 +92,7 @@ func BenchmarkMessage(b *testing.B) {
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	for b.Loop() {
-		found, err := Message(context.Background(), Bytes(raw), "", DefaultLimits)
+		found, err := Message(context.Background(), bytes.NewReader(raw), "", DefaultLimits)
 		if err != nil || len(found.Parts) != 1 || found.Parts[0].Aggregate == nil {
 			b.Fatalf("%+v, %v", found, err)
 		}

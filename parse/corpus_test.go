@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"os"
@@ -84,7 +85,7 @@ func TestCorpusIsReadAsItsManifestSays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found, err := Message(context.Background(), Bytes(raw), filepath.Base(line["path"]), DefaultLimits)
+			found, err := Message(context.Background(), bytes.NewReader(raw), filepath.Base(line["path"]), DefaultLimits)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -239,7 +240,7 @@ func TestCorpusLineEndsMakeNoDifference(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, err := Message(context.Background(), Bytes(raw), name, DefaultLimits)
+		found, err := Message(context.Background(), bytes.NewReader(raw), name, DefaultLimits)
 		if err != nil {
 			t.Fatal(err)
 		}

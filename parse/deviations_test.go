@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -43,7 +44,7 @@ func TestDeviations(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The name behind the number is what the file was called.
-			found, err := Message(context.Background(), Bytes(raw), filepath.Base(path)[4:], DefaultLimits)
+			found, err := Message(context.Background(), bytes.NewReader(raw), filepath.Base(path)[4:], DefaultLimits)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ func sound(t *testing.T, raw []byte, name string) {
 			t.Errorf("%d bytes took %d bytes of memory", len(raw), n)
 		}
 	}()
-	found, err := readMessage(context.Background(), Bytes(raw), name, fuzzLimits)
+	found, err := readMessage(context.Background(), bytes.NewReader(raw), name, fuzzLimits)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -11,7 +11,7 @@ import (
 
 // leaf returns the text of the element whose start was met last, trimmed, with
 // entities resolved and fit to be kept. It is valid until the next tag.
-func (a *AggregateReader) leaf() ([]byte, error) {
+func (a *aggregateReader) leaf() ([]byte, error) {
 	if a.s.empty {
 		return nil, nil
 	}
@@ -45,7 +45,7 @@ func (a *AggregateReader) leaf() ([]byte, error) {
 }
 
 // clean trims text, resolves entities, and replaces what no text may hold.
-func (a *AggregateReader) clean(b []byte, raw bool) []byte {
+func (a *aggregateReader) clean(b []byte, raw bool) []byte {
 	if a.s.literal {
 		a.rep.Flags |= dmarc.FlagStrayMarkup
 		a.stray = true
@@ -86,12 +86,12 @@ var inText = func() (t [256]bool) {
 }()
 
 // text returns the text of an element as a string of at most limit bytes.
-func (a *AggregateReader) text(limit int) (string, error) {
+func (a *aggregateReader) text(limit int) (string, error) {
 	b, err := a.leaf()
 	return a.limited(b, limit), err
 }
 
-func (a *AggregateReader) limited(b []byte, limit int) string {
+func (a *aggregateReader) limited(b []byte, limit int) string {
 	if len(b) > limit {
 		a.rep.Flags |= dmarc.FlagCut
 		s, _ := cut(string(b), limit)
@@ -101,7 +101,7 @@ func (a *AggregateReader) limited(b []byte, limit int) string {
 }
 
 // word returns the text of an element in lower case.
-func (a *AggregateReader) word() ([]byte, error) {
+func (a *aggregateReader) word() ([]byte, error) {
 	b, err := a.leaf()
 	return lower(b), err
 }

@@ -150,7 +150,7 @@ func TestBombs(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	found, err := Message(context.Background(), Bytes(raw), "", DefaultLimits)
+	found, err := Message(context.Background(), bytes.NewReader(raw), "", DefaultLimits)
 	if err != nil {
 		t.Fatal(err)
 	}

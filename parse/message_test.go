@@ -200,7 +200,7 @@ func summary(f *Found) []string {
 // read reads a message in memory and lets it go at the end of the test.
 func read(t testing.TB, raw, name string, limits Limits) *Found {
 	t.Helper()
-	found, err := Message(context.Background(), Bytes([]byte(raw)), name, limits)
+	found, err := Message(context.Background(), bytes.NewReader([]byte(raw)), name, limits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +409,7 @@ func TestTheEnvelopeIsReadableText(t *testing.T) {
 func TestACancelledContextIsAnError(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	found, err := Message(ctx, Bytes([]byte(mixed(plain))), "", DefaultLimits)
+	found, err := Message(ctx, bytes.NewReader([]byte(mixed(plain))), "", DefaultLimits)
 	if found != nil || err != context.Canceled {
 		t.Errorf("found %v, err %v, want nil and %v", found, err, context.Canceled)
 	}
@@ -429,7 +429,7 @@ var errDisk = fmt.Errorf("the disk is gone")
 
 func TestBytesThatCannotBeHadAreAnError(t *testing.T) {
 	for name, raw := range map[string]string{"mail": mixed(plain, plain), "gzip": gzipped(t, strings.Repeat(report("1"), 10)), "zip": zipped(t, "r.xml", report("1"))} {
-		found, err := Message(context.Background(), failing{Bytes([]byte(raw))}, "", DefaultLimits)
+		found, err := Message(context.Background(), failing{bytes.NewReader([]byte(raw))}, "", DefaultLimits)
 		if found != nil || err == nil || !strings.Contains(err.Error(), errDisk.Error()) {
 			t.Errorf("%s: found %v, err %v, want nil and %v", name, found, err, errDisk)
 		}
@@ -452,7 +452,7 @@ func TestRowsCanBeReadAfterTheMessage(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		limits := DefaultLimits
 		limits.Ratio = 2000 // the rows are all alike
-		found, err := Message(ctx, Bytes([]byte(mixed(plain, attached(octets, content)))), "", limits)
+		found, err := Message(ctx, bytes.NewReader([]byte(mixed(plain, attached(octets, content)))), "", limits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -485,7 +485,7 @@ type defective struct{ dmarc.Blob }
 func (defective) ReadAt([]byte, int64) (int, error) { panic("not thought of") }
 
 func TestADefectCostsOneMessageOnly(t *testing.T) {
-	found, err := Message(context.Background(), defective{Bytes([]byte("x"))}, "", DefaultLimits)
+	found, err := Message(context.Background(), defective{bytes.NewReader([]byte("x"))}, "", DefaultLimits)
 	if err != nil || found.Outcome != dmarc.OutcomeDefect || found.Outcome.Harmless() || !strings.Contains(found.Reason, "please report it") {
 		t.Errorf("%+v, %v", found, err)
 	}

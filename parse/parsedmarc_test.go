@@ -22,7 +22,7 @@ func readParsedmarc(t *testing.T, text string, change ...func(*Limits)) *Found {
 	for _, f := range change {
 		f(&limits)
 	}
-	found, err := readMessage(context.Background(), Bytes([]byte(text)), "aggregate.json", limits)
+	found, err := readMessage(context.Background(), bytes.NewReader([]byte(text)), "aggregate.json", limits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestParsedmarcSaysTheSameAsTheReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	original, err := readMessage(context.Background(), Bytes(xml), "", DefaultLimits)
+	original, err := readMessage(context.Background(), bytes.NewReader(xml), "", DefaultLimits)
 	if err != nil || len(original.Parts) != 1 {
 		t.Fatal(original, err)
 	}

@@ -71,7 +71,7 @@ func (t *rests) forget() {
 
 // readKnownRest reads the rest of a row whose address and count were read, if
 // it is known, and returns its length. Otherwise it returns 0.
-func (a *AggregateReader) readKnownRest(step int32, window []byte) int {
+func (a *aggregateReader) readKnownRest(step int32, window []byte) int {
 	t := &a.rests
 	t.next = nil
 	if a.rows <= t.resume || !a.row.Source.IsValid() || a.bad {
@@ -107,7 +107,7 @@ func (a *AggregateReader) readKnownRest(step int32, window []byte) int {
 
 // keepRest remembers the rest of the row that was read just now, with so many
 // bytes of the window left behind it.
-func (a *AggregateReader) keepRest(left int) {
+func (a *aggregateReader) keepRest(left int) {
 	t := &a.rests
 	r := t.next
 	t.next = nil

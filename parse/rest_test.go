@@ -45,7 +45,7 @@ func TestRowsThatRepeatAreReadLikeAnyOther(t *testing.T) {
 		b.WriteString("</feedback>\n")
 
 		read := func(rests bool) string {
-			a := NewAggregateReader(bytes.NewReader(b.Bytes()), DefaultLimits)
+			a := newAggregateReader(bytes.NewReader(b.Bytes()), DefaultLimits, false)
 			*a.memory = memory{}
 			a.shapes.forget()
 			a.rests.forget()

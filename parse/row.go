@@ -95,7 +95,7 @@ var identifiers = &group{elements: map[string]element{
 }}
 
 // readRow reads a record into a.row, and reports whether it counts.
-func (a *AggregateReader) readRow() (kept bool, err error) {
+func (a *aggregateReader) readRow() (kept bool, err error) {
 	a.rows++
 	if a.rows > a.limits.Rows {
 		return false, &dmarc.Error{Outcome: dmarc.OutcomeTooLarge, Reason: fmt.Sprintf("the report has more than %d rows (limits.rows); raise the setting to read it", a.limits.Rows)}
@@ -151,7 +151,7 @@ func (a *AggregateReader) readRow() (kept bool, err error) {
 }
 
 // clearRow makes room for the next row.
-func (a *AggregateReader) clearRow() {
+func (a *aggregateReader) clearRow() {
 	r := &a.own
 	*r = dmarc.Row{Count: -1, Reasons: r.Reasons[:0], AuthDKIM: r.AuthDKIM[:0], AuthSPF: r.AuthSPF[:0]}
 	a.row, a.rest = r, nil
@@ -160,7 +160,7 @@ func (a *AggregateReader) clearRow() {
 }
 
 // readGroup reads the elements within the one whose start was met last.
-func (a *AggregateReader) readGroup(g *group) error {
+func (a *aggregateReader) readGroup(g *group) error {
 	for open := !a.s.empty; open; {
 		tok, err := a.s.next()
 		if err != nil {
@@ -214,7 +214,7 @@ func (a *AggregateReader) readGroup(g *group) error {
 
 // set takes a value, or an end, into the row. The value is trimmed and clean,
 // and may be changed.
-func (a *AggregateReader) set(f rowField, b []byte) {
+func (a *aggregateReader) set(f rowField, b []byte) {
 	r := a.row
 	switch f {
 	case fieldSource:
@@ -295,7 +295,7 @@ func (a *AggregateReader) set(f rowField, b []byte) {
 	}
 }
 
-func (a *AggregateReader) setSource(b []byte) {
+func (a *aggregateReader) setSource(b []byte) {
 	if len(b) == 0 {
 		return
 	}
@@ -315,7 +315,7 @@ func (a *AggregateReader) setSource(b []byte) {
 
 // noteAuthor looks whether an author domain lies outside of the policy domain,
 // now or once the policy is known.
-func (a *AggregateReader) noteAuthor(author string) {
+func (a *aggregateReader) noteAuthor(author string) {
 	if author == "" || a.rep.Flags&dmarc.FlagForeignAuthor != 0 {
 		return
 	}
@@ -364,7 +364,7 @@ func plainIPv4(b []byte) (ip [4]byte, ok bool) {
 }
 
 // readCount reports whether the count can be read.
-func (a *AggregateReader) readCount(b []byte) bool {
+func (a *aggregateReader) readCount(b []byte) bool {
 	if i := bytes.IndexByte(b, '.'); i > 0 {
 		b = b[:i]
 	}
@@ -392,7 +392,7 @@ func (a *AggregateReader) readCount(b []byte) bool {
 }
 
 // evaluated reads an aligned result, which is pass or fail.
-func (a *AggregateReader) evaluated(b []byte) dmarc.Result {
+func (a *aggregateReader) evaluated(b []byte) dmarc.Result {
 	switch string(b) {
 	case "pass":
 		return dmarc.ResultPass
@@ -419,7 +419,7 @@ func parseDisposition(b []byte) dmarc.Disposition {
 	return dmarc.ParseDisposition(string(b))
 }
 
-func (a *AggregateReader) domain(b []byte) string {
+func (a *aggregateReader) domain(b []byte) string {
 	name, ok := a.words.domain(b)
 	if !ok {
 		a.row.Flags |= dmarc.RowBadName
@@ -429,7 +429,7 @@ func (a *AggregateReader) domain(b []byte) string {
 
 // result reads a raw result. The word is kept where the result does not say
 // the same.
-func (a *AggregateReader) result(b []byte, dkim bool) (dmarc.Result, string) {
+func (a *aggregateReader) result(b []byte, dkim bool) (dmarc.Result, string) {
 	r := dmarc.ResultUnknown
 	switch string(b) {
 	case "":

@@ -134,7 +134,7 @@ func (m *shapes) learn(s *scanner) {
 
 // readKnown reads the row whose start tag was met last, if its markup is
 // known. Otherwise nothing is consumed, and the row holds some of its values.
-func (a *AggregateReader) readKnown() bool {
+func (a *aggregateReader) readKnown() bool {
 	s, m := a.s, &a.shapes
 	if s.empty || m.longest == 0 {
 		return false

@@ -102,9 +102,6 @@ func (s *Spool) Close() error {
 	return f.Close()
 }
 
-// Bytes returns a blob of bytes in memory.
-func Bytes(b []byte) dmarc.Blob { return bytes.NewReader(b) }
-
 // bounded reads at most limit bytes; one more is an error that names the
 // setting.
 type bounded struct {

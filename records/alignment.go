@@ -43,7 +43,7 @@ func gatherAlignment(ctx context.Context, g *gatherer) {
 	if w.Failed != nil {
 		return
 	}
-	tops := []string{w.OrganizationalDomain(), dmarc.OrganizationalDomain(g.p.Domain)}
+	tops := []string{w.organizationalDomain(), dmarc.OrganizationalDomain(g.p.Domain)}
 	f := &g.p.Alignment
 	f.Left = map[string]bool{}
 	known, asked := map[string]bool{}, map[string]bool{}
@@ -78,7 +78,7 @@ func gatherAlignment(ctx context.Context, g *gatherer) {
 	for i := range f.Names {
 		wg.Go(func() {
 			if w := walk(f.Names[i].Name, txt); w.Failed == nil {
-				f.Names[i].Walk = w.OrganizationalDomain()
+				f.Names[i].Walk = w.organizationalDomain()
 			}
 		})
 	}

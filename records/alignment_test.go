@@ -91,7 +91,7 @@ func TestOnlySomeNamesAreLookedAtForAlignment(t *testing.T) {
 	}
 	g.p.Reported = o.Reported
 	g.p.DMARC.Walk = walk("corp.test", func(name string) Answer { return r.Lookup(t.Context(), name, dns.TypeTXT) })
-	g.p.DMARC.Policy = g.p.DMARC.Walk.Policy(false)
+	g.p.DMARC.Policy = g.p.DMARC.Walk.policy(false)
 	if f := checkAlignment(g.p); len(f) > 0 || len(g.p.Alignment.Left) < 100 {
 		t.Errorf("%d left, findings %+v", len(g.p.Alignment.Left), f)
 	}

@@ -53,9 +53,9 @@ type Answer struct {
 // Absent reports whether the answer proves that there are no such records.
 func (a *Answer) Absent() bool { return a.State == NXDomain || a.State == NoData }
 
-// Nonexistent reports whether the answer proves that the name that was asked
+// nonexistent reports whether the answer proves that the name that was asked
 // does not exist. An alias exists, even if what it points to does not.
-func (a *Answer) Nonexistent() bool { return a.State == NXDomain && a.Chain == nil }
+func (a *Answer) nonexistent() bool { return a.State == NXDomain && a.Chain == nil }
 
 // A Resolver answers questions. It follows CNAMEs, retries over TCP, and never
 // fails otherwise than by an Answer that says so. It may be used by several

@@ -48,7 +48,7 @@ func checkBulk(p *Published) []Finding {
 		provider = "Gmail and Yahoo" // Outlook.com asks for no reverse names
 	}
 	lack(!slices.ContainsFunc(p.Hosts.Addresses, func(h HostAddress) bool {
-		confirmed, known := h.Confirmed()
+		confirmed, known := h.confirmed()
 		return h.Sender && known && !confirmed
 	}), "a confirmed reverse name for every sending address")
 	if len(missing) == 0 {

@@ -50,13 +50,13 @@ type SelectorFound struct {
 	Source Answer
 }
 
-// Keys returns the fingerprints of the keys, by the names that were looked at;
+// keys returns the fingerprints of the keys, by the names that were looked at;
 // "" where there is none. What could not be looked up is left out.
-func (f *DKIMFound) Keys() map[string]string {
+func (f *DKIMFound) keys() map[string]string {
 	keys := map[string]string{}
 	for i := range f.Selectors {
 		if s := &f.Selectors[i]; s.Answer.State != Failed {
-			keys[s.Selected()] = s.Key.Fingerprint()
+			keys[s.Selected()] = s.Key.fingerprint()
 		}
 	}
 	return keys
@@ -257,7 +257,7 @@ func checkSelector(p *Published, s *SelectorFound, v *verdicts) {
 		}
 		return
 	}
-	if !s.Key.Valid() {
+	if !s.Key.valid() {
 		return
 	}
 	if !s.Unchanged.IsZero() && p.At.After(s.Unchanged.AddDate(1, 0, 0)) {
@@ -308,13 +308,13 @@ func checkSharedKeys(p *Published, v *verdicts) {
 	names := map[string][]string{}
 	for i := range p.DKIM.Selectors {
 		s := &p.DKIM.Selectors[i]
-		if fingerprint := s.Key.Fingerprint(); fingerprint != "" {
+		if fingerprint := s.Key.fingerprint(); fingerprint != "" {
 			names[fingerprint] = append(names[fingerprint], s.Selected())
 		}
 	}
 	for i := range p.DKIM.Selectors {
 		s := &p.DKIM.Selectors[i]
-		fingerprint := s.Key.Fingerprint()
+		fingerprint := s.Key.fingerprint()
 		if fingerprint == "" || names[fingerprint] == nil {
 			continue
 		}
@@ -336,10 +336,10 @@ func checkEd25519Alone(p *Published, v *verdicts) {
 		if !s.inUse(p.At) {
 			continue
 		}
-		if s.Answer.State == Failed || s.Key.Valid() && s.Key.Type == "rsa" && s.Key.Bits > 0 {
+		if s.Answer.State == Failed || s.Key.valid() && s.Key.Type == "rsa" && s.Key.Bits > 0 {
 			return
 		}
-		if s.Key.Type == "ed25519" && s.Key.Valid() {
+		if s.Key.Type == "ed25519" && s.Key.valid() {
 			signing = append(signing, s.Name)
 			answers = append(answers, s.Answer)
 		}

@@ -36,13 +36,13 @@ type keyProblem struct {
 	values []string // names and texts in turn
 }
 
-// Valid reports whether receivers can use the key for mail.
-func (k *DKIMKey) Valid() bool {
+// valid reports whether receivers can use the key for mail.
+func (k *DKIMKey) valid() bool {
 	return !k.Revoked && !slices.ContainsFunc(k.problems, func(p keyProblem) bool { return catalogue[p.id].Severity == Error })
 }
 
-// Fingerprint returns the SHA-256 of the decoded key in hexadecimal, or "".
-func (k *DKIMKey) Fingerprint() string {
+// fingerprint returns the SHA-256 of the decoded key in hexadecimal, or "".
+func (k *DKIMKey) fingerprint() string {
 	if len(k.Key) == 0 {
 		return ""
 	}

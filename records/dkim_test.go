@@ -67,10 +67,10 @@ func TestKeyRecords(t *testing.T) {
 
 func TestAKeyIsKnownAgainHoweverItIsWritten(t *testing.T) {
 	a, b := parseDKIMKey("v=DKIM1; p="+rsa2048), parseDKIMKey("k=rsa; p="+rsa2048[:9]+" "+rsa2048[9:])
-	if a.Fingerprint() == "" || a.Fingerprint() != b.Fingerprint() {
-		t.Errorf("%q and %q", a.Fingerprint(), b.Fingerprint())
+	if a.fingerprint() == "" || a.fingerprint() != b.fingerprint() {
+		t.Errorf("%q and %q", a.fingerprint(), b.fingerprint())
 	}
-	if none := parseDKIMKey("v=DKIM1; p="); none.Fingerprint() != "" || !none.Revoked || none.Valid() {
+	if none := parseDKIMKey("v=DKIM1; p="); none.fingerprint() != "" || !none.Revoked || none.valid() {
 		t.Errorf("a revoked key: %+v", none)
 	}
 }
@@ -79,7 +79,7 @@ func TestKeysOfOthersAreNamed(t *testing.T) {
 	r := newZoneResolver(t, map[string]string{"corp.test": txt("s._domainkey", "v=DKIM1; p="+rsa2048)})
 	key := parseDKIMKey("v=DKIM1; p=" + rsa2048)
 	p := lookedUp(t, r, "corp.test", selectors("s"))
-	p.DKIM.Elsewhere = map[string][]string{key.Fingerprint(): {"s._domainkey.corp.test", "x._domainkey.other.test"}}
+	p.DKIM.Elsewhere = map[string][]string{key.fingerprint(): {"s._domainkey.corp.test", "x._domainkey.other.test"}}
 	var shared []Finding
 	for _, f := range checkDKIM(p) {
 		if f.ID == "dkim.key_shared" {
@@ -191,7 +191,7 @@ func FuzzDKIMKey(f *testing.F) {
 		if k.Revoked && len(k.Key) > 0 {
 			t.Errorf("%q: a revoked key of %d octets", text, len(k.Key))
 		}
-		if k.Valid() && (k.Type == "rsa" && k.Bits < 1024 || k.Type == "ed25519" && len(k.Key) != ed25519.PublicKeySize) {
+		if k.valid() && (k.Type == "rsa" && k.Bits < 1024 || k.Type == "ed25519" && len(k.Key) != ed25519.PublicKeySize) {
 			t.Errorf("%q: a valid key of %d bits", text, k.Bits)
 		}
 		for _, p := range k.problems {

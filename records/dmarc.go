@@ -53,7 +53,7 @@ func gatherDMARC(ctx context.Context, g *gatherer) {
 	if d.Walk.Failed != nil {
 		return
 	}
-	d.Policy = d.Walk.Policy(soa.Nonexistent() || d.Apex.Nonexistent())
+	d.Policy = d.Walk.policy(soa.nonexistent() || d.Apex.nonexistent())
 	d.Destinations = gatherDestinations(ctx, g, d)
 }
 

@@ -38,7 +38,7 @@ func (r *DMARCRecord) zone(at string, changes ...DMARCTag) string {
 	tags := []string{"v=DMARC1"}
 	done := map[string]bool{}
 	for _, c := range changes {
-		if _, ok := r.Tag(c.Name); !ok && c.Name == "p" {
+		if _, ok := r.tag(c.Name); !ok && c.Name == "p" {
 			tags, done["p"] = append(tags, "p="+c.Value), true
 		}
 	}
@@ -122,7 +122,7 @@ func (d *DMARCFound) checkPolicy(v *verdicts) {
 		name   string
 		policy dmarc.Policy
 	}{{"p", r.P}, {"sp", r.SP}, {"np", r.NP}} {
-		value, ok := r.Tag(tag.name)
+		value, ok := r.tag(tag.name)
 		set[tag.name] = ok
 		switch {
 		case !ok && tag.name == "p":
@@ -133,7 +133,7 @@ func (d *DMARCFound) checkPolicy(v *verdicts) {
 				"publish", r.zone(at, DMARCTag{tag.name, meant})).on(a)
 		}
 	}
-	if r.Broken() {
+	if r.broken() {
 		return
 	}
 	if e.Published == dmarc.PolicyNone {
@@ -207,7 +207,7 @@ func (d *DMARCFound) checkTags(v *verdicts) {
 			change := []DMARCTag{{t.Name, ""}}
 			if meant := nearestTag(t.Name); meant != "" {
 				hint = " Was " + meant + " meant?"
-				if _, there := r.Tag(meant); !there {
+				if _, there := r.tag(meant); !there {
 					change = append(change, DMARCTag{meant, t.Value})
 				}
 			}
@@ -228,7 +228,7 @@ func (d *DMARCFound) checkTags(v *verdicts) {
 				invalid(t.Name, t.Value, "it must be y or n", usual)
 			}
 		case "fo":
-			_, ruf := r.Tag("ruf")
+			_, ruf := r.tag("ruf")
 			switch {
 			case !validFO(word):
 				invalid(t.Name, t.Value, "it must be a list of 0, 1, d and s with colons between them, with 0 or 1 but not both", usual)
@@ -276,7 +276,7 @@ func (d *DMARCFound) checkURIs(v *verdicts) {
 	if len(r.RUA) == 0 {
 		v.add("dmarc.rua_missing", policyName(at), "rua", d.rua(at), "publish", r.zone(at, DMARCTag{"rua", d.rua(at)})).on(a)
 	} else if len(d.ours) > 0 && !d.oursIn(r.RUA) {
-		value, _ := r.Tag("rua")
+		value, _ := r.tag("rua")
 		v.add("dmarc.rua_not_ours", policyName(at), "ours", d.ours[0], "publish", r.zone(at, DMARCTag{"rua", value + ", mailto:" + d.ours[0]})).on(a)
 	}
 	if len(r.RUF) > 0 {

@@ -24,8 +24,8 @@ type DMARCRecord struct {
 // A DMARCTag is a tag as it is written, its name in lower case.
 type DMARCTag struct{ Name, Value string }
 
-// Tag returns the value of a tag, of the first of that name.
-func (r *DMARCRecord) Tag(name string) (value string, ok bool) {
+// tag returns the value of a tag, of the first of that name.
+func (r *DMARCRecord) tag(name string) (value string, ok bool) {
 	for _, t := range r.Tags {
 		if t.Name == name {
 			return t.Value, true
@@ -34,15 +34,15 @@ func (r *DMARCRecord) Tag(name string) (value string, ok bool) {
 	return "", false
 }
 
-// Broken reports whether p is missing or invalid, or sp or np invalid. Such a
+// broken reports whether p is missing or invalid, or sp or np invalid. Such a
 // record acts as p=none if it has a place to send reports to, and else not at
 // all (RFC 9989, section 4.10.1).
-func (r *DMARCRecord) Broken() bool {
+func (r *DMARCRecord) broken() bool {
 	if r.P == dmarc.PolicyUnknown {
 		return true
 	}
-	_, sp := r.Tag("sp")
-	_, np := r.Tag("np")
+	_, sp := r.tag("sp")
+	_, np := r.tag("np")
 	return sp && r.SP == dmarc.PolicyUnknown || np && r.NP == dmarc.PolicyUnknown
 }
 

@@ -44,7 +44,7 @@ What stands in ‹angle brackets› is filled in from what was found. ‹subject
 	told := map[string]bool{}
 	for _, chapter := range chapters {
 		titled := false
-		for _, r := range Catalogue() {
+		for _, r := range allRules() {
 			word, _, _ := strings.Cut(r.ID, ".")
 			if !strings.Contains(" "+chapter.words+" ", " "+word+" ") {
 				continue
@@ -57,7 +57,7 @@ What stands in ‹angle brackets› is filled in from what was found. ‹subject
 			b.WriteString(section(r))
 		}
 	}
-	for _, r := range Catalogue() {
+	for _, r := range allRules() {
 		if !told[r.ID] {
 			b.WriteString(section(r))
 		}
@@ -98,7 +98,7 @@ func TestTheDocumentationIsFresh(t *testing.T) {
 	if string(text) != checksDoc() {
 		t.Fatalf("%s is not what the catalogue says; run go test ./records -run Documentation -update", path)
 	}
-	for _, r := range Catalogue() {
+	for _, r := range allRules() {
 		if !strings.Contains(string(text), "\n### `"+r.ID+"`\n") {
 			t.Errorf("%s is not documented", r.ID)
 		}

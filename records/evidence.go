@@ -88,7 +88,7 @@ func (r *Reported) checkUnused(v *verdicts, p *Published) {
 		// What depends on the message, or was not looked up, cannot be judged.
 		terms[b.Term.Text] = &term{text: b.Term.Text, saves: b.Cost, unsure: b.unsure()}
 	}
-	for _, a := range p.SPF.Allowed() {
+	for _, a := range p.SPF.allowed() {
 		t := terms[a.Path[0]]
 		if t == nil {
 			continue
@@ -141,7 +141,7 @@ func (b *SPFBranch) unsure() bool {
 // it has been there.
 func (r *Reported) checkPolicy(v *verdicts, p *Published) {
 	view := viewPolicy(p)
-	if r.Policy == nil || r.Policy.P == dmarc.PolicyUnknown || !view.known || view.record == nil || view.record.Broken() || p.DMARC.Policy.At != p.Domain {
+	if r.Policy == nil || r.Policy.P == dmarc.PolicyUnknown || !view.known || view.record == nil || view.record.broken() || p.DMARC.Policy.At != p.Domain {
 		return
 	}
 	if r.RecordSince.IsZero() || r.PolicyAt.Before(r.RecordSince.Add(settleTime)) {

@@ -5,7 +5,6 @@
 package records
 
 import (
-	"slices"
 	"strings"
 )
 
@@ -84,16 +83,6 @@ func register(checks ...Rule) bool {
 		catalogue[c.ID] = c
 	}
 	return true
-}
-
-// Catalogue returns all checks, sorted by id.
-func Catalogue() []Rule {
-	all := make([]Rule, 0, len(catalogue))
-	for _, c := range catalogue {
-		all = append(all, c)
-	}
-	slices.SortFunc(all, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
-	return all
 }
 
 // Reference returns the RFC and section that a finding rests on.

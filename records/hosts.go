@@ -60,18 +60,18 @@ type Sender struct {
 	Own  bool   // the operator's own host, not a service
 }
 
-// Sends reports whether an address sends mail, as far as that is known.
-func (h *HostAddress) Sends() bool { return h.Sender || h.SPF }
+// sends reports whether an address sends mail, as far as that is known.
+func (h *HostAddress) sends() bool { return h.Sender || h.SPF }
 
 // confirms reports whether a name resolves back to an address.
 func (n *ReverseName) confirms(ip netip.Addr) bool {
 	return slices.Contains(addresses(n.Forward), ip)
 }
 
-// Confirmed reports whether a name of the address resolves back to it (RFC
+// confirmed reports whether a name of the address resolves back to it (RFC
 // 8601, section 3, "iprev"). It is not known if a lookup failed that could
 // have shown it.
-func (h *HostAddress) Confirmed() (confirmed, known bool) {
+func (h *HostAddress) confirmed() (confirmed, known bool) {
 	if h.PTR.State == Failed {
 		return false, false
 	}
@@ -145,7 +145,7 @@ func hostAddresses(ctx context.Context, g *gatherer, txt Answer) (all []HostAddr
 	}
 	wg.Wait()
 	for _, m := range hosts {
-		for _, ip := range m.Addresses() {
+		for _, ip := range m.addresses() {
 			if h := get(ip); h != nil && !slices.Contains(h.MX, m.Name) {
 				h.MX = append(h.MX, m.Name)
 			}
@@ -261,7 +261,7 @@ func checkPTR(h *HostAddress, v *verdicts) {
 	if len(h.Names) == 0 {
 		host := h.suggestedName()
 		f := v.add("ptr.missing", ip, "ip", ip, "host", host, "publish", h.PTR.Name+". IN PTR "+host+".").on(h.PTR)
-		if !h.Sends() {
+		if !h.sends() {
 			f.Severity = Info
 		}
 		return
@@ -278,7 +278,7 @@ func checkPTR(h *HostAddress, v *verdicts) {
 			answers = append(answers, n.Forward)
 		}
 	}
-	if isConfirmed, known := h.Confirmed(); !isConfirmed && known {
+	if isConfirmed, known := h.confirmed(); !isConfirmed && known {
 		v.add("ptr.not_confirmed", ip, "ip", ip, "name", joinNames(names), "addrs", forwardAddresses(h)).on(answers...)
 	} else if !isConfirmed && h.More > 0 {
 		v.unknown(Answer{Name: h.PTR.Name, Type: dns.TypePTR, Err: fmt.Sprintf("%d more names were not looked at", h.More)})

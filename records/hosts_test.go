@@ -150,7 +150,7 @@ func TestReverseLookupsThatFailAreUnknown(t *testing.T) {
 		if got := checkHosts(p); len(got) > 0 {
 			t.Errorf("%s fails: %q", broken, idsOf(got))
 		}
-		is, known := p.Hosts.Addresses[0].Confirmed()
+		is, known := p.Hosts.Addresses[0].confirmed()
 		got := fmt.Sprint(is)
 		if !known {
 			got = "it is not known"

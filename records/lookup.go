@@ -112,7 +112,7 @@ func Lookup(ctx context.Context, domain string, o Options) (*Published, error) {
 // does not exist, or is no name, nothing else is judged. Of one check there are
 // at most maxFindings, those that were found first.
 func Check(p *Published) []Finding {
-	if p.Name.Invalid != "" || p.Name.Nonexistent() {
+	if p.Name.Invalid != "" || p.Name.nonexistent() {
 		return checkName(p)
 	}
 	var all []Finding

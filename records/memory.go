@@ -34,9 +34,9 @@ const (
 	serialTime = time.Hour
 )
 
-// Memory returns what is to be remembered of a look. What could not be seen
+// nextMemory returns what is to be remembered of a look. What could not be seen
 // this time is remembered as it was; what nobody asks for any more is forgotten.
-func (p *Published) Memory() Memory {
+func (p *Published) nextMemory() Memory {
 	m := Memory{LowTTL: map[string]time.Time{}, Behind: map[string]Lag{}}
 	if p.memory != nil {
 		maps.Copy(m.LowTTL, p.memory.LowTTL)

@@ -73,7 +73,7 @@ func TestServersThatAreBehindAreRemembered(t *testing.T) {
 				if got != c.want[i] {
 					t.Errorf("look %d: %q, want %q", i+1, got, c.want[i])
 				}
-				next := p.Memory()
+				next := p.nextMemory()
 				memory = &next
 			}
 		})
@@ -108,7 +108,7 @@ func TestLowTTLsAreRemembered(t *testing.T) {
 		if got := len(v.all) > 0; got != c.want {
 			t.Errorf("look %d: %v, want %v", i+1, got, c.want)
 		}
-		next := p.Memory()
+		next := p.nextMemory()
 		memory = &next
 	}
 	v := &verdicts{}
@@ -128,7 +128,7 @@ func TestTheTTLOfAKeyIsThatOfItsServer(t *testing.T) {
 		{Selector: Selector{Name: "d", Domain: "corp.test"}, Answer: Answer{Name: "d._domainkey.corp.test", Type: dns.TypeTXT, State: Found, TTL: time.Hour}},
 	}}, memory: &Memory{LowTTL: map[string]time.Time{"d._domainkey.corp.test TXT": rememberedAt, "b._domainkey.corp.test TXT": rememberedAt, "gone._domainkey.corp.test TXT": rememberedAt}}}
 	want := map[string]time.Time{"b._domainkey.corp.test TXT": rememberedAt, "c._domainkey.corp.test TXT": rememberedAt}
-	if got := p.Memory().LowTTL; !reflect.DeepEqual(got, want) {
+	if got := p.nextMemory().LowTTL; !reflect.DeepEqual(got, want) {
 		t.Errorf("low: %v, want %v", got, want)
 	}
 }
@@ -139,7 +139,7 @@ func TestALookIsGivenWhatOthersLeft(t *testing.T) {
 	r := newZoneResolver(t, map[string]string{"corp.test": apex + txt("s._domainkey", "v=DKIM1; p="+rsa2048) + txt("old._domainkey", "v=DKIM1; p=")})
 	r.broken["gone._domainkey.corp.test"] = Answer{Rcode: dns.RcodeServerFailure}
 	key := parseDKIMKey("v=DKIM1; p=" + rsa2048)
-	book := &lookBook{domains: []string{"corp.test"}, next: map[string]time.Time{}, keys: map[string][]string{key.Fingerprint(): {"k._domainkey.other.test"}}}
+	book := &lookBook{domains: []string{"corp.test"}, next: map[string]time.Time{}, keys: map[string][]string{key.fingerprint(): {"k._domainkey.other.test"}}}
 	var memory *Memory
 	w := &Watcher{Store: book, Log: slog.New(slog.DiscardHandler), Evidence: func(context.Context, string) (Options, error) {
 		return Options{Resolver: r, Documentation: true, Memory: memory, Selectors: selectors("s", "old", "gone").Selectors}, nil
@@ -148,7 +148,7 @@ func TestALookIsGivenWhatOthersLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	look := book.looks[0]
-	if want := map[string]string{"s._domainkey.corp.test": key.Fingerprint(), "old._domainkey.corp.test": ""}; !reflect.DeepEqual(look.Keys, want) {
+	if want := map[string]string{"s._domainkey.corp.test": key.fingerprint(), "old._domainkey.corp.test": ""}; !reflect.DeepEqual(look.Keys, want) {
 		t.Errorf("keys %v, want %v", look.Keys, want)
 	}
 	i := slices.IndexFunc(look.Result.Findings, func(f ResultFinding) bool { return f.ID == "dkim.key_shared" })

@@ -212,7 +212,7 @@ func (f *MTASTSFound) checkPolicy(p *Published, v *verdicts) {
 	}
 	if f.Policy.Mode == "enforce" || f.Policy.Mode == "testing" {
 		for _, mx := range mxNames(p) {
-			if !f.Policy.Covers(mx) {
+			if !f.Policy.covers(mx) {
 				v.add("mtasts.mx_uncovered", mx, "mx", mx, "mode", f.Policy.Mode).on(p.MX.Answer)
 			}
 		}

@@ -31,8 +31,8 @@ const (
 	maxPolicyErrors = 10
 )
 
-// Covers reports whether a mail host is in the policy (RFC 8461, section 4.1).
-func (p *MTASTSPolicy) Covers(host string) bool {
+// covers reports whether a mail host is in the policy (RFC 8461, section 4.1).
+func (p *MTASTSPolicy) covers(host string) bool {
 	return slices.ContainsFunc(p.MX, func(pattern string) bool { return matchesHost(pattern, host) })
 }
 

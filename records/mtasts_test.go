@@ -61,7 +61,7 @@ func TestAPolicyCoversHosts(t *testing.T) {
 		{"*.corp.example", "xcorp.example", false},
 	} {
 		p := MTASTSPolicy{MX: []string{c.pattern}}
-		if got := p.Covers(c.host); got != c.want {
+		if got := p.covers(c.host); got != c.want {
 			t.Errorf("%s covers %s: %t", c.pattern, c.host, got)
 		}
 	}
@@ -135,7 +135,7 @@ func TestTheRecordAndPolicyToPublish(t *testing.T) {
 			lines = append(lines, text)
 		}
 	}
-	if policy := parseMTASTSPolicy([]byte(strings.Join(lines, ""))); len(policy.errs) > 0 || !policy.Covers("mx1.corp.test") {
+	if policy := parseMTASTSPolicy([]byte(strings.Join(lines, ""))); len(policy.errs) > 0 || !policy.covers("mx1.corp.test") {
 		t.Errorf("the policy is not valid: %v", policy.errs)
 	}
 }

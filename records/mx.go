@@ -43,8 +43,8 @@ type MailHost struct {
 	Domain, Suffix Answer
 }
 
-// Addresses returns the addresses of a host.
-func (h *MailHost) Addresses() []netip.Addr { return addresses(h.A, h.AAAA) }
+// addresses returns the addresses of a host.
+func (h *MailHost) addresses() []netip.Addr { return addresses(h.A, h.AAAA) }
 
 // placeholder reports whether a host stands in an MX only to show who owns
 // the domain (RFC 6761, section 6.4).
@@ -261,7 +261,7 @@ func checkMailHost(p *Published, h *MailHost, v *verdicts) {
 	if len(m.expected) > 0 && !slices.ContainsFunc(m.expected, func(pattern string) bool { return matchesHost(pattern, h.Name) }) {
 		v.add("mx.unexpected", h.Name, "host", h.Name).on(m.Answer)
 	}
-	ips := h.Addresses()
+	ips := h.addresses()
 	switch {
 	case h.unregistered():
 		v.add("mx.unregistered", h.Name, "host", h.Name, "domain", h.Registrable).on(m.Answer, h.A, h.Domain)
@@ -305,13 +305,13 @@ func checkMailHosts(p *Published, v *verdicts) {
 	}
 	real := slices.DeleteFunc(slices.Clone(m.Hosts), func(h MailHost) bool { return h.placeholder() })
 	// Two addresses of one host, one of each family, are mostly one machine.
-	if len(real) == 1 && m.Left == 0 && len(addresses(real[0].A)) <= 1 && len(addresses(real[0].AAAA)) <= 1 && len(real[0].Addresses()) > 0 {
+	if len(real) == 1 && m.Left == 0 && len(addresses(real[0].A)) <= 1 && len(addresses(real[0].AAAA)) <= 1 && len(real[0].addresses()) > 0 {
 		v.add("mx.single", real[0].Name, "host", real[0].Name).on(m.Answer)
 	}
 	first := map[netip.Addr]string{}
 	said := map[[2]string]bool{}
 	for _, h := range real {
-		for _, ip := range h.Addresses() {
+		for _, ip := range h.addresses() {
 			other, seen := first[ip]
 			if !seen {
 				first[ip] = h.Name

@@ -117,10 +117,10 @@ func apexOf(soas []Answer) int {
 	return -1
 }
 
-// Nonexistent reports whether the domain is known not to exist. Any type
+// nonexistent reports whether the domain is known not to exist. Any type
 // shows it (RFC 8020).
-func (n *NameFound) Nonexistent() bool {
-	return n.SOA.Nonexistent() || n.TXT.Nonexistent() || n.CNAME.Nonexistent()
+func (n *NameFound) nonexistent() bool {
+	return n.SOA.nonexistent() || n.TXT.nonexistent() || n.CNAME.nonexistent()
 }
 
 func checkName(p *Published) []Finding {
@@ -130,7 +130,7 @@ func checkName(p *Published) []Finding {
 		v.add("dns.name_invalid", excerpt(p.Domain), "why", n.Invalid)
 		return v.all
 	}
-	if n.Nonexistent() {
+	if n.nonexistent() {
 		v.add("dns.nxdomain", p.Domain).on(n.SOA, n.TXT)
 		return v.all
 	}

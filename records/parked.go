@@ -25,8 +25,8 @@ func viewPolicy(p *Published) policyView {
 		return policyView{}
 	}
 	e := p.DMARC.Policy
-	view := policyView{known: true, applies: e.Applies(), policy: e.Policy, record: e.Record}
-	if view.below = e.Published; e.Record != nil && e.At == p.Domain && e.Record.SP != dmarc.PolicyUnknown && !e.Record.Broken() {
+	view := policyView{known: true, applies: e.applies(), policy: e.Policy, record: e.Record}
+	if view.below = e.Published; e.Record != nil && e.At == p.Domain && e.Record.SP != dmarc.PolicyUnknown && !e.Record.broken() {
 		view.below = e.Record.SP
 	}
 	return view
@@ -42,7 +42,7 @@ func weakPolicy(p *Published) string {
 	if !view.applies {
 		return "there is none"
 	}
-	pct, _ := view.record.Tag("pct")
+	pct, _ := view.record.tag("pct")
 	switch {
 	case view.record.Testing:
 		return "it is a test (t=y)"

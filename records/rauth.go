@@ -29,8 +29,8 @@ type Destination struct {
 	Sibling   string
 }
 
-// Authorized reports whether the host takes reports.
-func (d *Destination) Authorized() bool {
+// authorized reports whether the host takes reports.
+func (d *Destination) authorized() bool {
 	return !d.External || !d.TooLong && len(authorisations(d.Answer)) > 0 && d.Overrides == ""
 }
 
@@ -90,7 +90,7 @@ func gatherDestinations(ctx context.Context, g *gatherer, d *DMARCFound) []Desti
 		}
 		// Only the same organization needs no authorisation.
 		t.Unknown = policy.Failed != nil || hosts[i].Failed != nil
-		t.External = t.Unknown || hosts[i].OrganizationalDomain() != policy.OrganizationalDomain()
+		t.External = t.Unknown || hosts[i].organizationalDomain() != policy.organizationalDomain()
 		kept := authorisations(t.Answer)
 		for _, text := range kept {
 			for _, u := range ParseDMARC(text).RUA {
@@ -156,7 +156,7 @@ func (d *DMARCFound) checkDestinations(v *verdicts) {
 			v.add("rauth.too_long", policyName(at), "fqdn", t.Name, "host", t.Host, "n", decimal(len(t.Name)))
 		case t.Overrides != "":
 			v.add("rauth.foreign_override", policyName(at), "host", t.Host, "other", t.Overrides, "fqdn", t.Name, "publish", publish).on(t.Answer)
-		case t.Answer.State == Failed || t.Authorized():
+		case t.Answer.State == Failed || t.authorized():
 		case t.Ours:
 			v.add("rauth.ours_missing", policyName(at), "fqdn", t.Name, "host", t.Host, "uri", shown, "name", at, "publish", publish).on(t.Answer)
 		case t.Wildcard:

@@ -163,7 +163,7 @@ func nameOf(p *Published) *ResultName {
 		return nil
 	}
 	out := &ResultName{Zone: n.Zone, NameServers: []string{}}
-	if gone := n.Nonexistent(); gone || n.SOA.State != Failed {
+	if gone := n.nonexistent(); gone || n.SOA.State != Failed {
 		exists := !gone
 		out.Exists = &exists
 	}
@@ -187,7 +187,7 @@ func spfOf(p *Published) *ResultSPF {
 		text := strings.Join(root.Texts[0], "")
 		out.Record = &text
 	}
-	for _, l := range p.SPF.Lines() {
+	for _, l := range p.SPF.lines() {
 		line := ResultSPFLine{l.Depth, l.Number, l.Text, l.Own, l.Cost, l.Total, l.Result, listOrEmpty(l.Names), l.Nets[:min(len(l.Nets), maxShown)], max(len(l.Nets)-maxShown, 0), l.Over, l.Void}
 		if line.Nets == nil {
 			line.Nets = []netip.Prefix{}
@@ -222,7 +222,7 @@ func dmarcOf(p *Published) *ResultDMARC {
 			j.URIs = append(j.URIs, u.Text)
 		}
 		if !to.Unknown && (!to.External || to.TooLong || to.Answer.State != Failed) {
-			authorized := to.Authorized()
+			authorized := to.authorized()
 			j.Authorized = &authorized
 		}
 		out.Destinations = append(out.Destinations, j)

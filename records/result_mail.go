@@ -85,7 +85,7 @@ func mxOf(p *Published) []ResultMX {
 		if h.A.Name == "" || h.A.State != Failed && h.AAAA.State != Failed {
 			j.Addresses = []string{}
 		}
-		ips := h.Addresses()
+		ips := h.addresses()
 		for _, ip := range ips[:min(len(ips), maxShown)] {
 			j.Addresses = append(j.Addresses, ip.String())
 		}
@@ -98,14 +98,14 @@ func hostsOf(p *Published) []ResultHost {
 	all := []ResultHost{}
 	for i := range p.Hosts.Addresses {
 		h := &p.Hosts.Addresses[i]
-		j := ResultHost{Address: h.Addr.String(), MX: append([]string{}, h.MX...), Sends: h.Sends()}
+		j := ResultHost{Address: h.Addr.String(), MX: append([]string{}, h.MX...), Sends: h.sends()}
 		if h.PTR.State != Failed {
 			j.PTR = []string{}
 		}
 		for _, n := range h.Names {
 			j.PTR = append(j.PTR, n.Name)
 		}
-		if confirmed, known := h.Confirmed(); known {
+		if confirmed, known := h.confirmed(); known {
 			j.FCrDNS = &confirmed
 		}
 		all = append(all, j)

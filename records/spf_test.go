@@ -70,7 +70,7 @@ acme.test  v=spf1 a mx include:_spf.mailer.test include:crm.test ~all  13/10, 1 
 func TestSPFTreeTellsWhomItLetsPassAndWhatThatCosts(t *testing.T) {
 	f := &gatheredSPF(t, newZoneResolver(t, acme), "acme.test").SPF
 	var got []string
-	for _, a := range f.Allowed() {
+	for _, a := range f.allowed() {
 		got = append(got, fmt.Sprintf("%s %s saves %d", a.Net, strings.Join(a.Path, " "), a.Saves))
 	}
 	want := []string{
@@ -183,7 +183,7 @@ func TestSPFHostileRecordsCostABoundedNumberOfQuestions(t *testing.T) {
 			if r.n > maxSPFQuestions {
 				t.Errorf("%d questions for the tree", r.n)
 			}
-			if n := len(p.SPF.Lines()); n > maxSPFBranches {
+			if n := len(p.SPF.lines()); n > maxSPFBranches {
 				t.Errorf("%d lines", n)
 			}
 			findings := checkSPF(p)
@@ -275,7 +275,7 @@ func FuzzSPFTree(f *testing.F) {
 				t.Errorf("the tree holds the octet %d", c)
 			}
 		}
-		p.SPF.Allowed()
+		p.SPF.allowed()
 		r.n = 0
 		v := checkHost(t.Context(), r, ip, sender, sender, SPFOptions{})
 		if r.n > 1+spfLookups*(1+spfHosts)+1+spfHosts+1 || v.Result == dmarc.ResultUnknown {

@@ -31,9 +31,9 @@ type SPFLine struct {
 	Free  bool // it and all beside it in its record cost nothing
 }
 
-// Lines returns the tree, a line a term, in the order in which receivers look
+// lines returns the tree, a line a term, in the order in which receivers look
 // terms up.
-func (f *SPFFound) Lines() []SPFLine {
+func (f *SPFFound) lines() []SPFLine {
 	if f.Root == nil {
 		return nil
 	}
@@ -197,7 +197,7 @@ func (f *SPFFound) Tree() string {
 		}
 	}
 	rows := [][]string{}
-	all := f.Lines()
+	all := f.lines()
 	for i := 0; i < len(all); i++ {
 		line := all[i]
 		end := i + 1
@@ -326,10 +326,10 @@ type SPFAllowed struct {
 	Saves int
 }
 
-// Allowed returns the networks that pass, in the order of the tree. A network
+// allowed returns the networks that pass, in the order of the tree. A network
 // that several terms pass stands there once for each. Terms that make
 // exceptions ("-ip4:192.0.2.7") are not taken off.
-func (f *SPFFound) Allowed() []SPFAllowed {
+func (f *SPFFound) allowed() []SPFAllowed {
 	var all []SPFAllowed
 	if f.Root != nil {
 		f.Root.allowed(nil, -1, func(b *SPFBranch, path []string, saves int) {

@@ -1,13 +1,9 @@
 package records
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/miekg/dns"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -28,13 +24,6 @@ type TreeWalk struct {
 type WalkStep struct {
 	At     string
 	Record *DMARCRecord
-}
-
-// A LookupError says that a lookup failed for now.
-type LookupError struct{ Answer Answer }
-
-func (e *LookupError) Error() string {
-	return fmt.Sprintf("looking up %s %s: %s", e.Answer.Name, dns.TypeToString[e.Answer.Type], strings.TrimSpace(whyFailed(e.Answer)+" "+e.Answer.EDE))
 }
 
 // policyName is where the record of a name is.
@@ -66,12 +55,8 @@ func skippedNames(name string) []string {
 	return names
 }
 
-// Walk walks the DNS tree from a name, a lower-case A-label. The names are
-// known from the start, so they are asked for side by side.
-func Walk(ctx context.Context, r Resolver, name string) *TreeWalk {
-	return walk(name, func(name string) Answer { return r.Lookup(ctx, name, dns.TypeTXT) })
-}
-
+// walk walks the DNS tree from a name, a lower-case A-label, as RFC 9989, section 4.10, says. The
+// names are known from the start, so they are asked for side by side.
 func walk(name string, txt func(name string) Answer) *TreeWalk {
 	w := &TreeWalk{Name: name}
 	names := walkNames(name)
@@ -124,9 +109,9 @@ func (w *TreeWalk) at(name string) *DMARCRecord {
 	return nil
 }
 
-// OrganizationalDomain returns the organizational domain of the name that the
+// organizationalDomain returns the organizational domain of the name that the
 // walk began at (RFC 9989, section 4.10.2).
-func (w *TreeWalk) OrganizationalDomain() string {
+func (w *TreeWalk) organizationalDomain() string {
 	org := w.Name
 	for _, step := range w.Found {
 		switch {
@@ -151,13 +136,13 @@ type EffectivePolicy struct {
 	Policy               dmarc.Policy // as applied: one level lower in test mode
 }
 
-// Applies reports whether DMARC applies at all.
-func (e *EffectivePolicy) Applies() bool { return e.Policy != dmarc.PolicyUnknown }
+// applies reports whether DMARC applies at all.
+func (e *EffectivePolicy) applies() bool { return e.Policy != dmarc.PolicyUnknown }
 
-// Policy returns the policy for the name that the walk began at; nonexistent
+// policy returns the policy for the name that the walk began at; nonexistent
 // tells that the name is NXDOMAIN (RFC 9989, section 4.10.1).
-func (w *TreeWalk) Policy(nonexistent bool) EffectivePolicy {
-	e := EffectivePolicy{OrganizationalDomain: w.OrganizationalDomain()}
+func (w *TreeWalk) policy(nonexistent bool) EffectivePolicy {
+	e := EffectivePolicy{OrganizationalDomain: w.organizationalDomain()}
 	if e.Record = w.at(w.Name); e.Record != nil {
 		e.At = w.Name
 	} else if e.Record = w.at(e.OrganizationalDomain); e.Record != nil {
@@ -182,7 +167,7 @@ func (w *TreeWalk) Policy(nonexistent bool) EffectivePolicy {
 
 // choose returns the tag of a record that applies, and what it says.
 func choose(r *DMARCRecord, above, nonexistent bool) (tag string, policy dmarc.Policy) {
-	if r.Broken() {
+	if r.broken() {
 		if r.hasRUA() {
 			return "p", dmarc.PolicyNone
 		}
@@ -203,34 +188,6 @@ func lower(p dmarc.Policy) dmarc.Policy {
 		return p - 1
 	}
 	return p
-}
-
-// OrganizationalDomain returns the organizational domain of a name, a
-// lower-case A-label, or a LookupError.
-func OrganizationalDomain(ctx context.Context, r Resolver, name string) (string, error) {
-	w := Walk(ctx, r, name)
-	if w.Failed != nil {
-		return "", &LookupError{*w.Failed}
-	}
-	return w.OrganizationalDomain(), nil
-}
-
-// Policy returns the policy that receivers apply to mail from a name, a
-// lower-case A-label, or a LookupError.
-func Policy(ctx context.Context, r Resolver, name string) (EffectivePolicy, error) {
-	var exists Answer
-	var wg sync.WaitGroup
-	wg.Go(func() { exists = r.Lookup(ctx, name, dns.TypeSOA) })
-	w := Walk(ctx, r, name)
-	wg.Wait()
-	if w.Failed != nil {
-		return EffectivePolicy{}, &LookupError{*w.Failed}
-	}
-	e := w.Policy(exists.Nonexistent())
-	if exists.State == Failed && e.Record != nil && e.At != name && e.Record.NP != dmarc.PolicyUnknown {
-		return EffectivePolicy{}, &LookupError{exists}
-	}
-	return e, nil
 }
 
 // A ListedPolicy is what a receiver of RFC 7489 applies, which takes the

@@ -115,7 +115,7 @@ func (w *Watcher) look(ctx context.Context, domain string) error {
 	if err != nil {
 		return err
 	}
-	look := &Look{Domain: domain, At: p.At, Records: p.Records, Memory: p.Memory(), Keys: p.DKIM.Keys()}
+	look := &Look{Domain: domain, At: p.At, Records: p.Records, Memory: p.nextMemory(), Keys: p.DKIM.keys()}
 	prints := slices.DeleteFunc(slices.Collect(maps.Values(look.Keys)), func(print string) bool { return print == "" })
 	if len(prints) > 0 {
 		if p.DKIM.Elsewhere, err = w.Store.KeyNames(ctx, prints); err != nil {

@@ -18,10 +18,10 @@ import (
 	"github.com/dmarcd/dmarcd/dmarc"
 )
 
-// Zones returns what the domains of a mailbox publish at its end, as a zone
+// zoneFile returns what the domains of a mailbox publish at its end, as a zone
 // file: what their reports would lead one to expect, with the mistakes that
 // belong to their stories.
-func Zones(opts Options) string {
+func zoneFile(opts Options) string {
 	z := &zones{seen: map[string]bool{}}
 	for _, firm := range []struct{ name, nets string }{
 		{"mailgarden.example", "ip4:198.51.100.16/28"}, {"rolodeck.example", "ip4:198.51.100.40/29"}, {"answerline.example", "ip4:198.51.100.48/29"},
@@ -239,7 +239,7 @@ func reverse(a netip.Addr) string {
 // returns its address.
 func ServeDNS(ctx context.Context, opts Options) (address string, err error) {
 	known := map[string][]dns.RR{}
-	parser := dns.NewZoneParser(strings.NewReader("$TTL 3600\n"+Zones(opts)), ".", "")
+	parser := dns.NewZoneParser(strings.NewReader("$TTL 3600\n"+zoneFile(opts)), ".", "")
 	for rr, ok := parser.Next(); ok; rr, ok = parser.Next() {
 		name := strings.ToLower(rr.Header().Name)
 		known[name] = append(known[name], rr)

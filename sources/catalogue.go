@@ -217,9 +217,6 @@ func (c *Catalogue) remove(old *dmarc.Sender) {
 	}
 }
 
-// Senders returns the senders of the catalogue and of operators' TOML files.
-func (c *Catalogue) Senders() []*dmarc.Sender { return c.senders }
-
 // byPTR recognises a sender by a PTR name, by its longest known suffix; nil if
 // it is unknown. Whether the name is proven is for the caller to know.
 func (c *Catalogue) byPTR(name string) *dmarc.Sender { return longest(c.ptr, name) }

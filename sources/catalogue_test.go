@@ -26,7 +26,7 @@ func TestEveryEntryOfTheCatalogueIsComplete(t *testing.T) {
 	c := builtin(t)
 	byKind := make(map[dmarc.SenderKind]int)
 	names := make(map[string]string)
-	for _, s := range c.Senders() {
+	for _, s := range c.senders {
 		byKind[s.Kind]++
 		if other, ok := names[strings.ToLower(s.Name)]; ok {
 			t.Errorf("%s and %s have the same name", s.ID, other)

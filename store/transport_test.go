@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"strings"
@@ -8,7 +9,6 @@ import (
 	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
-	"github.com/dmarcd/dmarcd/parse"
 )
 
 func TestWhatIsFoundOutAboutAMailIsKeptWithItsReports(t *testing.T) {
@@ -17,7 +17,7 @@ func TestWhatIsFoundOutAboutAMailIsKeptWithItsReports(t *testing.T) {
 	body := "From: noreply@reporter.example\r\n\r\nreport"
 	carried := func(uid uint32, from string, reports ...report) dmarc.Delivery {
 		d := mail(uid, reports...)
-		d.From, d.Raw = from, parse.Bytes([]byte(body))
+		d.From, d.Raw = from, bytes.NewReader([]byte(body))
 		return d
 	}
 	one := row("192.0.2.1", 5, pass, pass, dmarc.DispositionNone)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -50,7 +51,7 @@ func read(ctx context.Context, dir string) (*world, error) {
 		if err != nil {
 			return err
 		}
-		found, err := parse.Message(ctx, parse.Bytes(raw), filepath.Base(path), parse.DefaultLimits)
+		found, err := parse.Message(ctx, bytes.NewReader(raw), filepath.Base(path), parse.DefaultLimits)
 		if err != nil {
 			return err
 		}

@@ -7,7 +7,7 @@ import "testing"
 // watches, or does one thing after the other. It is run without the watch as well.
 func Calm(t testing.TB) {
 	t.Helper()
-	if Watched {
+	if watched {
 		t.Skip("it has no races to watch for")
 	}
 }

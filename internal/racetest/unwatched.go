@@ -2,5 +2,5 @@
 
 package racetest
 
-// Watched is whether races are watched for.
-const Watched = false
+// watched is whether races are watched for.
+const watched = false

@@ -208,8 +208,8 @@ func (s *Server) Start() {
 	}
 }
 
-// Running tells whether the server runs: it may have ended by itself.
-func (s *Server) Running() bool {
+// running tells whether the server runs: it may have ended by itself.
+func (s *Server) running() bool {
 	if s.process == nil {
 		return false
 	}
@@ -226,7 +226,7 @@ func (s *Server) Running() bool {
 func (s *Server) Recover() {
 	s.t.Helper()
 	for deadline := time.Now().Add(10 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if !s.Running() {
+		if !s.running() {
 			s.t.Log("PostgreSQL has ended, and is started again")
 			s.Stop()
 			s.Start()
@@ -244,7 +244,7 @@ func (s *Server) Recover() {
 
 // Process returns the number of its first process, 0 while it does not run.
 func (s *Server) Process() int {
-	if !s.Running() {
+	if !s.running() {
 		return 0
 	}
 	return s.process.Process.Pid

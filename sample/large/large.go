@@ -17,8 +17,8 @@ import (
 // Domains and Sources are how many there are: the sources are those of Domain, 500 of
 // them on each day.
 const (
-	Domains = 5000
-	Sources = 5000
+	domains = 5000
+	sources = 5000
 	Domain  = "acme.example"
 )
 
@@ -42,7 +42,7 @@ func Fill(ctx context.Context, db *pgxpool.Pool, now time.Time) error {
 		SELECT domain_id, day, true, 0, source, 1, 10, 7, 7, 0, 10, 0, 0, 0, 0
 		FROM (SELECT domain_id, day, source, row_number() OVER (PARTITION BY day ORDER BY source) AS n FROM source_facts) AS f
 		WHERE n <= 100`
-	sql := fmt.Sprintf("INSERT INTO domains (name) SELECT CASE n WHEN 0 THEN '%s' ELSE format('customer-%%s.example', n) END FROM generate_series(0, %d) AS n", Domain, Domains-1)
+	sql := fmt.Sprintf("INSERT INTO domains (name) SELECT CASE n WHEN 0 THEN '%s' ELSE format('customer-%%s.example', n) END FROM generate_series(0, %d) AS n", Domain, domains-1)
 	if _, err := db.Exec(ctx, sql); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func Day(day time.Time, n int) []dmarc.SourceDay {
 	policy := dmarc.PolicyPublished{Domain: Domain, P: dmarc.PolicyNone, ADKIM: dmarc.AlignmentRelaxed, ASPF: dmarc.AlignmentRelaxed}
 	var facts dmarc.FactReducer
 	for i := range 500 {
-		k := (n*500 + i) % Sources
+		k := (n*500 + i) % sources
 		row := dmarc.Row{
 			Source: netip.AddrFrom4([4]byte{byte(11 + k%200), byte(k / 200), 7, 9}), Count: int64(1 + k%50), HeaderFrom: Domain, EnvelopeFrom: Domain,
 			DKIM: dmarc.ResultPass, SPF: dmarc.ResultFail, Disposition: dmarc.DispositionNone,
