@@ -146,7 +146,7 @@ func (v *verifier) compareFacts(ctx context.Context, tx pgx.Tx, pending *int64) 
 		}
 		computed := new(factLines)
 		if d.Known {
-			if computed, err = v.s.reduceDay(ctx, tx, v.domain, v.name, d.Day); err != nil {
+			if computed, err = reduceDay(ctx, tx, v.domain, v.name, d.Day); err != nil {
 				return err
 			}
 		}

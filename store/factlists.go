@@ -127,14 +127,6 @@ func readFact(reader *dmarc.FactReader, day time.Time, kind int16, source netip.
 	return d, reader.Read(&d, facts)
 }
 
-// lockFacts lets nobody else reduce a day until the transaction ends, so that it holds
-// behind a pooler, too. What is read after it is what the one before has left.
-func lockFacts(ctx context.Context, tx pgx.Tx, domain int64, day time.Time) error {
-	const lock = "SELECT pg_advisory_xact_lock(hashtextextended(format('dmarcd facts %s %s', $1::bigint, $2::date), 0))"
-	_, err := tx.Exec(ctx, lock, domain, day)
-	return err
-}
-
 // repackDay writes the facts of a day in one piece as source_facts has them.
 func repackDay(ctx context.Context, tx pgx.Tx, domain int64, day time.Time, reduced int64) error {
 	facts, err := readDays(ctx, tx, domain, []time.Time{day})

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,93 +26,31 @@ const (
 )
 
 // SummariseFacts brings source_facts, fact_lists and selector_days up to date with the
-// days that changed since the last pass, each once, as SummariseSources does. Several
-// may run at once: each day is reduced by one of them at a time. It may be cut short
-// and run again.
+// days that changed since the last pass, each once, as SummariseSources does.
 func (s *Store) SummariseFacts(ctx context.Context) error {
-	var last changedDay
-	for {
-		const sql = `
-			SELECT t.domain_id, t.day, t.dated, d.name
-			FROM domain_days t
-			JOIN domains d ON d.id = t.domain_id
-			WHERE t.changes <> t.reduced AND (t.domain_id, t.day, t.dated) > ($1, $2, $3)
-			ORDER BY t.domain_id, t.day, t.dated
-			LIMIT 500`
-		rows, _ := s.db.Query(ctx, sql, last.Domain, last.Day, last.Dated)
-		var d changedDay
-		var name string
-		type named struct {
-			changedDay
-			name string
-		}
-		var days []named
-		_, err := pgx.ForEachRow(rows, []any{&d.Domain, &d.Day, &d.Dated, &name}, func() error {
-			days = append(days, named{d, name})
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("finding days that changed: %w", err)
-		}
-		if len(days) == 0 {
-			return s.packOldDays(ctx)
-		}
-		for _, d := range days {
-			if err := s.reduceChanged(ctx, d.changedDay, d.name); err != nil {
-				return fmt.Errorf("reducing a day of %s to facts: %w", d.name, err)
-			}
-			last = d.changedDay
-		}
+	p := &dayPass{name: "facts", seen: "reduced", make: reduceChanged, after: func(ctx context.Context, tx pgx.Tx, d changedDay) error {
+		return noteVerdict(ctx, tx, d.Domain, false)
+	}}
+	if err := p.follow(ctx, s); err != nil {
+		return err
 	}
+	return s.packOldDays(ctx)
 }
 
-func (s *Store) reduceChanged(ctx context.Context, d changedDay, name string) error {
-	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		if err := lockFacts(ctx, tx, d.Domain, d.Day); err != nil {
-			return err
-		}
-		const find = `
-			SELECT changes
-			FROM domain_days
-			WHERE domain_id = $1 AND day = $2 AND dated = $3 AND changes <> reduced`
-		var changes int64
-		err := tx.QueryRow(ctx, find, d.Domain, d.Day, d.Dated).Scan(&changes)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil // another pass did it
-		}
-		if err != nil {
-			return err
-		}
-		settled, err := settledDays(ctx, tx, d.Domain, dmarc.Period{Begin: d.Day, End: d.Day.AddDate(0, 0, 1)})
-		if err != nil {
-			return err
-		}
-		// What counts for no day is no evidence. Of a day whose rows are gone,
-		// the facts stay as they were; late reports add nothing to them.
-		switch {
-		case !d.Dated:
-		case settled(d.Day):
-			if err := repackDay(ctx, tx, d.Domain, d.Day, changes); err != nil {
-				return err
-			}
-		default:
-			lines, err := s.reduceDay(ctx, tx, d.Domain, name, d.Day)
-			if err != nil {
-				return err
-			}
-			if err := lines.replace(ctx, tx, d.Domain, d.Day, changes); err != nil {
-				return err
-			}
-		}
-		const done = `
-			UPDATE domain_days
-			SET reduced = $4
-			WHERE day = $2 AND domain_id = $1 AND dated = $3`
-		if _, err := tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes); err != nil {
-			return err
-		}
-		return noteVerdict(ctx, tx, d.Domain, false)
-	})
+// reduceChanged makes the facts of a day anew. What counts for no day is no evidence. Of a
+// day whose rows are gone, the facts stay as they were; late reports add nothing to them.
+func reduceChanged(ctx context.Context, tx pgx.Tx, d changedDay, settled bool) error {
+	switch {
+	case !d.Dated:
+		return nil
+	case settled:
+		return repackDay(ctx, tx, d.Domain, d.Day, d.changes)
+	}
+	lines, err := reduceDay(ctx, tx, d.Domain, d.Name, d.Day)
+	if err != nil {
+		return err
+	}
+	return lines.replace(ctx, tx, d.Domain, d.Day, d.changes)
 }
 
 // factLines are what the tables hold about a day of a domain.
@@ -178,7 +115,7 @@ func countedReports(ctx context.Context, tx pgx.Tx, domain int64, name string, d
 
 // reduceDay computes the facts of a day from its rows, one source after the
 // other.
-func (s *Store) reduceDay(ctx context.Context, tx pgx.Tx, domain int64, name string, day time.Time) (*factLines, error) {
+func reduceDay(ctx context.Context, tx pgx.Tx, domain int64, name string, day time.Time) (*factLines, error) {
 	reports, err := countedReports(ctx, tx, domain, name, day)
 	if err != nil {
 		return nil, err

@@ -379,7 +379,7 @@ func (v *verifier) compareLists(ctx context.Context, tx pgx.Tx) error {
 				d.Computed = describeList(*is)
 			}
 			v.differ(d)
-			differ = append(differ, changedDay{k.domain, k.day, k.dated})
+			differ = append(differ, changedDay{Domain: k.domain, Day: k.day, Dated: k.dated})
 		}
 		return nil
 	})

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -18,108 +17,44 @@ import (
 // others are kept as a sum.
 const topSources = 100
 
-// A changedDay is a day of a domain whose sources have to be summarised again.
-type changedDay struct {
-	Domain int64
-	Day    time.Time
-	Dated  bool
-}
-
 // SummariseSources brings source_days and source_lists up to date with the days that changed
 // since the last pass. Several may run at once: each day is summarised by one of
 // them at a time. It may be cut short and run again. It comes to each day once: what
 // changes while it runs may be left to the next pass, so that it ends under load.
 func (s *Store) SummariseSources(ctx context.Context) error {
-	var last changedDay
-	for {
-		const sql = `
-			SELECT domain_id, day, dated
-			FROM domain_days
-			WHERE changes <> summarised AND (domain_id, day, dated) > ($1, $2, $3)
-			ORDER BY domain_id, day, dated
-			LIMIT 500`
-		rows, _ := s.db.Query(ctx, sql, last.Domain, last.Day, last.Dated)
-		days, err := pgx.CollectRows(rows, pgx.RowToStructByPos[changedDay])
-		if err != nil {
-			return fmt.Errorf("finding days that changed: %w", err)
-		}
-		if len(days) == 0 {
-			return s.listOldDays(ctx)
-		}
-		for _, d := range days {
-			if err := s.summariseDay(ctx, d); err != nil {
-				return fmt.Errorf("summarising the sources of a day: %w", err)
-			}
-			last = d
-		}
+	p := &dayPass{name: "sources", seen: "summarised", make: summariseDay, after: listSources}
+	if err := p.follow(ctx, s); err != nil {
+		return err
 	}
+	return s.listOldDays(ctx)
 }
 
-func (s *Store) summariseDay(ctx context.Context, d changedDay) error {
-	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		// The lock ends with the transaction, so that it holds behind a pooler,
-		// too. What is read after it is what the one before has left.
-		const lock = "SELECT pg_advisory_xact_lock(hashtextextended(format('dmarcd sources %s %s', $1::bigint, $2::date), 0))"
-		if _, err := tx.Exec(ctx, lock, d.Domain, d.Day); err != nil {
+func summariseDay(ctx context.Context, tx pgx.Tx, d changedDay, settled bool) error {
+	if settled {
+		return sumOthers(ctx, tx, d)
+	}
+	shared := false
+	if d.Dated {
+		var err error
+		if shared, err = shareDays(ctx, tx, d.Domain, d.period()); err != nil {
 			return err
 		}
-		const find = `
-			SELECT changes
-			FROM domain_days
-			WHERE domain_id = $1 AND day = $2 AND dated = $3 AND changes <> summarised`
-		var changes int64
-		err := tx.QueryRow(ctx, find, d.Domain, d.Day, d.Dated).Scan(&changes)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil // another pass did it
-		}
-		if err != nil {
-			return err
-		}
-		period := dmarc.Period{Begin: d.Day, End: d.Day.AddDate(0, 0, 1)}
-		settled, err := settledDays(ctx, tx, d.Domain, period)
-		if err != nil {
-			return err
-		}
-		const done = `
-			UPDATE domain_days
-			SET summarised = $4
-			WHERE day = $2 AND domain_id = $1 AND dated = $3`
-		if settled(d.Day) {
-			if err := s.sumOthers(ctx, tx, d); err != nil {
-				return err
-			}
-			if _, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes); err != nil {
-				return err
-			}
-			return listSources(ctx, tx, d)
-		}
-		shared := false
-		if d.Dated {
-			if shared, err = shareDays(ctx, tx, d.Domain, period); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.Exec(ctx, "DELETE FROM source_days WHERE domain_id = $1 AND day = $2 AND dated = $3", d.Domain, d.Day, d.Dated); err != nil {
-			return err
-		}
-		sql := `
-			INSERT INTO source_days (domain_id, day, dated, kind, source, rows, messages, dmarc_pass, dkim_aligned, spf_aligned,
-				none, quarantine, reject, pass, unstated)
-			SELECT @domain, lines.*
-			FROM (` + sourceLines(shared) + `) AS lines`
-		if _, err = tx.Exec(ctx, sql, sourceArgs(d.Domain, period, d.Dated)); err != nil {
-			return err
-		}
-		if _, err = tx.Exec(ctx, done, d.Domain, d.Day, d.Dated, changes); err != nil {
-			return err
-		}
-		return listSources(ctx, tx, d)
-	})
+	}
+	if _, err := tx.Exec(ctx, "DELETE FROM source_days WHERE domain_id = $1 AND day = $2 AND dated = $3", d.Domain, d.Day, d.Dated); err != nil {
+		return err
+	}
+	sql := `
+		INSERT INTO source_days (domain_id, day, dated, kind, source, rows, messages, dmarc_pass, dkim_aligned, spf_aligned,
+			none, quarantine, reject, pass, unstated)
+		SELECT @domain, lines.*
+		FROM (` + sourceLines(shared) + `) AS lines`
+	_, err := tx.Exec(ctx, sql, sourceArgs(d.Domain, d.period(), d.Dated))
+	return err
 }
 
 // sumOthers keeps the addresses of a day as they were when its rows were given
 // up, and counts what came later as others.
-func (s *Store) sumOthers(ctx context.Context, tx pgx.Tx, d changedDay) error {
+func sumOthers(ctx context.Context, tx pgx.Tx, d changedDay) error {
 	if _, err := tx.Exec(ctx, "DELETE FROM source_days WHERE domain_id = $1 AND day = $2 AND dated = $3 AND kind = 2", d.Domain, d.Day, d.Dated); err != nil {
 		return err
 	}
