@@ -230,7 +230,7 @@ func (a *aggregateReader) advance() error {
 		case err != nil:
 			return err
 		case tok == tokenEOF:
-			return a.s.bad("the text breaks off within <feedback>, after %d rows: ask the reporter to send it again", a.rows)
+			return a.s.bad("the text breaks off within <feedback>, after %s: ask the reporter to send it again", countRows(a.rows))
 		case tok == tokenEnd:
 			a.ended = true
 			return nil
@@ -278,7 +278,7 @@ func (a *aggregateReader) children(read func(name []byte) error) error {
 		}
 		switch tok {
 		case tokenEOF:
-			return a.s.bad("the text breaks off within <%s>, after %d rows: ask the reporter to send it again", printable(a.s.current()), a.rows)
+			return a.s.bad("the text breaks off within <%s>, after %s: ask the reporter to send it again", printable(a.s.current()), countRows(a.rows))
 		case tokenEnd:
 			return nil
 		}

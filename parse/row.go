@@ -175,7 +175,7 @@ func (a *aggregateReader) readGroup(g *group) error {
 			}
 		}
 		if tok == tokenEOF {
-			return a.s.bad("the text breaks off within <%s>, after %d rows: ask the reporter to send it again", printable(a.s.current()), a.rows)
+			return a.s.bad("the text breaks off within <%s>, after %s: ask the reporter to send it again", printable(a.s.current()), countRows(a.rows))
 		}
 		if tok == tokenEnd {
 			break
@@ -467,4 +467,12 @@ func (a *aggregateReader) result(b []byte, dkim bool) (dmarc.Result, string) {
 	}
 	a.row.Flags |= dmarc.RowUnknownWords
 	return r, a.limited(b, maxName)
+}
+
+// countRows counts rows in words.
+func countRows(n int64) string {
+	if n == 1 {
+		return "1 row"
+	}
+	return fmt.Sprintf("%d rows", n)
 }
