@@ -179,7 +179,11 @@ func (f *frame) shut(labels func()) template.HTML {
 	f.runs(missing, func(first, end int) {
 		at := (f.percentAt(first) + f.percentAt(end-1)) / 2
 		if share := float64(end-first) / float64(len(f.bins)); share >= 0.08 && share < 1 && at >= named+noteWidth {
-			fmt.Fprintf(f, `<text class="note" x="%s%%" y="%s">no reports</text>`+"\n", num(at), num(f.height-10))
+			class := "note"
+			if share < noteWidth/100 {
+				class += " minor" // no room where it is narrow
+			}
+			fmt.Fprintf(f, `<text class="%s" x="%s%%" y="%s">no reports</text>`+"\n", class, num(at), num(f.height-10))
 			named = at
 		}
 	})

@@ -92,6 +92,7 @@ func flowChart(m *mix, all []flow) template.HTML {
 	const (
 		height = 240 // of all messages
 		least  = 2   // of a band, so that it is seen
+		slight = 16  // less is less than a line of text
 		name   = 40  // of a stop, for its name and number
 		gap    = 12
 		across = 1000
@@ -124,7 +125,7 @@ func flowChart(m *mix, all []flow) template.HTML {
 				p.thick = thick(rest)
 			}
 		}
-		y := 0.0
+		y, above := 0.0, 0.0
 		for i := range st.stops {
 			p := &st.stops[i]
 			if p.thick == 0 {
@@ -135,6 +136,10 @@ func flowChart(m *mix, all []flow) template.HTML {
 				p.place = p.thick + name
 				p.below = true
 			}
+			if above > 0 && above < slight && p.thick >= slight && s != 1 { // whose name is below it where it is narrow
+				y += gap
+			}
+			above = p.thick
 			p.top = y
 			y += p.place + gap
 		}
@@ -206,7 +211,7 @@ func flowChart(m *mix, all []flow) template.HTML {
 			switch {
 			case p.below:
 				middle = p.thick + name/2 + 1
-			case p.thick < name: // its name would cover the bands
+			case p.thick < slight: // its name would cover the bands
 				class += " thin"
 			}
 			fmt.Fprintf(&b, `<svg class="stop %s" x="%s" y="%s"><rect class="post" x="%d" y="%s" width="6" height="%s"/>`, class, side.x, num(p.top), side.bar, num(p.band()), num(p.thick))

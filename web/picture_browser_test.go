@@ -114,3 +114,37 @@ func TestThePeriodIsMovedInTheBrush(t *testing.T) {
 		t.Error(c)
 	}
 }
+
+// On a telephone the names in the picture of the flow stand on it: none covers another, or
+// where a thin band begins or ends.
+func TestNamesInTheFlowLeaveThinBandsToBeSeen(t *testing.T) {
+	ctx, _ := startBrowser(t)
+	site := serve(t, realistic())
+	if err := chromedp.Do(ctx, browser.Window(390, 900, 1, false), chromedp.Navigate(site.URL+"/domains/acme.example")); err != nil {
+		t.Fatal(err)
+	}
+	covered, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](`(() => {
+		const covered = [], boxes = [];
+		const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 2 && b.top < a.bottom - 2;
+		for (const stop of document.querySelectorAll(".flow .stop")) {
+			const post = stop.querySelector(".post").getBoundingClientRect();
+			if (stop.matches(".thin")) boxes.push({ name: "a thin band", left: post.left, right: post.right + 24, top: post.top, bottom: post.bottom });
+			if (stop.matches(".thin.to")) boxes.at(-1).left -= 24;
+			for (const t of stop.querySelectorAll("text")) {
+				const b = t.getBoundingClientRect();
+				boxes.push({ name: t.textContent, left: b.left, right: b.right, top: b.top, bottom: b.bottom });
+			}
+		}
+		boxes.forEach((a, i) => boxes.slice(0, i).forEach((b) => { if (meet(a, b)) covered.push(a.name + " and " + b.name); }));
+		if (boxes.length < 12) covered.push("only " + boxes.length + " names");
+		const figure = document.querySelector(".flowing"), note = figure.querySelector("figcaption").getBoundingClientRect();
+		boxes.forEach((b) => { if (b.bottom > note.top) covered.push(b.name + " and what is said below"); });
+		return covered;
+	})()`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range covered {
+		t.Errorf("these meet: %s", c)
+	}
+}
