@@ -68,7 +68,7 @@ var _ = register(
 		ID: "dmarc.p_none", Record: "TXT", Severity: Warning, Reference: "RFC 9989, sections 3.2.12 and 5.1.7",
 		Condition: "the policy in force is none",
 		What:      "Mail that only claims to come from {subject} is delivered as usual: {tag} at {at} makes the policy none.",
-		Why:       "None asks for reports and stops no forgery.",
+		Why:       "That policy asks for reports and stops no forgery.",
 		Fix:       "Once the reports show that all of your own mail passes, move to quarantine.",
 	},
 	Rule{

@@ -43,7 +43,7 @@ acme.test  v=spf1 a mx include:_spf.mailer.test include:crm.test ~all  13/10, 1 
   2 mx                                +1       total 2   mx1.acme.test 192.0.2.8
   3 include:_spf.mailer.test          +1  =4   total 6
       3.1 include:eu.mailer.test      +1       total 4   198.51.100.0/24; ~all
-      3.2 a:out.mailer.test           +1       total 5   VOID (NXDOMAIN)
+      3.2 a:out.mailer.test           +1       total 5   finds nothing (NXDOMAIN)
       3.3 exists:%{i}.l.mailer.test   +1       total 6   per message
       3.4 ~all                                           all others: softfail
   4 include:crm.test                  +1  =7   total 13

@@ -21,7 +21,7 @@ type SPFLine struct {
 	Own    int    // lookups of the term itself
 	Cost   int    // with all below it
 	Total  int    // of the tree up to and with it
-	Result string // in words: "VOID (NXDOMAIN)"; "" if there is nothing to say
+	Result string // in words: "finds nothing (NXDOMAIN)"; "" if there is nothing to say
 	// Stands for: mail hosts, addresses and networks. Nothing is said about
 	// terms that include others; their lines follow.
 	Names []string
@@ -93,11 +93,11 @@ func (b *SPFBranch) result() string {
 		if b.Node != nil && b.Node.Answer.State == NoData {
 			state = "no records"
 		}
-		say("VOID (" + state + ")")
+		say("finds nothing (" + state + ")")
 	case b.Void4:
-		say("void for IPv4 senders")
+		say("finds nothing for senders with IPv4")
 	case b.Void6:
-		say("void for IPv6 senders")
+		say("finds nothing for senders with IPv6")
 	}
 	for i := range b.Answers {
 		if a := &b.Answers[i]; a.State == Failed {

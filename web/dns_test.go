@@ -30,7 +30,7 @@ func published(domain, text string) (*records.Result, []dmarc.RecordChange) {
 	}
 	r.Records.SPF = &records.ResultSPF{Record: word("v=spf1 include:crm.example mx -all" + text), Lookups: 11, VoidLookups: 1, Tree: []records.ResultSPFLine{
 		{Number: "1", Term: "include:crm.example" + text, Own: 1, Cost: 10, Total: 10},
-		{Depth: 1, Number: "1.1", Term: "a:gone.crm.example", Own: 1, Cost: 1, Total: 2, Result: "VOID (NXDOMAIN)" + text, Void: 1},
+		{Depth: 1, Number: "1.1", Term: "a:gone.crm.example", Own: 1, Cost: 1, Total: 2, Result: "finds nothing (NXDOMAIN)" + text, Void: 1},
 		{Depth: 1, Number: "1.2", Term: "ip4:198.51.100.0/24", Total: 2, Nets: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8::5/128")}, More: 3},
 		{Number: "2", Term: "mx", Own: 1, Cost: 1, Total: 11, Over: true, Hosts: []string{"mx1." + domain + text}},
 	}}
@@ -58,7 +58,7 @@ func TestWhatADomainPublishesBeginsWithTheWorst(t *testing.T) {
 		"DNS of acme.example", "1 error · 1 warning · 1 not known · 2 notes · 1 fine", "Looked at 4 minutes ago", "2 lookups failed",
 		"SPF error 11 of 10 lookups. Receivers answer permerror. Remove what is not used.", `acme.example. IN TXT "v=spf1 mx -all"`, "spf.lookup_limit · RFC 7208, section 4.6.4", "info A term is contained",
 		"DKIM warning s1 has 1024 bits.", "DNS unknown old could not be looked up.", "MX info mx1.acme.example has no IPv6",
-		"What SPF allows 11 of 10 lookups, 1 of them find nothing (2 may).", "1 include:crm.example Friends & Co 10 10", "1.1 a:gone.crm.example 1 2 VOID (NXDOMAIN)", "198.51.100.0/24 2001:db8::5 and 3 more", "The eleventh: receivers give up here.",
+		"What SPF allows 11 of 10 lookups, 1 of them finds nothing (2 may).", "1 include:crm.example Friends & Co 10 10", "1.1 a:gone.crm.example 1 2 finds nothing (NXDOMAIN)", "198.51.100.0/24 2001:db8::5 and 3 more", "The eleventh: receivers give up here.",
 		"DKIM keys", "rsa 1024 bits", "no record", "Hosts", "takes mail as mx1.acme.example; sends mail host-192-0-2-7.isp.example does not lead back", "could not be looked up",
 		"1 check is fine", "dmarc.ok", "What changed", "_dmarc.acme.example TXT", `gone: "v=DMARC1; p=none"`, `new: "v=DMARC1; p=quarantine"`,
 	} {

@@ -46,7 +46,7 @@ type Intake interface {
 func (s *site) operatingFuncs() template.FuncMap {
 	return template.FuncMap{
 		"operates": func() bool { return s.intake != nil }, "keeps": func() bool { return s.keeper != nil }, "isLive": func() bool { return s.live != nil },
-		"ago": s.ago, "lasting": s.lasting, "took": took, "processOf": processOf, "outcomeWord": outcomeWord, "outcomeText": outcomeText,
+		"ago": s.ago, "lasting": s.lasting, "took": took, "processOf": processOf, "outcomeWord": outcomeWord, "outcomeText": outcomeText, "reasonText": reasonText, "severalMailboxes": severalMailboxes,
 		"messageLink": s.messageLink, "roleText": roleText, "bytes": bytesText, "settingsTabs": s.settingsTabs,
 		"mailboxWord": mailboxWord, "passWord": passWord, "phaseWord": phaseWord, "deliveryWord": deliveryWord,
 	}
@@ -228,6 +228,29 @@ func outcomeText(o dmarc.Outcome) string {
 		}
 	}
 	return string(o)
+}
+
+// reasonText says in words why a message, or a part of it, has its outcome: where flags are
+// named, what they mean.
+func reasonText(o dmarc.Outcome, reason string) string {
+	if o != dmarc.OutcomeOKWithFlags {
+		return reason
+	}
+	words := strings.Split(reason, ", ")
+	for i, w := range words {
+		for _, d := range dmarc.ReportFlagDocs {
+			if d.Name == w {
+				words[i] = d.Text
+			}
+		}
+	}
+	return strings.Join(words, "; ")
+}
+
+// severalMailboxes tells whether messages came by more than one: otherwise the one needs
+// no mention.
+func severalMailboxes(all []dmarc.LedgerEntry) bool {
+	return slices.ContainsFunc(all, func(e dmarc.LedgerEntry) bool { return e.Mailbox != all[0].Mailbox })
 }
 
 // outcomeWord is the outcome in short, in the colour that it has.

@@ -45,7 +45,7 @@ func (s *site) parsePages() pages {
 	layout := template.Must(template.New("layout.html").Funcs(template.FuncMap{
 		"count": count, "short": numeral, "shortText": short, "percent": percent, "plural": plural,
 		"day": day, "isoDay": isoDay, "clock": clock, "moment": moment,
-		"plain": plain, "stranger": stranger, "mono": mono,
+		"plain": plain, "stranger": stranger, "mono": mono, "marked": marked,
 		"passBar": passBar, "senderBar": senderBar, "shareBar": shareBar, "sparkline": sparkline,
 		"link": s.link, "domainLink": s.domainLink, "domainsLink": s.domainsLink, "groupLink": s.groupLink, "reporterLink": s.reporterLink,
 		"reportLink": s.reportLink, "outcomeLink": s.outcomeLink, "mailboxLink": s.mailboxLink, "asset": s.asset,
@@ -347,6 +347,24 @@ func stranger(s string, n int) template.HTML { return foreign("", s, n) }
 // mono writes an address or a domain, at most n characters of it.
 func mono(s string, n int) template.HTML { return foreign(` class="mono"`, s, n) }
 
+// marked writes a sentence of ours, with what strangers wrote in it, at most n characters of
+// it: what stands between backticks is code.
+func marked(s string, n int) template.HTML {
+	all := strings.Split(cut(plain(s), n), "`")
+	if len(all)%2 == 0 { // one has no other
+		return stranger(s, n)
+	}
+	var b strings.Builder
+	for i, t := range all {
+		if i%2 == 1 {
+			b.WriteString("<code>" + text(t) + "</code>")
+		} else {
+			b.WriteString(text(t))
+		}
+	}
+	return template.HTML("<bdi>" + b.String() + "</bdi>")
+}
+
 // foreign isolates text from what is around it, and cuts its middle.
 func foreign(class, s string, n int) template.HTML {
 	s = plain(s)
@@ -371,25 +389,26 @@ func failed(t dmarc.Tally) int64 { return t.Messages - t.DMARCPass }
 func stopped(t dmarc.Tally) int64 { return t.Quarantine + t.Reject }
 
 // reportPeriod writes the period of a report: its days, the hours of a day, or its first and
-// last moment.
+// last moment. Only where the first moment ends may a line break.
 func reportPeriod(p dmarc.Period) string {
 	first, end := p.Begin.UTC().Truncate(aDay), p.EffectiveEnd().UTC()
 	whole := p.Begin.Equal(first)
+	line := func(t time.Time, layout string) string { return strings.ReplaceAll(t.UTC().Format(layout), " ", nbsp) }
 	switch over := end.Sub(first); {
 	case whole && over >= aDay-time.Minute && over <= aDay:
-		return day(first)
+		return line(first, "2 Jan 2006")
 	case whole && over > aDay && end.Equal(end.Truncate(aDay)):
 		last := end.AddDate(0, 0, -1)
 		if first.Year() != last.Year() {
-			return day(first) + " to " + day(last)
+			return line(first, "2 Jan 2006 to ") + line(last, "2 Jan 2006")
 		}
-		return first.Format("2 Jan") + " to " + day(last)
+		return line(first, "2 Jan to ") + line(last, "2 Jan 2006")
 	case over > 0 && over <= aDay && !end.Before(p.Begin):
 		ends := end.Format("15:04")
 		if over == aDay {
 			ends = "24:00"
 		}
-		return p.Begin.UTC().Format("2 Jan 2006, 15:04") + " to " + ends
+		return line(p.Begin, "2 Jan 2006, 15:04 to ") + ends
 	}
-	return p.Begin.UTC().Format("2 Jan 15:04") + " to " + end.UTC().Format("2 Jan 2006 15:04")
+	return line(p.Begin, "2 Jan 15:04") + nbsp + "to " + line(end, "2 Jan 2006 15:04")
 }
