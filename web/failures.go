@@ -94,6 +94,21 @@ var failureWords = map[string]string{
 	"spf":       "The address is not one of those that SPF allows for the domain in the envelope.",
 }
 
+// deliveryText says what became of a message: the words of RFC 6591, section 3.2.2.
+func deliveryText(word string) string {
+	switch word {
+	case "reject":
+		return "rejected"
+	case "spam":
+		return "taken for spam"
+	case "policy":
+		return "kept out of the inbox"
+	case "delivered":
+		return "delivered"
+	}
+	return "handled otherwise"
+}
+
 // failure serves /failures/{id}: masked, unless it is asked for whole.
 func (s *site) failure(r *http.Request) (*view, error) {
 	id, err := param(r, "id")

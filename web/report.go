@@ -265,7 +265,7 @@ type textPage struct {
 	Back     string
 	Download string
 	Lines    string
-	Shown    int // bytes
+	Shown    int64 // bytes
 	Cut      bool
 }
 
@@ -304,7 +304,7 @@ func (s *site) text(r *http.Request, p *textPage, path, id string, open textOpen
 		}
 	}
 	p.Back, p.Download = s.link(path), s.link(path+"/download")
-	p.Shown, p.Lines = len(head), textLines(string(head))
+	p.Shown, p.Lines = int64(len(head)), textLines(string(head))
 	return &view{Page: "reporttext", Title: p.Title + " as it came", Nav: "/reports", Data: p}, nil
 }
 
@@ -358,12 +358,4 @@ func fileRune(r rune) rune {
 		return r
 	}
 	return '-'
-}
-
-// sizeText writes a number of bytes.
-func sizeText(n int) string {
-	if n < 1<<10 {
-		return plural(int64(n), "byte", "bytes")
-	}
-	return count(int64(n>>10)) + nbsp + "KiB"
 }

@@ -64,7 +64,7 @@ func (s *site) reportFuncs() template.FuncMap {
 	return template.FuncMap{
 		"kindTabs": s.kindTabs, "failureLink": func(id string) string { return s.link("/failures/" + url.PathEscape(id)) },
 		"flagText": flagText, "isOdd": func(r *dmarc.ReportSummary) bool { return !r.Active || len(oddities(r)) > 0 },
-		"tlsWord": tlsWord, "sizeText": sizeText, "sortHead": func(label, class string, sort rowSort) sortHead { return sortHead{label, class, sort} },
+		"tlsWord": tlsWord, "deliveryText": deliveryText, "sortHead": func(label, class string, sort rowSort) sortHead { return sortHead{label, class, sort} },
 		"tlsTotals": tlsTotals, "tlsLink": func(id string) string { return s.link("/tls/" + url.PathEscape(id)) }, "tlsPolicyWord": func(kind string) string { return tlsPolicyWords[kind] }, "tlsKinds": tlsKinds, "tlsDomainLink": s.tlsDomainLink,
 		"add": func(a, b int64) int64 { return a + b }, "take": func(a, b int64) int64 { return a - b }, "pluses": func(a, b int) int { return a + b },
 		"orderText": func(o dmarc.RowOrder) string { return orderWords[o] },

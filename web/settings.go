@@ -94,7 +94,7 @@ func roleText(r dmarc.Role) string {
 	case dmarc.RoleUpload:
 		return "bring reports"
 	case dmarc.RoleAdmin:
-		return "change things, see and bring"
+		return "change things, besides what read and upload allow"
 	case dmarc.RoleFailures:
 		return "read failure reports, which tell about people"
 	}

@@ -41,6 +41,19 @@ type tlsPage struct {
 	pager
 }
 
+// All returns the sessions with all domains, or nil if the list of domains goes on.
+func (p *tlsPage) All() *dmarc.TLSDomain {
+	if p.Begin != "" || p.More != "" || len(p.Domains) == 0 {
+		return nil
+	}
+	var sum dmarc.TLSDomain
+	for i := range p.Domains {
+		sum.Successful += p.Domains[i].Successful
+		sum.Failed += p.Domains[i].Failed
+	}
+	return &sum
+}
+
 // A tlsResult is one reason why sessions failed.
 type tlsResult struct {
 	tlsAdvice

@@ -136,8 +136,8 @@ func TestManyDomainsComeInPages(t *testing.T) {
 
 func TestEmptyPagesTeachTheNextStep(t *testing.T) {
 	for path, want := range map[string][]string{
-		"/":                      {"No reports yet", "DMARCD_IMAP_URL=", "dmarcd import PATH…", "v=DMARC1; p=none; rua=mailto:"},
-		"/messages":              {"Nothing has been taken in yet.", "DMARCD_IMAP_URL", "dmarcd import PATH…"},
+		"/":                      {"No reports yet", "DMARCD_IMAP_URL=", "dmarcd import PATH", "v=DMARC1; p=none; rua=mailto:"},
+		"/messages":              {"Nothing has been taken in yet.", "DMARCD_IMAP_URL", "dmarcd import PATH"},
 		"/domains/never.example": {"never.example", "No report about this domain has come in."},
 		"/?q=x":                  {"No domain has “x” in its name."},
 	} {

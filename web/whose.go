@@ -286,6 +286,20 @@ func (p *crewPage) Chunks() (all []*crewPage) {
 	return all
 }
 
+// Label names the senders of the class that is chosen.
+func (p *crewPage) Label() string {
+	for _, k := range kinds {
+		if k.Class.String() != p.Class {
+			continue
+		}
+		if k.Class == dmarc.ClassUnknown || k.Class == dmarc.ClassSuspicious {
+			return p.Class + " senders"
+		}
+		return strings.ToLower(k.Label)
+	}
+	return p.Class
+}
+
 // SortedBy says how the list is sorted.
 func (p *crewPage) SortedBy() string {
 	return map[string]string{

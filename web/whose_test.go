@@ -24,7 +24,7 @@ func TestWhoSendsIsToldByNameAndClass(t *testing.T) {
 		t.Error("those who sent nothing in the period are listed")
 	}
 	_, page = fetch(t, f, "/domains/acme.example/sources?class=suspicious")
-	says(t, page, "Only suspicious. Show all classes", "198.51.100.134 suspicious")
+	says(t, page, "Only suspicious senders. Show all classes", "198.51.100.134 suspicious")
 	if strings.Contains(page, ">192.0.2.1<") {
 		t.Error("senders of other classes are listed")
 	}
