@@ -17,9 +17,9 @@ import (
 
 // Live tells browsers that messages were taken in, or that something else happened which
 // people are told of, by server-sent events, and nothing else: what is new is what their
-// next page shows. That something was committed is
-// about all domains, so that only those who may know of all may listen. One question is
-// asked for all of them, and none while nobody listens.
+// next page shows. That something was committed is about all domains, so that only those
+// who may know of all may listen. One question is asked for all of them, and none while
+// nobody listens.
 type Live struct {
 	newest func(context.Context) (dmarc.Newest, error)
 	log    *slog.Logger
@@ -143,7 +143,7 @@ func (l *Live) leave(c chan string) {
 
 // ServeHTTP sends events until the client goes, or for some time. The first one says
 // "here", unless the client was told of something else before. Later ones say "new" if
-// messages were taken in, and "changed" if something else happened alone.
+// messages were taken in, and "changed" if only something else happened.
 func (l *Live) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := l.join()
 	if c == nil {
@@ -204,8 +204,8 @@ func happened(last, at string) string {
 	return "changed"
 }
 
-// listen serves /live. Those who may know of some domains only are told nothing, or they would
-// learn when others have mail: by this answer a browser knows not to ask again.
+// listen serves /live. Those who may know of some domains only are told nothing, or they
+// would learn when others have mail: by this answer a browser knows not to ask again.
 func (s *site) listen(w http.ResponseWriter, r *http.Request) {
 	if s.intake == nil || !s.intake.Rights(r.Context()).All {
 		w.WriteHeader(http.StatusNoContent)
