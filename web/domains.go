@@ -29,6 +29,7 @@ type domainsPage struct {
 	Clear  string // address without the search
 	Urgent bool   // what deserves attention comes first
 	Other  string // address of the list in the other order
+	Failed string // address of the reports with what failed; "" where only some domains are shown
 	Needs  []dmarc.DomainVerdict
 	Needy  bool        // there are more of them
 	Group  string      // that is shown; "" for all domains
@@ -95,6 +96,9 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	p.Trend.Begin = p.Trend.End.AddDate(0, 0, -trendDays)
 	p.Urgent = s.adviser != nil && r.URL.Query().Get("by") != "volume"
 	p.Group = cut(r.URL.Query().Get("group"), 255)
+	if search == "" && p.Group == "" {
+		p.Failed = s.link("/reports", sp.query(url.Values{"aligned": {"no"}}))
+	}
 	q := dmarc.DomainQuery{Period: sp.Period, Search: searchName(search), Group: p.Group, Urgent: p.Urgent}
 	first := q
 	first.Trend, first.Page = p.Trend, dmarc.Page{After: after, Limit: domainsPerPage}

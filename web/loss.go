@@ -73,6 +73,7 @@ type lossPanel struct {
 // A senderLoss is what a policy takes from one sender.
 type senderLoss struct {
 	Name, Class, Label, Held string
+	Key                      string // in addresses of pages
 	Addresses                int
 	Messages, Now, Then      int64
 	Days                     int
@@ -178,7 +179,7 @@ func (p *policyPage) senders() {
 		key := c.Class.String() + " " + c.Group
 		l := at[key]
 		if l == nil {
-			l = &senderLoss{Name: c.Name, Class: kind.Fill, Label: c.Class.String(), Held: kind.Held, Days: p.Days}
+			l = &senderLoss{Name: c.Name, Key: keyOf(c), Class: kind.Fill, Label: c.Class.String(), Held: kind.Held, Days: p.Days}
 			at[key] = l
 		}
 		l.Addresses++

@@ -41,6 +41,7 @@ var adviceSpans = []int{30, 60, 90, 180, 365}
 type policyPage struct {
 	Domain string
 	Form   policyForm
+	Span   span // that is looked at
 	// Real is the advice as things are; Tried has what is ticked taken for
 	// mended, and is the same if nothing is.
 	Real, Tried *advice.Advice
@@ -192,7 +193,8 @@ func (s *site) policy(r *http.Request) (*view, error) {
 		return nil, err
 	}
 	form.Action = s.link(domainPath(name, "policy"))
-	e, err := s.adviser.Evidence(r.Context(), name, lastDays(form.Days, s.now()).Period)
+	lookedAt := lastDays(form.Days, s.now())
+	e, err := s.adviser.Evidence(r.Context(), name, lookedAt.Period)
 	if err != nil {
 		return s.unknownDomain(name, err)
 	}
@@ -201,7 +203,7 @@ func (s *site) policy(r *http.Request) (*view, error) {
 		p := set(e.Published.Policy())
 		o.Policy = &p
 	}
-	p := &policyPage{Domain: name, Form: form}
+	p := &policyPage{Domain: name, Form: form, Span: lookedAt}
 	p.judge(e, o)
 	p.AsIs = s.link(domainPath(name, "policy"), without(r.URL.Query(), "mend"))
 	v := url.Values{}

@@ -103,15 +103,20 @@ func (s *site) oneSender(r *http.Request) (*view, error) {
 	return &view{Page: "source", Title: plain(p.Sender.Name) + " as " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
 }
 
-// senderIn finds a sender in the evidence, by its key or one of its addresses;
-// nil if it sent nothing.
+// senderIn finds a sender in the evidence, by its key or one of its addresses, or the
+// network that an address is counted with; nil if it sent nothing.
 func senderIn(e *advice.Evidence, key string, sp span) *senderPage {
 	a := advice.For(e, advice.Options{})
 	group := ""
+	address, _ := netip.ParseAddr(key)
 	for i := range a.Sources {
-		if c := &a.Sources[i]; keyOf(c) == key || sourceName(c.Source.Source) == key {
+		c := &a.Sources[i]
+		if keyOf(c) == key || sourceName(c.Source.Source) == key {
 			group = c.Group
 			break
+		}
+		if c.Source.Source.Contains(address) { // of a day with so many that networks are told
+			group = c.Group
 		}
 	}
 	if group == "" {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -34,6 +35,29 @@ func TestWhoSendsIsToldByNameAndClass(t *testing.T) {
 	} {
 		if status, _ := fetch(t, f, path); status != want {
 			t.Errorf("%s: %d, want %d", path, status, want)
+		}
+	}
+}
+
+// An address that is counted with its network leads to the network, unless it is told itself.
+func TestAnAddressLeadsToTheNetworkThatItIsCountedWith(t *testing.T) {
+	sp := lastDays(30, now)
+	e, err := counsel().Evidence(t.Context(), "acme.example", sp.Period)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range e.Sources {
+		if e.Sources[i].Source == netip.MustParsePrefix("198.51.100.134/32") {
+			e.Sources[i].Source = netip.MustParsePrefix("198.51.100.0/24")
+		}
+	}
+	for key, want := range map[string]string{"198.51.100.200": "198.51.100.0/24", "198.51.100.127": "198.51.100.127", "203.0.113.77": ""} {
+		got := ""
+		if p := senderIn(e, key, sp); p != nil {
+			got = p.Addresses[0].Source
+		}
+		if got != want {
+			t.Errorf("%s leads to %q, want %q", key, got, want)
 		}
 	}
 }
