@@ -109,6 +109,22 @@ func (s *Store) domainIDs(ctx context.Context, words map[string]int64) error {
 	})
 }
 
+// take fills in the numbers of words that were found in the database, and remembers them.
+func (d *dictionary) take(m *map[inDomain]int64, words map[inDomain]int64) pgx.RowToFunc[bool] {
+	return func(row pgx.CollectableRow) (bool, error) {
+		var k inDomain
+		var id int64
+		if err := row.Scan(&k.domain, &k.word, &id); err != nil {
+			return false, err
+		}
+		words[k] = id
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		remember(m, k, id)
+		return true, nil
+	}
+}
+
 // nameIDs fills in the numbers of names, and makes new ones.
 func (s *Store) nameIDs(ctx context.Context, words map[inDomain]int64) error {
 	missing := known(&s.dict, &s.dict.names, words)
@@ -128,18 +144,7 @@ func (s *Store) nameIDs(ctx context.Context, words map[inDomain]int64) error {
 		SELECT domain_id, name, id
 		FROM names
 		JOIN unnest($1::bigint[], $2::text[]) AS wanted (domain_id, name) USING (domain_id, name)`
-	return s.resolve(ctx, "names", find, insert, []any{domains, names}, len(missing), func(row pgx.CollectableRow) (bool, error) {
-		var k inDomain
-		var id int64
-		if err := row.Scan(&k.domain, &k.word, &id); err != nil {
-			return false, err
-		}
-		words[k] = id
-		s.dict.mu.Lock()
-		remember(&s.dict.names, k, id)
-		s.dict.mu.Unlock()
-		return true, nil
-	})
+	return s.resolve(ctx, "names", find, insert, []any{domains, names}, len(missing), s.dict.take(&s.dict.names, words))
 }
 
 // reporterIDs fills in the numbers of reporters, and makes new ones. The words
@@ -164,18 +169,7 @@ func (s *Store) reporterIDs(ctx context.Context, words map[inDomain]int64, about
 		SELECT domain_id, key, id
 		FROM reporters
 		JOIN unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS wanted (domain_id, key, o, e) USING (domain_id, key)`
-	return s.resolve(ctx, "reporters", find, insert, []any{domains, keys, orgs, emails}, n, func(row pgx.CollectableRow) (bool, error) {
-		var k inDomain
-		var id int64
-		if err := row.Scan(&k.domain, &k.word, &id); err != nil {
-			return false, err
-		}
-		words[k] = id
-		s.dict.mu.Lock()
-		remember(&s.dict.reporters, k, id)
-		s.dict.mu.Unlock()
-		return true, nil
-	})
+	return s.resolve(ctx, "reporters", find, insert, []any{domains, keys, orgs, emails}, n, s.dict.take(&s.dict.reporters, words))
 }
 
 // authIDs fills in the numbers of raw results, and makes new ones from their

@@ -363,16 +363,7 @@ var selectorSorts = tallied("key", "text", map[string]order{
 // Selectors returns the DKIM keys that signed mail of a domain, busiest first.
 func (s *Store) Selectors(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SelectorList, dmarc.Cursor, error) {
 	var list dmarc.SelectorList
-	ids, err := s.domainsOf(ctx, q.Domain, q.Subdomains)
-	if err != nil {
-		return list, "", err
-	}
-	o, err := sorted(q.Sort, "-messages", selectorSorts)
-	if err != nil {
-		return list, "", err
-	}
-	args := pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}
-	behind, err := o.behind(q.After, args)
+	ids, o, behind, args, err := s.trafficList(ctx, &q, selectorSorts)
 	if err != nil {
 		return list, "", err
 	}

@@ -69,19 +69,12 @@ func (s *Store) Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.Sto
 		return nil, "", err
 	}
 	args := pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}
-	one, err := s.ofDomain(ctx, "f.domain_id", q.Domain, q.Subdomains, args)
+	chosen, err := s.chosenDomains(ctx, "f.domain_id", q.Domain, q.Subdomains, q.Scope, args)
 	if errors.Is(err, dmarc.ErrNotFound) {
 		return []dmarc.StoredFailure{}, "", nil
 	}
 	if err != nil {
 		return nil, "", err
-	}
-	within, err := s.within(ctx, q.Scope, "f.domain_id", args)
-	if err != nil {
-		return nil, "", err
-	}
-	if q.Domain == "" {
-		within += " AND NOT d.ignored"
 	}
 	which := ""
 	if q.Source.IsValid() {
@@ -94,7 +87,7 @@ func (s *Store) Failures(ctx context.Context, q dmarc.FailureQuery) ([]dmarc.Sto
 	d := direction(up)
 	sql := selectFailure + `
 		JOIN domains d ON d.id = f.domain_id
-		WHERE f.arrived_at >= @begin AND f.arrived_at < @end` + after.behind("f.", "arrived_at", up, args) + one + within + which + `
+		WHERE f.arrived_at >= @begin AND f.arrived_at < @end` + after.behind("f.", "arrived_at", up, args) + chosen + which + `
 		ORDER BY f.arrived_at` + d + `, f.domain_id` + d + `, f.id` + d + `
 		LIMIT @limit`
 	rows, _ := s.db.Query(ctx, sql, args)

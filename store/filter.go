@@ -36,6 +36,39 @@ func (s *Store) ofDomain(ctx context.Context, column, domain string, subdomains 
 	return " AND " + isOneOf(column, ids, args), nil
 }
 
+// trafficList returns what lists of the traffic of one domain begin with: the numbers of the
+// domains, how the lines are sorted, and a condition for those after the cursor, with its arguments
+// and those for period and limit.
+func (s *Store) trafficList(ctx context.Context, q *dmarc.TrafficQuery, sorts map[string]order) (ids []int64, o order, behind string, args pgx.NamedArgs, err error) {
+	if ids, err = s.domainsOf(ctx, q.Domain, q.Subdomains); err != nil {
+		return nil, o, "", nil, err
+	}
+	if o, err = sorted(q.Sort, "-messages", sorts); err != nil {
+		return nil, o, "", nil, err
+	}
+	args = pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}
+	behind, err = o.behind(q.After, args)
+	return ids, o, behind, args, err
+}
+
+// chosenDomains is a condition that holds a list to the domains that are asked for and may be known
+// of, and adds its arguments. Unless one is asked for, those that are ignored are left out by
+// their line in domains, d. Its error is dmarc.ErrNotFound if there is no domain that is asked for.
+func (s *Store) chosenDomains(ctx context.Context, column, domain string, subdomains bool, scope dmarc.Scope, args pgx.NamedArgs) (string, error) {
+	one, err := s.ofDomain(ctx, column, domain, subdomains, args)
+	if err != nil {
+		return "", err
+	}
+	within, err := s.within(ctx, scope, column, args)
+	if err != nil {
+		return "", err
+	}
+	if domain == "" {
+		within += " AND NOT d.ignored"
+	}
+	return one + within, nil
+}
+
 // isOneOf is a condition on the number of a domain. One domain is asked for by =, so
 // that an index has its lines in order.
 func isOneOf(column string, ids []int64, args pgx.NamedArgs) string {

@@ -173,14 +173,25 @@ func (b *batch) fence(ctx context.Context, tx pgx.Tx) error {
 	}
 	slices.SortFunc(leases, func(a, b dmarc.Lease) int { return strings.Compare(a.Name, b.Name) })
 	for _, l := range leases {
-		var epoch int64
-		err := tx.QueryRow(ctx, "SELECT epoch FROM leases WHERE name = $1 FOR SHARE", clean(l.Name)).Scan(&epoch)
-		if errors.Is(err, pgx.ErrNoRows) || err == nil && epoch != l.Epoch {
-			return fmt.Errorf("%s: %w", l.Name, dmarc.ErrLeaseLost)
+		if err := holds(ctx, tx, l); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("checking a lease: %w", err)
-		}
+	}
+	return nil
+}
+
+// holds makes a transaction fail unless a lease is still held; the empty one always is.
+func holds(ctx context.Context, tx pgx.Tx, lease dmarc.Lease) error {
+	if lease.Name == "" {
+		return nil
+	}
+	var epoch int64
+	err := tx.QueryRow(ctx, "SELECT epoch FROM leases WHERE name = $1 FOR SHARE", clean(lease.Name)).Scan(&epoch)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && epoch != lease.Epoch {
+		return fmt.Errorf("%s: %w", lease.Name, dmarc.ErrLeaseLost)
+	}
+	if err != nil {
+		return fmt.Errorf("checking a lease: %w", err)
 	}
 	return nil
 }

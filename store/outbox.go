@@ -68,20 +68,6 @@ func (s *Store) Tell(ctx context.Context, lease dmarc.Lease, t *dmarc.Transition
 	return told, nil
 }
 
-// holds makes the transaction fail unless a lease is still held; the empty one
-// always is.
-func holds(ctx context.Context, tx pgx.Tx, lease dmarc.Lease) error {
-	if lease.Name == "" {
-		return nil
-	}
-	var epoch int64
-	err := tx.QueryRow(ctx, "SELECT epoch FROM leases WHERE name = $1 FOR SHARE", lease.Name).Scan(&epoch)
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && epoch != lease.Epoch {
-		return fmt.Errorf("%s: %w", lease.Name, dmarc.ErrLeaseLost)
-	}
-	return err
-}
-
 // episodeKey is what tells episodes apart.
 type episodeKey struct {
 	rule            dmarc.NotifyRule

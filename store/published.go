@@ -175,21 +175,8 @@ func (s *Store) KeyNames(ctx context.Context, fingerprints []string) (map[string
 // LookMemory returns what the last look at a domain left for the next; nothing
 // if there was none.
 func (s *Store) LookMemory(ctx context.Context, domain string) (*records.Memory, error) {
-	const sql = `
-		SELECT l.memory
-		FROM looks l
-		JOIN domains d ON d.id = l.domain_id
-		WHERE d.name = $1`
-	var text []byte
 	m := new(records.Memory)
-	err := s.db.QueryRow(ctx, sql, clean(domain)).Scan(&text)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return m, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(text, m)
-	}
-	if err != nil {
+	if err := s.ofLook(ctx, "memory", domain, m); err != nil && !errors.Is(err, dmarc.ErrNotFound) {
 		return nil, fmt.Errorf("memory of the look at %q: %w", domain, err)
 	}
 	return m, nil
@@ -198,24 +185,30 @@ func (s *Store) LookMemory(ctx context.Context, domain string) (*records.Memory,
 // Look returns the last look at a domain as JSON, in the form of
 // records.Result; dmarc.ErrNotFound if there was none yet.
 func (s *Store) Look(ctx context.Context, domain string) (*records.Result, error) {
-	const sql = `
-		SELECT l.result
+	r := new(records.Result)
+	if err := s.ofLook(ctx, "result", domain, r); err != nil {
+		return nil, fmt.Errorf("look at %q: %w", domain, err)
+	}
+	return r, nil
+}
+
+// ofLook reads a column of the last look at a domain from JSON; dmarc.ErrNotFound if there was
+// none.
+func (s *Store) ofLook(ctx context.Context, column, domain string, into any) error {
+	sql := `
+		SELECT l.` + column + `
 		FROM looks l
 		JOIN domains d ON d.id = l.domain_id
 		WHERE d.name = $1`
 	var text []byte
 	err := s.db.QueryRow(ctx, sql, clean(domain)).Scan(&text)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = dmarc.ErrNotFound
+		return dmarc.ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look at %q: %w", domain, err)
+		return err
 	}
-	var r records.Result
-	if err := json.Unmarshal(text, &r); err != nil {
-		return nil, fmt.Errorf("look at %q: %w", domain, err)
-	}
-	return &r, nil
+	return json.Unmarshal(text, into)
 }
 
 // RecordChanges returns how the records of a domain changed, latest first.

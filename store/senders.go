@@ -23,16 +23,7 @@ var sourceSorts = tallied("source", "inet", map[string]order{
 // leaves out those that sent no such mail; it does not concern the sums of what is not listed.
 func (s *Store) Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error) {
 	var list dmarc.SourceList
-	ids, err := s.domainsOf(ctx, q.Domain, q.Subdomains)
-	if err != nil {
-		return list, "", err
-	}
-	o, err := sorted(q.Sort, "-messages", sourceSorts)
-	if err != nil {
-		return list, "", err
-	}
-	args := pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}
-	behind, err := o.behind(q.After, args)
+	ids, o, behind, args, err := s.trafficList(ctx, &q, sourceSorts)
 	if err != nil {
 		return list, "", err
 	}

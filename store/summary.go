@@ -137,16 +137,7 @@ var reporterSorts = tallied("key", "text", map[string]order{
 // Reporters returns who reported about a domain, busiest first. A filter leaves out
 // those who saw no such mail; one about senders counts theirs alone, by the rows.
 func (s *Store) Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error) {
-	ids, err := s.domainsOf(ctx, q.Domain, q.Subdomains)
-	if err != nil {
-		return nil, "", err
-	}
-	o, err := sorted(q.Sort, "-messages", reporterSorts)
-	if err != nil {
-		return nil, "", err
-	}
-	args := pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}
-	behind, err := o.behind(q.After, args)
+	ids, o, behind, args, err := s.trafficList(ctx, &q, reporterSorts)
 	if err != nil {
 		return nil, "", err
 	}

@@ -126,19 +126,12 @@ func (s *Store) TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, d
 		return nil, "", err
 	}
 	args := pgx.NamedArgs{"begin": q.Period.Begin, "end": q.Period.End, "limit": q.Limit + 1}
-	one, err := s.ofDomain(ctx, "t.domain_id", q.Domain, q.Subdomains, args)
+	chosen, err := s.chosenDomains(ctx, "t.domain_id", q.Domain, q.Subdomains, q.Scope, args)
 	if errors.Is(err, dmarc.ErrNotFound) {
 		return []dmarc.StoredTLS{}, "", nil
 	}
 	if err != nil {
 		return nil, "", err
-	}
-	within, err := s.within(ctx, q.Scope, "t.domain_id", args)
-	if err != nil {
-		return nil, "", err
-	}
-	if q.Domain == "" {
-		within += " AND NOT d.ignored"
 	}
 	which := ""
 	if q.Reporter != "" {
@@ -152,7 +145,7 @@ func (s *Store) TLS(ctx context.Context, q dmarc.TLSQuery) ([]dmarc.StoredTLS, d
 	}
 	d := direction(up)
 	sql := selectTLS + `
-		WHERE t.active` + one + within + which + `
+		WHERE t.active` + chosen + which + `
 			AND t.begins_at >= @begin AND t.begins_at < @end` + after.behind("t.", "begins_at", up, args) + `
 		ORDER BY t.begins_at` + d + `, t.domain_id` + d + `, t.id` + d + `
 		LIMIT @limit`

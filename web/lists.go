@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -96,17 +97,10 @@ func (s *site) senders(r *http.Request) (*view, error) {
 	}
 	q := dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{After: after, Limit: limit}}
 	var next dmarc.Cursor
-	g, ctx := errgroup.WithContext(r.Context())
-	g.Go(func() (err error) {
+	if p.Tally, err = s.totalsBeside(r.Context(), q, func(ctx context.Context) (err error) {
 		p.List, next, err = s.store.Sources(ctx, q)
 		return err
-	})
-	g.Go(func() error {
-		sum, err := s.store.Summary(ctx, dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{Limit: 1}})
-		p.Tally = sum.Tally
-		return err
-	})
-	if err := g.Wait(); err != nil {
+	}); err != nil {
 		return s.unknownDomain(name, err)
 	}
 	p.pager = s.pagerOf(path, v, after, next)
@@ -114,6 +108,19 @@ func (s *site) senders(r *http.Request) (*view, error) {
 		p.All = s.link(path, all)
 	}
 	return &view{Page: "senders", Title: "Senders of " + name, Nav: "/", Span: sp, Choose: choose, Data: p}, nil
+}
+
+// totalsBeside asks for a list, and meanwhile for the totals of its domain and period.
+func (s *site) totalsBeside(ctx context.Context, q dmarc.TrafficQuery, ask func(context.Context) error) (dmarc.Tally, error) {
+	var sum dmarc.DomainSummary
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return ask(ctx) })
+	g.Go(func() (err error) {
+		sum, err = s.store.Summary(ctx, dmarc.TrafficQuery{Domain: q.Domain, Period: q.Period, Page: dmarc.Page{Limit: 1}})
+		return err
+	})
+	err := g.Wait()
+	return sum.Tally, err
 }
 
 // reporters serves /domains/{domain}/reporters.
@@ -131,17 +138,10 @@ func (s *site) reporters(r *http.Request) (*view, error) {
 	p := &reportersPage{Domain: name, Span: sp}
 	q := dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{After: after, Limit: linesPerPage}}
 	var next dmarc.Cursor
-	g, ctx := errgroup.WithContext(r.Context())
-	g.Go(func() (err error) {
+	if p.Tally, err = s.totalsBeside(r.Context(), q, func(ctx context.Context) (err error) {
 		p.Items, next, err = s.store.Reporters(ctx, q)
 		return err
-	})
-	g.Go(func() error {
-		sum, err := s.store.Summary(ctx, dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{Limit: 1}})
-		p.Tally = sum.Tally
-		return err
-	})
-	if err := g.Wait(); err != nil {
+	}); err != nil {
 		return s.unknownDomain(name, err)
 	}
 	p.pager = s.pagerOf(path, sp.query(nil), after, next)

@@ -78,9 +78,9 @@ func assetsOf(t *testing.T, page string) (all []string) {
 	return all
 }
 
-// BenchmarkInteractive tells how long it takes from asking for a page until it
+// BenchmarkDrawn tells how long it takes from asking for a page until it
 // has been drawn and answers to a key, in a browser without a window.
-func BenchmarkInteractive(b *testing.B) {
+func BenchmarkDrawn(b *testing.B) {
 	ctx, closeBrowser, err := browser.Open(b.Context())
 	if err != nil {
 		b.Skip("SKIPPED: ", err)
