@@ -31,18 +31,18 @@ const (
 // errNoSTARTTLS is that of a mail host that speaks without TLS only.
 var errNoSTARTTLS = errors.New("the server does not offer STARTTLS")
 
-// A Prober is a Probe that connects to public addresses only, and to those
-// that it is told of. It sends no mail: it greets, starts TLS and leaves.
+// A Prober is a Probe that connects within its reach only. It sends no mail:
+// it greets, starts TLS and leaves.
 type Prober struct {
 	helo  string
 	reach outward.Reach
 	dial  func(ctx context.Context, server netip.AddrPort) (net.Conn, error)
 }
 
-// NewProber returns a prober that calls itself helo in SMTP, and connects to
-// public addresses and to those of also.
-func NewProber(helo string, also ...netip.Prefix) *Prober {
-	return &Prober{helo: helo, reach: outward.Reach{Also: also}, dial: func(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
+// NewProber returns a prober that calls itself helo in SMTP, and connects within
+// a reach.
+func NewProber(helo string, reach outward.Reach) *Prober {
+	return &Prober{helo: helo, reach: reach, dial: func(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
 		dialer := net.Dialer{Timeout: dialTimeout}
 		return dialer.DialContext(ctx, "tcp", server.String())
 	}}

@@ -50,7 +50,7 @@ func serveSMTP(t *testing.T, config *tls.Config, greeting string, answer func(li
 			}()
 		}
 	}()
-	p := NewProber("probe.example", netip.MustParsePrefix("127.0.0.0/8"))
+	p := NewProber("probe.example", onLoopback)
 	p.dial = func(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", listener.Addr().String())
 	}
@@ -157,7 +157,7 @@ func TestOtherPortsSpeakTLSAtOnce(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	chain, err := NewProber("probe.example", netip.MustParsePrefix("127.0.0.0/8")).Certificates(t.Context(), "mta-sts.corp.test", netip.MustParseAddrPort(listener.Addr().String()))
+	chain, err := NewProber("probe.example", onLoopback).Certificates(t.Context(), "mta-sts.corp.test", netip.MustParseAddrPort(listener.Addr().String()))
 	if err != nil || len(chain) != 2 || !chain[0].Equal(cert.Leaf) {
 		t.Errorf("%d certificates, error %v", len(chain), err)
 	}

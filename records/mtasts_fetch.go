@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"time"
 
@@ -31,22 +30,19 @@ var errLookup = errors.New("the address could not be looked up")
 
 // A PolicyFetcher gets policies of MTA-STS over HTTPS as RFC 8461, section
 // 3.3, wants it: no redirects, and a certificate for the host. It connects
-// only to addresses that are public, so that the owner of a zone cannot use
-// it to reach what is behind a firewall.
+// only within its reach, so that the owner of a zone cannot use it to get at
+// what is behind a firewall.
 type PolicyFetcher struct {
 	resolver Resolver
-	allow    func(netip.Addr) bool
+	reach    outward.Reach
 	client   *http.Client
 	port     string
 }
 
 // NewPolicyFetcher returns a fetcher that looks up hosts with a resolver and
-// connects to the addresses that allow returns true for; nil: all public ones.
-func NewPolicyFetcher(r Resolver, allow func(netip.Addr) bool) *PolicyFetcher {
-	if allow == nil {
-		allow = outward.Public
-	}
-	f := &PolicyFetcher{resolver: r, allow: allow, port: "443"}
+// connects within a reach.
+func NewPolicyFetcher(r Resolver, reach outward.Reach) *PolicyFetcher {
+	f := &PolicyFetcher{resolver: r, reach: reach, port: "443"}
 	f.client = &http.Client{
 		Transport: &http.Transport{
 			DialContext:            f.dial,
@@ -112,8 +108,7 @@ func (f *PolicyFetcher) dial(ctx context.Context, network, address string) (net.
 	}
 	err = fmt.Errorf("%s has no address", host)
 	for _, ip := range ips[:min(len(ips), maxDialed)] {
-		if !f.allow(ip.Unmap()) {
-			err = fmt.Errorf("%s %w", ip, outward.ErrNotPublic)
+		if err = f.reach.Check(ip.Unmap()); err != nil {
 			continue
 		}
 		dialer := net.Dialer{Timeout: dialTimeout}

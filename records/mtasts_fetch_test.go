@@ -16,10 +16,12 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/dmarcd/dmarcd/outward"
 )
 
-// onLoopback allows what tests connect to.
-func onLoopback(ip netip.Addr) bool { return ip.IsLoopback() }
+// onLoopback is where tests connect to.
+var onLoopback = outward.Reach{}.ToHost("localhost")
 
 // servePolicy serves HTTPS on loopback for mta-sts.corp.test, and returns a
 // fetcher that finds it and trusts an authority.
@@ -101,14 +103,14 @@ mapped AAAA ::ffff:127.0.0.1
 docs A 192.0.2.1
 none TXT "x"
 `})
-	f := NewPolicyFetcher(r, nil)
+	f := NewPolicyFetcher(r, outward.Reach{})
 	for _, host := range []string{"loopback.corp.test", "private.corp.test", "meta.corp.test", "six.corp.test", "mapped.corp.test", "docs.corp.test"} {
 		if _, _, err := f.FetchPolicy(t.Context(), host); err == nil || !strings.HasSuffix(err.Error(), " is not a public address") || isTemporary(err) {
 			t.Errorf("%s: %v", host, err)
 		}
 		a := r.Lookup(t.Context(), host, dns.TypeA)
 		for _, ip := range append(addresses(a), addresses(r.Lookup(t.Context(), host, dns.TypeAAAA))...) {
-			if _, err := NewProber("probe.example").Certificates(t.Context(), host, netip.AddrPortFrom(ip, 25)); err == nil || !strings.HasSuffix(err.Error(), " is not a public address") {
+			if _, err := NewProber("probe.example", outward.Reach{}).Certificates(t.Context(), host, netip.AddrPortFrom(ip, 25)); err == nil || !strings.HasSuffix(err.Error(), " is not a public address") {
 				t.Errorf("%s at %s: %v", host, ip, err)
 			}
 		}

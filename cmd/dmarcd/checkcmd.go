@@ -32,6 +32,7 @@ JSON object a line for each domain. Exit status 1 if there is any error among wh
 	checkEnvironment = `Environment:
   DMARCD_RESOLVER          resolver, as host:port; it should validate DNSSEC
   DMARCD_REPORT_ADDRESSES  addresses of yours that reports are sent to
+  DMARCD_OUTGOING_ALLOW    networks that are not public and may be connected to
   NO_COLOR                 no colours on a terminal`
 )
 
@@ -81,7 +82,7 @@ func runCheck(ctx context.Context, env *environ, args []string) error {
 	if err := env.tryResolver(ctx, client); err != nil {
 		return err
 	}
-	fetcher := records.NewPolicyFetcher(client, nil)
+	fetcher := records.NewPolicyFetcher(client, cfg.reach())
 	cfg.Records.Probe = cfg.Records.Probe || *probe
 	prober := cfg.prober()
 	selectors = append(selectors, cfg.Records.Selectors...)

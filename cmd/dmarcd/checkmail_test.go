@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/dmarcd/dmarcd/records"
@@ -55,6 +56,21 @@ func TestCheckTellsWhatIsPublishedForMail(t *testing.T) {
 		}
 		if string(text) != want {
 			t.Errorf("%s:\n got %s\nwant %s", domain, text, want)
+		}
+	}
+}
+
+// A policy is fetched from where the configuration lets dmarcd connect to, as serve does.
+func TestCheckConnectsToWhatIsAllowed(t *testing.T) {
+	resolver := resolving(t, `
+corp.test. SOA ns.corp.test. hostmaster.corp.test. 1 7200 3600 1209600 3600
+_mta-sts.corp.test. TXT "v=STSv1; id=1"
+mta-sts.corp.test. A 127.0.0.2
+`)
+	for allowed, refused := range map[string]bool{"": true, "10.0.0.0/8": true, "127.0.0.2": false} {
+		got := world{vars: []string{"DMARCD_OUTGOING_ALLOW=" + allowed}}.run(t, "check", "--resolver", resolver, "--format", "json", "corp.test")
+		if strings.Contains(got.stdout, "127.0.0.2 is not a public address") != refused || !strings.Contains(got.stdout, `"subject":"mta-sts.corp.test"`) {
+			t.Errorf("with %q allowed:\n%s%s", allowed, got.stdout, got.stderr)
 		}
 	}
 }

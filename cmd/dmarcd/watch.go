@@ -30,7 +30,7 @@ func (s *service) newWatcher(cfg *config, sample bool) (*records.Watcher, error)
 	if err != nil {
 		return nil, err
 	}
-	fetcher := records.NewPolicyFetcher(client, cfg.reach().Allows)
+	fetcher := records.NewPolicyFetcher(client, cfg.reach())
 	prober := cfg.prober()
 	return &records.Watcher{Store: s.store, Log: s.log, Evidence: func(ctx context.Context, domain string) (records.Options, error) {
 		told, err := s.told(ctx, domain, time.Now())
@@ -64,7 +64,7 @@ func (c *config) prober() *records.Prober {
 			helo = "localhost"
 		}
 	}
-	return records.NewProber(helo, append(networks(c.Outgoing.Allow), networks(c.Records.ProbeAlso)...)...)
+	return records.NewProber(helo, c.reach().With(networks(c.Records.ProbeAlso)...))
 }
 
 // addSelectors adds those of the configured selectors that are of a domain:
