@@ -174,16 +174,25 @@ func TestServicesOfShoutrrrConnectWithinTheirReach(t *testing.T) {
 	http.DefaultTransport = DefaultTransport()
 	defer func() { http.DefaultTransport = usual }()
 	host := strings.TrimPrefix(server.URL, "http://")
+	m := TestMessage("ops", today)
+	tried := map[string]bool{"zulip": true} // it takes no address for a host; it uses http.Post, and with that the default, which is tried below
 	for _, url := range []string{
-		"gotify://" + host + "/Aabcdefghijklmn?disabletls=yes", "mattermost://" + host + "/token?disabletls=yes", "rocketchat://" + host + "/tokenA/tokenB/@somebody",
+		"bark://:key@" + host + "/?scheme=http", "gotify://" + host + "/Aabcdefghijklmn?disabletls=yes", "matrix://:token@" + host + "/?rooms=!room:example.com&disableTLS=yes",
+		"matrix://user:password@" + host + "/?rooms=!room:example.com&disableTLS=yes", "mattermost://" + host + "/token?disabletls=yes", "ntfy://" + host + "/topic?scheme=http",
+		"ntfy://" + host + "/topic?disabletlsverification=yes", "rocketchat://" + host + "/tokenA/tokenB/@somebody", "signal://" + host + "/+15550001/+15550002?disabletls=yes",
 	} {
 		s, err := NewShout(url, outward.Reach{})
 		if err != nil {
 			t.Fatalf("%s: %v", url, err)
 		}
-		// Past the look-up of the name, which may have another answer the next time.
-		if err := s.service.Send("text", &types.Params{}); !errors.Is(err, outward.ErrNotPublic) {
+		tried[s.scheme] = true
+		if err := s.Send(t.Context(), &m); !errors.Is(err, outward.ErrNotPublic) {
 			t.Errorf("%s: %v", url, err)
+		}
+	}
+	for _, name := range selfHosted {
+		if !tried[name] {
+			t.Errorf("%s was not tried", name)
 		}
 	}
 	if resp, err := http.Get(server.URL); !errors.Is(err, outward.ErrNotPublic) {

@@ -2,12 +2,12 @@ package notify
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nicholas-fedor/shoutrrr/pkg/router"
+	"github.com/nicholas-fedor/shoutrrr/pkg/services/push/ntfy"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 
 	"github.com/dmarcd/dmarcd/dmarc"
@@ -98,12 +99,24 @@ func NewShout(text string, reach outward.Reach) (*Shout, error) {
 	if s.login == "" {
 		s.service = service
 	}
-	if own, ok := service.(interface{ GetHTTPClient() *http.Client }); ok && own.GetHTTPClient() != nil {
-		if t, ok := own.GetHTTPClient().Transport.(*http.Transport); ok {
-			t.DialContext = reach.Dialer(dialTime).DialContext
+	guard(service, reach)
+	return s, nil
+}
+
+// guard keeps a service with a transport of its own within a reach.
+func guard(service types.Service, reach outward.Reach) {
+	switch own := service.(type) {
+	case *ntfy.Service:
+		t := reach.Transport()
+		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: own.Config.DisableTLSVerification}
+		own.SetHTTPClient(&http.Client{Transport: t, Timeout: sendTime})
+	case interface{ GetHTTPClient() *http.Client }:
+		if client := own.GetHTTPClient(); client != nil {
+			if t, ok := client.Transport.(*http.Transport); ok {
+				t.DialContext = reach.Dialer(dialTime).DialContext
+			}
 		}
 	}
-	return s, nil
 }
 
 var errLogin = errors.New("cannot be logged into, or cannot be reached")
@@ -141,7 +154,7 @@ func (s *Shout) loggedIn() (types.Service, error) {
 	if s.service == nil {
 		service, err := locate(s.login)
 		if err != nil {
-			return nil, errLogin // what went wrong stands in its text alone, between secrets
+			return nil, errLogin // its text tells nothing
 		}
 		s.service = service
 	}
@@ -154,9 +167,6 @@ func (s *Shout) Send(ctx context.Context, m *dmarc.OutgoingMessage) error {
 	if err := json.Unmarshal(m.Body, &content); err != nil {
 		return fmt.Errorf("reading the message: %w", err)
 	}
-	if err := s.reachable(ctx); err != nil {
-		return err
-	}
 	params := types.Params{}
 	params.SetTitle(content.Title)
 	text := shorten(content.Text, 3500) // of which all services take as much
@@ -164,27 +174,30 @@ func (s *Shout) Send(ctx context.Context, m *dmarc.OutgoingMessage) error {
 	go func() { sent <- s.send(text, &params) }()
 	select {
 	case err := <-sent:
+		if errors.Is(err, errLogin) {
+			if why := s.refused(ctx); why != nil {
+				return notPublic(why)
+			}
+		}
 		return s.told(err)
 	case <-ctx.Done():
 		return fmt.Errorf("%s gives no answer", s.scheme)
 	}
 }
 
-// reachable refuses servers at addresses that are not public.
-func (s *Shout) reachable(ctx context.Context) error {
-	if s.reach.All || s.host == "" {
+// refused looks why nobody can log in: an error if the server is at an address beyond the
+// reach.
+func (s *Shout) refused(ctx context.Context) error {
+	if s.host == "" || s.reach.All {
 		return nil
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", s.host)
-	if ip, e := netip.ParseAddr(s.host); e == nil {
-		addresses, err = []netip.Addr{ip}, nil
-	}
 	if err != nil {
-		return fmt.Errorf("looking up its server: %w", err)
+		return nil // that is not why
 	}
 	for _, a := range addresses {
 		if err := s.reach.Check(a); err != nil {
-			return notPublic(err)
+			return err
 		}
 	}
 	return nil
