@@ -138,7 +138,7 @@ type usageError string
 func (e usageError) Error() string { return string(e) }
 
 // run does what the arguments say and returns the exit status. The first
-// SIGINT or SIGTERM cancels the context that commands work with; the second
+// signal to stop cancels the context that commands work with; the second
 // one ends the process at once.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, vars []string) int {
 	env := newEnviron(stdin, stdout, stderr, vars)
@@ -183,11 +183,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitFailed
 }
 
-// withSignals returns a context that the first SIGINT or SIGTERM cancels. From
-// then on signals do again what they do to any process: the second one ends it
-// at once.
+// withSignals returns a context that the first SIGINT, SIGTERM or SIGHUP cancels; SIGHUP unless
+// dmarcd was begun to ignore it, as by nohup. From then on signals do again what they do to any
+// process: the second one ends it at once.
 func withSignals(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(ctx, signals...)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }

@@ -146,7 +146,7 @@ func TestVersionOfTheLinkerWins(t *testing.T) {
 }
 
 func TestTheFirstSignalCancels(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		ctx, stop := withSignals(context.Background())
 		if err := syscall.Kill(syscall.Getpid(), sig); err != nil {
 			t.Fatal(err)
@@ -179,8 +179,28 @@ func process(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// A terminal that is closed ends what was begun there in good order, unless that was begun by
+// nohup: then it goes on.
+func TestAClosedTerminalInterruptsUnlessThatIsIgnored(t *testing.T) {
+	interrupt(t, waiting(t), "hangup", syscall.SIGHUP)
+	cmd := waiting(t)
+	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `trap "" HUP; exec "$0" "$@"`}, cmd.Args...)
+	interrupt(t, cmd, "terminated", syscall.SIGHUP, syscall.SIGTERM)
+}
+
 func TestAnInterruptedCommandFailsAndSaysSo(t *testing.T) {
-	cmd := process(t, "parse", "--format", "ndjson", "testdata/aggregate.xml", "-")
+	interrupt(t, waiting(t), "terminated", syscall.SIGTERM)
+}
+
+// waiting is a command that prints a line, and then waits for more.
+func waiting(t *testing.T) *exec.Cmd {
+	t.Helper()
+	return process(t, "parse", "--format", "ndjson", "testdata/aggregate.xml", "-")
+}
+
+// interrupt sends signals to a command that waits, which has to name one of them.
+func interrupt(t *testing.T, cmd *exec.Cmd, names string, signals ...syscall.Signal) {
+	t.Helper()
 	stdin, err := cmd.StdinPipe() // stays open: the command waits for it
 	if err != nil {
 		t.Fatal(err)
@@ -199,11 +219,13 @@ func TestAnInterruptedCommandFailsAndSaysSo(t *testing.T) {
 	if _, err := stdout.Read(first[:]); err != nil { // the first report is out
 		t.Fatal(err)
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	for _, sig := range signals {
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd.Wait()
-	if status := cmd.ProcessState.ExitCode(); status != exitFailed || !strings.Contains(stderr.String(), "dmarcd parse: interrupted before it was done (terminated") {
+	if status := cmd.ProcessState.ExitCode(); status != exitFailed || !strings.Contains(stderr.String(), "dmarcd parse: interrupted before it was done ("+names) {
 		t.Errorf("status %d, stderr %q", status, stderr.String())
 	}
 }

@@ -21,7 +21,9 @@ import (
 )
 
 const serveUsage = `Polls the configured mailboxes, stores the reports in them, and serves dashboard and API until it is told to stop
-(SIGTERM or SIGINT). Without DMARCD_DATABASE_URL it runs a private PostgreSQL in the data directory.`
+(SIGTERM, SIGINT or SIGHUP): then it finishes what is in hand. The configuration is read when it starts, so that a change of it
+takes a restart; certificates that were renewed are read by themselves. Without DMARCD_DATABASE_URL it runs a private
+PostgreSQL in the data directory.`
 
 // drainTime is how long requests in hand may take once the service stops.
 const drainTime = 4 * time.Second
