@@ -5,13 +5,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/dmarcd/dmarcd/migrations"
+	"github.com/dmarcd/dmarcd/postgres"
 	"github.com/dmarcd/dmarcd/store"
 )
 
@@ -21,27 +24,61 @@ const (
 	schemaInterval = 5 * time.Second
 )
 
-// awaitDatabase waits until a database answers, as it may start together with us, and says
-// so. What will not get better by waiting is an error: a wrong password or
-// certificate, a database that is not there.
-func awaitDatabase(ctx context.Context, url string, log *slog.Logger) error {
+// awaitService opens the database, as openService does, and begins. A database that does not answer, or goes
+// away meanwhile, is waited for, as it may start together with us, and that is said. What will
+// not get better by waiting is an error: a wrong password or certificate, a database that is not there.
+func awaitService(ctx context.Context, cfg *config, log *slog.Logger) (*service, error) {
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		s, err := tryService(ctx, cfg, log)
+		if err == nil || ctx.Err() != nil || !breaks(err) {
+			return s, err
+		}
+		log.Warn("the database does not answer; it will be tried again", "error", err, "in", wait.String())
+		if !sleep(ctx, wait) {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func tryService(ctx context.Context, cfg *config, log *slog.Logger) (*service, error) {
+	if url := cfg.DatabaseURL.reveal(); url != "" {
+		if err := answers(ctx, url); err != nil {
+			return nil, err
+		}
+	}
+	s, err := openService(ctx, cfg, log, postgres.Options{}, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.begin(ctx, cfg); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// answers finds out, within some seconds, whether a database answers.
+func answers(ctx context.Context, url string) error {
 	db, err := store.Open(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	for wait := firstWait; ; wait = min(2*wait, longestWait) {
-		trying, cancel := context.WithTimeout(ctx, longestWait)
-		err := db.Ping(trying)
-		cancel()
-		if err == nil || ctx.Err() != nil || !passes(err) {
-			return err
-		}
-		log.Warn("the database does not answer; it will be tried again", "error", err, "in", wait.String())
-		if !sleep(ctx, wait) {
-			return ctx.Err()
-		}
+	trying, cancel := context.WithTimeout(ctx, longestWait)
+	defer cancel()
+	return db.Ping(trying)
+}
+
+// breaks reports whether an error is of a connection to the database that could not be made, or broke
+// off, and may be made later.
+func breaks(err error) bool {
+	var refused *pgconn.PgError
+	var connecting *pgconn.ConnectError
+	var network net.Error
+	switch {
+	case errors.As(err, &refused), errors.As(err, &connecting):
+		return passes(err)
 	}
+	return errors.As(err, &network) || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // passes reports whether a failure to connect may be over in a while.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
 	"github.com/dmarcd/dmarcd/internal/porttest"
+	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 )
 
@@ -300,6 +301,44 @@ func (r *running) total() (n int) {
 		return -1
 	}
 	return n
+}
+
+// A database that answered at the start and goes away before anything is served is waited for, too.
+func TestADatabaseThatGoesAwayAsDmarcdBeginsIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	racetest.Calm(t)
+	db := pgtest.Own(t)
+	relay := newRelay(t, db.Socket())
+	binary, vars := build(t), "DMARCD_DATABASE_URL=postgres://postgres@"+relay.address+"/postgres?sslmode=disable"
+	begin := func() *running { return serveWith(t, binary, t.TempDir(), vars) }
+	if first := begin().ready(); first.stop(syscall.SIGTERM) != exitDone {
+		t.Fatal(first.log)
+	}
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "SELECT pg_advisory_lock(hashtextextended('dmarcd arrangements', 0))"); err != nil {
+		t.Fatal(err)
+	}
+	waits := func() (so bool) {
+		if err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)").Scan(&so); err != nil {
+			t.Fatal(err)
+		}
+		return so
+	}
+	r := begin()
+	r.await("it waits to keep what its configuration says", waits)
+	relay.cut()
+	r.await("it is said", func() bool { return r.logged("the database does not answer") })
+	if _, err := conn.Exec(t.Context(), "SELECT pg_advisory_unlock_all()"); err != nil {
+		t.Fatal(err)
+	}
+	r.ready()
+	if status := r.stop(syscall.SIGTERM); status != exitDone {
+		t.Errorf("exit status %d\n%s", status, r.log)
+	}
 }
 
 // A database that is down at the start, goes away, or has no connection to give, is

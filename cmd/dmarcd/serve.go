@@ -15,7 +15,6 @@ import (
 	"github.com/dmarcd/dmarcd/access"
 	"github.com/dmarcd/dmarcd/api"
 	"github.com/dmarcd/dmarcd/ingest"
-	"github.com/dmarcd/dmarcd/postgres"
 	"github.com/dmarcd/dmarcd/store"
 	"github.com/dmarcd/dmarcd/web"
 )
@@ -41,20 +40,12 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 		return fmt.Errorf("listening on %s: %w; set listen (DMARCD_LISTEN) to another address", cfg.Listen, err)
 	}
 	defer listener.Close()
-	if url := cfg.DatabaseURL.reveal(); url != "" {
-		if err := awaitDatabase(ctx, url, log); err != nil {
-			if ctx.Err() != nil {
-				return nil // it was told to stop
-			}
-			return err
-		}
+	s, err := awaitService(ctx, cfg, log)
+	if ctx.Err() != nil && s == nil {
+		return nil // it was told to stop
 	}
-	s, err := openService(ctx, cfg, log, postgres.Options{}, false)
 	if err != nil {
 		return err
-	}
-	if err := s.store.Arrange(ctx, cfg.arrangements()); err != nil {
-		return errors.Join(err, s.close())
 	}
 	for _, open := range []func(*service) (*door, error){cfg.openSMTP, cfg.openTLSRPT} {
 		d, err := open(s)
@@ -90,11 +81,6 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if !cfg.authenticates() && (len(cfg.HTTP.Proxies) > 0 || cfg.HTTP.Prefix != "" || cfg.HTTP.URL != "") {
 		log.Warn("there is a proxy in front, and dmarcd asks nobody who they are: whoever the proxy lets through may see and change everything; access.tokens = true asks everybody")
 	}
-	if cfg.authenticates() {
-		if err := s.adviseTokens(ctx); err != nil {
-			return errors.Join(err, s.close())
-		}
-	}
 	s.domainMeters = s.metrics.watchDomains(cfg.MetricsDomains)
 	if s.teller, err = s.newTeller(cfg); err != nil {
 		return errors.Join(err, s.close())
@@ -123,18 +109,29 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	return errors.Join(s.serve(ctx, listener, boxes), s.close())
 }
 
-// serve runs everything until ctx ends or something fails that cannot be
-// helped. What is in hand is finished.
-func (s *service) serve(ctx context.Context, listener net.Listener, boxes []ingest.Mailbox) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
+// begin does what asks the database before anything is served.
+func (s *service) begin(ctx context.Context, cfg *config) error {
+	if err := s.store.Arrange(ctx, cfg.arrangements()); err != nil {
+		return err
+	}
 	if s.private != nil {
 		// Nobody else polls with this database: a lease is of one that died.
 		if err := s.store.FreeLeases(ctx); err != nil {
 			return err
 		}
 	}
+	if cfg.authenticates() {
+		return s.adviseTokens(ctx)
+	}
+	return nil
+}
+
+// serve runs everything until ctx ends or something fails that cannot be
+// helped. What is in hand is finished.
+func (s *service) serve(ctx context.Context, listener net.Listener, boxes []ingest.Mailbox) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
 	s.ingester.Leases = &meteredLeases{s.store, s.metrics}
 	s.metrics.watchMailboxes(boxes)
 	for _, box := range boxes {
