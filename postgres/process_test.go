@@ -146,6 +146,59 @@ func TestPostgreSQLEndsWithAKilledDmarcd(t *testing.T) {
 	}
 }
 
+// A child that a killed server leaves behind is waited for.
+func TestAChildOfAKilledServerIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("its children are found on Linux only")
+	}
+	needPostgreSQL(t)
+	dir := t.TempDir()
+	s := begin(t, Options{DataDir: dir})
+	old := postmaster(t, dir)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := strconv.Atoi(strings.Fields(string(text))[0])
+	if err == nil {
+		err = syscall.Kill(child, syscall.SIGSTOP)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(child, syscall.SIGCONT)
+	s.cancel() // it is not started again
+	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-s.Done()
+
+	log := newEvents()
+	started := make(chan error, 1)
+	go func() {
+		next, err := Start(t.Context(), Options{DataDir: dir, Log: slog.New(log)})
+		if err == nil {
+			t.Cleanup(func() { halt(t, next) })
+		}
+		started <- err
+	}()
+	for tries := 0; tries < firstTries; {
+		select {
+		case err := <-started:
+			t.Fatalf("it does not wait: %v", err)
+		case got := <-log.messages:
+			if strings.Contains(got, "starting it again") {
+				tries++
+			}
+		}
+	}
+	syscall.Kill(child, syscall.SIGCONT)
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAHalfMadeClusterIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	needPostgreSQL(t)

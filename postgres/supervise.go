@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,7 +22,7 @@ const (
 	longPause   = 300 // times the first: 30 s
 	goodLife    = time.Minute
 	firstTries  = 5  // in Start, where someone waits: 1.5 s
-	laterTries  = 11 // with the data at hand before: about 100 s
+	laterTries  = 11 // with the data at hand before, or a killed server's children at work: about 100 s
 	drainPeriod = 10 * time.Second
 )
 
@@ -51,7 +52,7 @@ func (s *Server) supervise(ctx context.Context, ready chan<- error) {
 		if !began.IsZero() && time.Since(began) > goodLife {
 			pause = s.opts.pause
 		}
-		if failures++; failures >= tries {
+		if failures++; failures >= tries && (failures >= laterTries || !childrenAreLeft(err)) {
 			s.err = fmt.Errorf("private PostgreSQL ended and cannot be started again: %w", err)
 			if tries == firstTries {
 				ready <- err
@@ -66,6 +67,12 @@ func (s *Server) supervise(ctx context.Context, ready chan<- error) {
 		}
 		pause = min(2*pause, longPause*s.opts.pause)
 	}
+}
+
+// childrenAreLeft reports whether a server could not start since children of one that was killed
+// are at work. They end once they look up from what they do.
+func childrenAreLeft(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "pre-existing shared memory block")
 }
 
 // live runs the server once, and returns when it and all its children have
