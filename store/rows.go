@@ -313,7 +313,7 @@ func unpackAlignment(v int16) dmarc.Alignment {
 
 // rowsOf yields the rows of a stored report, in the order in which they were
 // stored, as they come from the database. Names are looked up row by row, since
-// a join would not keep the order.
+// a join would not keep the order. Some may be ranged over at once; others wait.
 func (s *Store) rowsOf(ctx context.Context, domain, id int64, day time.Time) iter.Seq2[*dmarc.Row, error] {
 	const sql = `
 		SELECT messages, flags, verdict, ours, source,
@@ -325,6 +325,13 @@ func (s *Store) rowsOf(ctx context.Context, domain, id int64, day time.Time) ite
 		FROM rows
 		WHERE domain_id = $1 AND day = $2 AND report = $3`
 	return func(yield func(*dmarc.Row, error) bool) {
+		select {
+		case s.readers <- struct{}{}:
+			defer func() { <-s.readers }()
+		case <-ctx.Done():
+			yield(nil, fmt.Errorf("rows of report %s: %w", reportKey(domain, id), ctx.Err()))
+			return
+		}
 		rows, err := s.db.Query(ctx, sql, domain, day, id)
 		if err != nil {
 			yield(nil, fmt.Errorf("rows of report %s: %w", reportKey(domain, id), err))

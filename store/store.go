@@ -45,6 +45,9 @@ type Store struct {
 	// streams bounds how many streams read at once, for the same reason, and
 	// since each may wait for its receiver meanwhile.
 	streams chan struct{}
+	// readers bounds how many reports are read row by row at once, since each may
+	// wait for whoever asked for it.
+	readers chan struct{}
 
 	mu        sync.Mutex
 	mailboxes map[string]int64
@@ -67,6 +70,7 @@ func New(db *pgxpool.Pool, log *slog.Logger) *Store {
 		log:       log,
 		writers:   make(chan struct{}, max(1, min(maxWriters, db.Config().MaxConns-3))),
 		streams:   make(chan struct{}, max(1, db.Config().MaxConns/3)),
+		readers:   make(chan struct{}, max(1, db.Config().MaxConns/3)),
 		mailboxes: make(map[string]int64),
 		changed:   make(chan struct{}, 1),
 	}
