@@ -9,23 +9,57 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
+
+// stallTime is how long Lines waits for somebody who reads nothing.
+const stallTime = 10 * time.Minute
 
 // Lines writes events to somebody who reads them at once, such as standard output:
 // what was written counts as received.
-type Lines struct{ W io.Writer }
+type Lines struct {
+	W io.Writer
 
-// Send writes events.
-func (l Lines) Send(_ context.Context, events []Event) error {
-	_, err := l.W.Write(lines(events))
-	return err
+	writing chan error // tells when the last write is over
+}
+
+// Send writes events. If nobody has read what it writes within stallTime, it fails, so that
+// whoever waits for it can let go of what they hold meanwhile. What was to be written
+// still is before anything else.
+func (l *Lines) Send(ctx context.Context, events []Event) error {
+	stalled := time.NewTimer(stallTime)
+	defer stalled.Stop()
+	text := lines(events)
+	for begun := false; ; {
+		if l.writing == nil {
+			if begun {
+				return nil
+			}
+			begun, l.writing = true, make(chan error, 1)
+			go func(over chan<- error) {
+				_, err := l.W.Write(text)
+				over <- err
+			}(l.writing)
+		}
+		select {
+		case err := <-l.writing:
+			l.writing = nil
+			if err != nil {
+				return err
+			}
+		case <-stalled.C:
+			return fmt.Errorf("nobody has read for %v what is written", stallTime)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Sync does nothing.
-func (l Lines) Sync(context.Context) error { return nil }
+func (l *Lines) Sync(context.Context) error { return nil }
 
 // Close does nothing.
-func (l Lines) Close() error { return nil }
+func (l *Lines) Close() error { return nil }
 
 func lines(events []Event) []byte {
 	var b bytes.Buffer

@@ -117,7 +117,7 @@ func TestAReportIsTold(t *testing.T) {
 	l := (&log{}).holding(2, -1, 0)
 	l.reports[1].Report.Policy.Domain = "sub.example.com"
 	var out bytes.Buffer
-	s := streamer(l, stream.Lines{W: &out})
+	s := streamer(l, &stream.Lines{W: &out})
 	sent := 0
 	s.OnSent = func(n int) { sent += n }
 	if err := s.Pass(t.Context(), dmarc.Lease{}); err != nil {
@@ -156,7 +156,7 @@ func TestNoEventIsLongerThanReceiversTake(t *testing.T) {
 	rep.Errors = []string{long}
 	rep.Rows = func(yield func(*dmarc.Row, error) bool) { yield(&dmarc.Row{HeaderFrom: long}, nil) }
 	var out bytes.Buffer
-	if err := streamer(l, stream.Lines{W: &out}).Pass(t.Context(), dmarc.Lease{}); err != nil {
+	if err := streamer(l, &stream.Lines{W: &out}).Pass(t.Context(), dmarc.Lease{}); err != nil {
 		t.Fatal(err)
 	}
 	if len(heads(t, out.Bytes())) != 2 || out.Len() > 4000 || !strings.Contains(out.String(), `"cut":true`) {

@@ -186,7 +186,7 @@ func (s *streamTo) tls() (*tls.Config, error) {
 // sink returns where the stream goes. Nothing is opened yet.
 func (s *streamTo) sink(stdout io.Writer) (stream.Sink, error) {
 	if s.To == standardOutput {
-		return stream.Lines{W: stdout}, nil
+		return &stream.Lines{W: stdout}, nil
 	}
 	brokers, topic, encrypted, err := readKafka(s.To)
 	if err != nil {
