@@ -678,6 +678,35 @@ func TestRowsAreLearned(t *testing.T) {
 	}
 }
 
+// A row whose texts were too long says so, also where it repeats what is known from others.
+func TestARowSaysThatItsTextsWereCut(t *testing.T) {
+	row := func(n int, selector string) string {
+		return fmt.Sprintf("<record><row><source_ip>192.0.2.%d</source_ip><count>1</count><policy_evaluated><disposition>none</disposition><dkim>pass</dkim><spf>fail</spf></policy_evaluated></row>"+
+			"<identifiers><header_from>example.com</header_from></identifiers><auth_results><dkim><domain>example.com</domain><selector>%s</selector><result>pass</result></dkim></auth_results></record>", n, selector)
+	}
+	var b strings.Builder
+	b.WriteString("<feedback><policy_published><domain>example.com</domain><p>none</p></policy_published>")
+	long, rows := strings.Repeat("x", maxName+1), 2*restsFrom
+	for n := range rows {
+		b.WriteString(row(n%200, map[bool]string{true: long, false: "short"}[n%3 == 0]))
+	}
+	a := newAggregateReader(strings.NewReader(b.String()+"</feedback>"), DefaultLimits, false)
+	defer a.Close()
+	n := 0
+	for r, err := range a.Rows() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cut := n%3 == 0; (r.Flags&dmarc.RowCut != 0) != cut || len(r.AuthDKIM[0].Selector) > maxName {
+			t.Fatalf("row %d: flags %v, %d bytes", n, r.Flags.Names(), len(r.AuthDKIM[0].Selector))
+		}
+		n++
+	}
+	if n != rows {
+		t.Errorf("%d rows, want %d", n, rows)
+	}
+}
+
 // Rows cost no allocation each, and no memory that grows with their number.
 func TestRowsCostNoMemory(t *testing.T) {
 	few, many := likeReal(100), likeReal(10_100)

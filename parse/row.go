@@ -150,6 +150,14 @@ func (a *aggregateReader) readRow() (kept bool, err error) {
 	return true, nil
 }
 
+// inRow is limited for a text of the row.
+func (a *aggregateReader) inRow(b []byte, limit int) string {
+	if len(b) > limit {
+		a.row.Flags |= dmarc.RowCut
+	}
+	return a.limited(b, limit)
+}
+
 // clearRow makes room for the next row.
 func (a *aggregateReader) clearRow() {
 	r := &a.own
@@ -224,7 +232,7 @@ func (a *aggregateReader) set(f rowField, b []byte) {
 	case fieldDisposition:
 		r.Disposition = parseDisposition(lower(b))
 		if r.Disposition == dmarc.DispositionUnknown && len(b) > 0 || string(b) == "softfail" {
-			r.DispositionWord = a.limited(b, maxName)
+			r.DispositionWord = a.inRow(b, maxName)
 			r.Flags |= dmarc.RowUnknownWords
 		}
 	case fieldDKIM:
@@ -234,12 +242,12 @@ func (a *aggregateReader) set(f rowField, b []byte) {
 
 	case fieldReasonText:
 		if a.reason.Type == "" {
-			a.reason.Type = a.limited(lower(b), maxName)
+			a.reason.Type = a.inRow(lower(b), maxName)
 		}
 	case fieldReasonType:
-		a.reason.Type = a.limited(lower(b), maxName)
+		a.reason.Type = a.inRow(lower(b), maxName)
 	case fieldReasonComment:
-		a.reason.Comment = a.limited(b, maxComment)
+		a.reason.Comment = a.inRow(b, maxComment)
 	case fieldReasonEnd:
 		switch {
 		case a.reason == dmarc.Reason{}:
@@ -262,11 +270,11 @@ func (a *aggregateReader) set(f rowField, b []byte) {
 		a.notEvaluated = string(lower(b)) == "not.evaluated"
 		a.dkim.Domain = a.domain(b)
 	case fieldDKIMSelector:
-		a.dkim.Selector = a.limited(b, maxName)
+		a.dkim.Selector = a.inRow(b, maxName)
 	case fieldDKIMResult:
 		a.dkim.Result, a.dkim.Word = a.result(lower(b), true)
 	case fieldDKIMHuman:
-		a.dkim.Human = a.limited(b, maxComment)
+		a.dkim.Human = a.inRow(b, maxComment)
 	case fieldDKIMEnd:
 		switch {
 		case a.notEvaluated:
@@ -280,11 +288,11 @@ func (a *aggregateReader) set(f rowField, b []byte) {
 	case fieldSPFDomain:
 		a.spf.Domain = a.domain(b)
 	case fieldSPFScope:
-		a.spf.Scope = a.limited(lower(b), maxName)
+		a.spf.Scope = a.inRow(lower(b), maxName)
 	case fieldSPFResult:
 		a.spf.Result, a.spf.Word = a.result(lower(b), false)
 	case fieldSPFHuman:
-		a.spf.Human = a.limited(b, maxComment)
+		a.spf.Human = a.inRow(b, maxComment)
 	case fieldSPFEnd:
 		if len(r.AuthSPF) >= a.limits.AuthSPF {
 			r.Flags |= dmarc.RowTruncated
@@ -310,7 +318,7 @@ func (a *aggregateReader) setSource(b []byte) {
 			return
 		}
 	}
-	a.row.SourceText = a.limited(b, maxName)
+	a.row.SourceText = a.inRow(b, maxName)
 }
 
 // noteAuthor looks whether an author domain lies outside of the policy domain,
@@ -466,7 +474,7 @@ func (a *aggregateReader) result(b []byte, dkim bool) (dmarc.Result, string) {
 		}
 	}
 	a.row.Flags |= dmarc.RowUnknownWords
-	return r, a.limited(b, maxName)
+	return r, a.inRow(b, maxName)
 }
 
 // countRows counts rows in words.
