@@ -62,7 +62,6 @@ func classify(e *Evidence) []Classified {
 type scene struct {
 	e         *Evidence
 	summaries []Summary
-	marks     [][]dmarc.Mark // of each source, over all its days
 	org       string
 	passing   int64            // messages that passed, over all sources
 	keys      map[keyName]*key // of the domain
@@ -85,9 +84,8 @@ func (n keyName) String() string { return n.selector + "._domainkey." + n.domain
 
 func newScene(e *Evidence) *scene {
 	d := &scene{e: e, org: dmarc.OrganizationalDomain(e.Domain), keys: make(map[keyName]*key), ownNets: make(map[netip.Prefix]bool), orgs: make(map[string]string)}
-	d.summaries, d.marks = make([]Summary, len(e.Sources)), make([][]dmarc.Mark, len(e.Sources))
+	d.summaries = make([]Summary, len(e.Sources))
 	var reporters counter[int64, struct{}]
-	var marks counter[dmarc.Mark, int64]
 	for i := range e.Sources {
 		src := &e.Sources[i]
 		s := summarise(src, &reporters)
@@ -97,8 +95,7 @@ func newScene(e *Evidence) *scene {
 		if aligned && src.Source.IsValid() {
 			d.ownNets[neighbours(src.Source)] = true
 		}
-		d.marks[i] = marksOf(src, nil, &marks)
-		for _, m := range d.marks[i] {
+		for m, n := range src.Marks() {
 			if m.Kind != dmarc.MarkDKIMPass || m.Selector == "" || !d.ours(m.Domain) {
 				continue
 			}
@@ -108,9 +105,9 @@ func newScene(e *Evidence) *scene {
 				k = &key{}
 				d.keys[name] = k
 			}
-			k.messages += m.Messages
+			k.messages += n
 			if aligned {
-				k.home += m.Messages
+				k.home += n
 			}
 		}
 	}
@@ -154,28 +151,27 @@ type names struct {
 	sender             *dmarc.Sender // whose names those are
 }
 
-func (d *scene) names(marks []dmarc.Mark) names {
+func (d *scene) names(src *Source) names {
 	var n names
 	d.spf.reset()
 	d.signers.reset()
-	for i := range marks {
-		m := &marks[i]
+	for m, messages := range src.Marks() {
 		ours := d.ours(m.Domain)
 		switch k := d.keys[keyName{m.Selector, m.Domain}]; {
 		case m.Kind == dmarc.MarkSPFPass && !ours:
-			*d.spf.of(d.orgOf(m.Domain)) += m.Messages
+			*d.spf.of(d.orgOf(m.Domain)) += messages
 			n.recognise(d.e.Senders, m.Domain)
 		case m.Kind == dmarc.MarkDKIMPass && !ours:
-			*d.signers.of(d.orgOf(m.Domain)) += m.Messages
+			*d.signers.of(d.orgOf(m.Domain)) += messages
 			n.recognise(d.e.Senders, m.Domain)
 		case m.Kind == dmarc.MarkDKIMPass && k != nil && k.home*5 >= k.messages && k.home > 0:
-			n.atHome += m.Messages
+			n.atHome += messages
 		case m.Kind == dmarc.MarkDKIMPass && k != nil:
-			n.foreignKey += m.Messages
+			n.foreignKey += messages
 		case m.Kind == dmarc.MarkDKIMFail && k != nil:
-			n.known += m.Messages
+			n.known += messages
 		case m.Kind == dmarc.MarkDKIMFail && m.Selector != "":
-			n.invented += m.Messages
+			n.invented += messages
 		}
 	}
 	n.spf, n.spfMessages = most(&d.spf)
@@ -206,7 +202,7 @@ func most(c *counter[string, int64]) (best string, n int64) {
 func (d *scene) classify(i int) Classified {
 	src := &d.e.Sources[i]
 	c := Classified{Source: src, Summary: d.summaries[i], Sender: src.Identity.Sender}
-	n := d.names(d.marks[i])
+	n := d.names(src)
 	if src.Identity.By == "asn" && c.Sender != nil && c.Sender.Kind != dmarc.SenderService && c.Sender.Kind != dmarc.SenderGateway {
 		c.Sender = nil // the network of a provider holds anybody's servers
 	}

@@ -60,13 +60,10 @@ func (e *Evidence) Alone() *Evidence {
 
 // Size returns about how many bytes of memory the evidence takes, with what is found in it.
 func (e *Evidence) Size() int {
-	const source, day, cell, mark = 1500, 104, 40, 48 // a source with its class and words
+	const source = 1500 // with its class and words
 	n := len(e.Sources) * source
 	for i := range e.Sources {
-		for j := range e.Sources[i].Days {
-			d := &e.Sources[i].Days[j]
-			n += day + len(d.Cells)*cell + len(d.Marks)*mark
-		}
+		n += e.Sources[i].Size()
 	}
 	return n
 }
@@ -79,8 +76,7 @@ type Senders interface {
 
 // A Source is what one source did as the domain.
 type Source struct {
-	Source   netip.Prefix
-	Days     []dmarc.SourceDay // ascending
+	dmarc.SourceFacts
 	Identity dmarc.SourceIdentity
 	// SPF tells whether the SPF record of the domain covers the address.
 	SPF Cover
@@ -140,29 +136,36 @@ func (p *Published) Policy() Policy {
 	return q
 }
 
-// Collect sorts the facts about a domain by source; those that are by source and day
-// are not moved. What is known about a source otherwise is for the caller to add.
-func Collect(days []dmarc.SourceDay) []Source {
-	if !slices.IsSortedFunc(days, dmarc.BySourceAndDay) {
-		days = slices.Clone(days)
-		slices.SortFunc(days, dmarc.BySourceAndDay)
-	}
-	sources := 0
-	for i := range days {
-		if i == 0 || days[i].Source != days[i-1].Source {
-			sources++
-		}
-	}
-	out := make([]Source, 0, sources)
-	for len(days) > 0 {
-		n := 1
-		for n < len(days) && days[n].Source == days[0].Source {
-			n++
-		}
-		out = append(out, Source{Source: days[0].Source, Days: days[:n:n]})
-		days = days[n:]
+// Collect makes sources of the facts about a domain. What is known about a source
+// otherwise is for the caller to add.
+func Collect(facts []dmarc.SourceFacts) []Source {
+	out := make([]Source, len(facts))
+	for i := range facts {
+		out[i].SourceFacts = facts[i]
 	}
 	return out
+}
+
+// Range returns the first day on which one of the sources sent, and how many days there
+// are from it to the last one.
+func Range(sources []Source) (first time.Time, days int) {
+	var last time.Time
+	for i := range sources {
+		s := &sources[i]
+		if s.NumDays() == 0 {
+			continue
+		}
+		if f := s.First(); first.IsZero() || f.Before(first) {
+			first = f
+		}
+		if l := s.Last(); l.After(last) {
+			last = l
+		}
+	}
+	if first.IsZero() {
+		return first, 0
+	}
+	return first, int(last.Sub(first)/day) + 1
 }
 
 // A Summary counts the messages of a source.
@@ -191,44 +194,17 @@ func (s *Summary) passing() int64 { return s.Messages - s.Failing }
 func summarise(src *Source, reporters *counter[int64, struct{}]) Summary {
 	var s Summary
 	reporters.reset()
-	for i := range src.Days {
-		d := &src.Days[i]
-		for j := range d.Cells {
-			s.add(&d.Cells[j])
-			reporters.of(d.Cells[j].Reporter)
-		}
-		if s.Days == 0 || !d.Day.Equal(s.Last) {
-			s.Days++
-		}
-		if s.First.IsZero() {
-			s.First = d.Day
-		}
-		s.Last = d.Day
+	for c, n := range src.Cells() {
+		s.add(c, n)
+		reporters.of(c.Reporter)
 	}
+	s.Days, s.First, s.Last = src.NumDays(), src.First(), src.Last()
 	s.Reporters = len(reporters.keys)
 	return s
 }
 
-// marksOf returns the marks of a source over all its days, in the order in which they
-// first come, in what is left of room.
-func marksOf(src *Source, room []dmarc.Mark, marks *counter[dmarc.Mark, int64]) []dmarc.Mark {
-	marks.reset()
-	for i := range src.Days {
-		for _, m := range src.Days[i].Marks {
-			n := m.Messages
-			m.Messages = 0
-			*marks.of(m) += n
-		}
-	}
-	for i, m := range marks.keys {
-		m.Messages = marks.values[i]
-		room = append(room, m)
-	}
-	return room[len(room)-len(marks.keys):]
-}
-
-func (s *Summary) add(c *dmarc.Cell) {
-	p, n := &c.Pattern, c.Messages
+func (s *Summary) add(c *dmarc.Cell, n int64) {
+	p := &c.Pattern
 	s.Messages += n
 	dkim, spf := p.DKIM != dmarc.NotAligned, p.SPF != dmarc.NotAligned
 	switch {

@@ -2,6 +2,7 @@ package advice
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -133,22 +134,20 @@ func (j *judgement) survey() {
 		g.sources = append(g.sources, i)
 		g.spfOnly += c.Summary.SPFOnly
 		g.passing += c.Summary.passing()
-		for k := range c.Days {
-			d := &c.Days[k]
+		for d := range c.Days() {
 			sum, stopped := g.days[d.Day], stops.of(d.Day)
-			for m := range d.Cells {
-				cell := &d.Cells[m]
+			for cell, messages := range d.Cells() {
 				reporters.of(cell.Reporter)
-				lost := j.what.fate(cell, repaired, &j.current, j.e.Nonexistent).Affected()
-				sum.messages += cell.Messages
+				lost := j.what.fate(cell, messages, repaired, &j.current, j.e.Nonexistent).Affected()
+				sum.messages += messages
 				sum.lost += lost
-				stopped.messages += cell.Messages
+				stopped.messages += messages
 				if p := cell.Pattern.Disposition; p == dmarc.DispositionQuarantine || p == dmarc.DispositionReject {
-					stopped.lost += cell.Messages
+					stopped.lost += messages
 				}
 				if lost > 0 {
-					g.failing.add(cell)
-					if relaxed.fate(cell, false, &j.current, j.e.Nonexistent).Affected() == 0 {
+					g.failing.add(cell, messages)
+					if relaxed.fate(cell, messages, false, &j.current, j.e.Nonexistent).Affected() == 0 {
 						g.failing.strict += lost
 						j.strictlyLost += lost
 					}
@@ -174,28 +173,21 @@ func (j *judgement) survey() {
 
 // listen notes who reported about which days.
 func (j *judgement) listen() {
-	for i := range j.sources {
-		days := j.sources[i].Days // ascending
-		if first := days[0].Day; j.firstReport.IsZero() || first.Before(j.firstReport) {
-			j.firstReport = first
-		}
-		if last := days[len(days)-1].Day; last.After(j.lastReport) {
-			j.lastReport = last
-		}
+	first, n := Range(j.e.Sources)
+	if n > 0 {
+		j.firstReport, j.lastReport = first, first.AddDate(0, 0, n-1)
 	}
-	n := int(j.lastReport.Sub(j.firstReport)/day) + 1
 	any := make([]bool, n)
 	var heard counter[int64, []bool]
 	for i := range j.sources {
-		for k := range j.sources[i].Days {
-			d := &j.sources[i].Days[k]
+		for d := range j.sources[i].Days() {
 			at := int(d.Day.Sub(j.firstReport) / day)
 			if !any[at] {
 				any[at] = true
 				j.reportDays++
 			}
-			for m := range d.Cells {
-				of := heard.of(d.Cells[m].Reporter)
+			for cell := range d.Cells() {
+				of := heard.of(cell.Reporter)
 				if *of == nil {
 					*of = make([]bool, n)
 				}
@@ -206,19 +198,19 @@ func (j *judgement) listen() {
 	j.heard = heard.totals()
 }
 
-func (f *failing) add(c *dmarc.Cell) {
-	f.author[c.Author] += c.Messages
+func (f *failing) add(c *dmarc.Cell, messages int64) {
+	f.author[c.Author] += messages
 	switch h := c.Pattern.Hints; {
 	case h&dmarc.HintTemporary != 0:
-		f.temporary += c.Messages
+		f.temporary += messages
 	case h&dmarc.HintDKIMBroken != 0:
-		f.broken += c.Messages
+		f.broken += messages
 	case h&dmarc.HintSPFMissed != 0:
-		f.missed += c.Messages
+		f.missed += messages
 	case h&(dmarc.HintDKIMForeign|dmarc.HintSPFForeign) != 0:
-		f.foreign += c.Messages
+		f.foreign += messages
 	default:
-		f.nothing += c.Messages
+		f.nothing += messages
 	}
 }
 
@@ -250,7 +242,7 @@ func (j *judgement) findRepair(g *group) {
 	}
 	var recovered int64
 	for _, i := range g.sources {
-		if days := j.sources[i].Days; days[len(days)-1].Day.After(last) {
+		if j.sources[i].Last().After(last) {
 			recovered += j.sim.BySource[i].Affected()
 		}
 	}
@@ -305,16 +297,20 @@ func (j *judgement) judge() {
 
 func (j *judgement) byAuthor(c *Classified, since time.Time, authors *counter[string, dayCount]) {
 	mended := j.what.Repaired[c.Source.Source]
-	for i := range c.Days {
-		d := &c.Days[i]
-		if !d.Day.After(since) && !since.IsZero() {
-			continue
-		}
-		for k := range d.Cells {
-			cell := &d.Cells[k]
+	add := func(cells iter.Seq2[*dmarc.Cell, int64]) {
+		for cell, messages := range cells {
 			n := authors.of(cell.Author)
-			n.messages += cell.Messages
-			n.lost += j.what.fate(cell, mended, &j.current, j.e.Nonexistent).Affected()
+			n.messages += messages
+			n.lost += j.what.fate(cell, messages, mended, &j.current, j.e.Nonexistent).Affected()
+		}
+	}
+	if since.IsZero() {
+		add(c.Cells())
+		return
+	}
+	for d := range c.Days() {
+		if d.Day.After(since) {
+			add(d.Cells())
 		}
 	}
 }
@@ -369,16 +365,15 @@ func (n dayCount) share() float64 {
 // that most messages of a day were judged by, where it lasts for three days
 // with reports. It tells what was in force: reject with t=y is quarantine.
 func Changes(sources []Source) []Change {
-	var votes counter[time.Time, [4]int64]
+	first, days := Range(sources)
+	votes := make([][4]int64, days)
 	for i := range sources {
-		for j := range sources[i].Days {
-			d := &sources[i].Days[j]
-			of := votes.of(d.Day)
-			for k := range d.Cells {
-				if d.Cells[k].Author != "" {
-					continue
+		for d := range sources[i].Days() {
+			of := &votes[d.Day.Sub(first)/day]
+			for cell, messages := range d.Cells() {
+				if cell.Author == "" {
+					of[cell.Pattern.Policy&3] += messages
 				}
-				of[d.Cells[k].Pattern.Policy&3] += d.Cells[k].Messages
 			}
 		}
 	}
@@ -387,7 +382,7 @@ func Changes(sources []Source) []Change {
 		policy dmarc.Policy
 	}
 	var list []dated
-	for i, v := range votes.values {
+	for i, v := range votes {
 		best := dmarc.PolicyUnknown
 		for p := dmarc.PolicyNone; p <= dmarc.PolicyReject; p++ {
 			if v[p] > v[best] || best == dmarc.PolicyUnknown && v[p] > 0 {
@@ -395,10 +390,9 @@ func Changes(sources []Source) []Change {
 			}
 		}
 		if best != dmarc.PolicyUnknown {
-			list = append(list, dated{votes.keys[i], best})
+			list = append(list, dated{first.AddDate(0, 0, i), best})
 		}
 	}
-	slices.SortFunc(list, func(a, b dated) int { return a.day.Compare(b.day) })
 	var changes []Change
 	if len(list) == 0 {
 		return changes

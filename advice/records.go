@@ -74,8 +74,8 @@ func (t *Told) senders(o *records.Options) {
 	own := make([]*Classified, 0, len(t.Sources))
 	for i := range t.Sources {
 		c := &t.Sources[i]
-		for j := range c.Days {
-			days[c.Days[j].Day] = true
+		for d := range c.Days() {
+			days[d.Day] = true
 		}
 		if c.Source.Source.IsValid() && len(o.Reported.Sent) < maxSent {
 			o.Reported.Sent = append(o.Reported.Sent, c.Source.Source)
@@ -109,11 +109,9 @@ func (t *Told) authors(o *records.Options) {
 		if !owners(c.Class) {
 			continue
 		}
-		for j := range c.Days {
-			for k := range c.Days[j].Cells {
-				if cell := &c.Days[j].Cells[k]; cell.Author != "" && cell.Author != dmarc.OtherAuthors {
-					counts[cell.Author] += cell.Messages
-				}
+		for cell, messages := range c.Cells() {
+			if cell.Author != "" && cell.Author != dmarc.OtherAuthors {
+				counts[cell.Author] += messages
 			}
 		}
 	}
@@ -126,12 +124,10 @@ func (t *Told) authors(o *records.Options) {
 // alignment were strict.
 func relaxedOnly(c *Classified) bool {
 	var relaxed int64
-	for i := range c.Days {
-		for _, cell := range c.Days[i].Cells {
-			p := cell.Pattern
-			if p.Passes() && p.DKIM != dmarc.AlignedStrict && p.SPF != dmarc.AlignedStrict {
-				relaxed += cell.Messages
-			}
+	for cell, messages := range c.Cells() {
+		p := cell.Pattern
+		if p.Passes() && p.DKIM != dmarc.AlignedStrict && p.SPF != dmarc.AlignedStrict {
+			relaxed += messages
 		}
 	}
 	return 2*relaxed > c.Summary.Messages
@@ -141,8 +137,8 @@ func relaxedOnly(c *Classified) bool {
 func (t *Told) named(r *records.Reported) {
 	var c dmarc.NameCounter
 	for i := range t.Sources {
-		for j := range t.Sources[i].Days {
-			c.Add(&t.Sources[i].Days[j], t.Domain)
+		for d := range t.Sources[i].Days() {
+			c.Add(d, t.Domain)
 		}
 	}
 	r.Named = c.Mail()
@@ -157,19 +153,17 @@ func (t *Told) traffic(o *records.Options) {
 		if !owners(c.Class) {
 			continue
 		}
-		for j := range c.Days {
-			for _, cell := range c.Days[j].Cells {
-				p, n := cell.Pattern, cell.Messages
-				all += n
-				if p.SPF != dmarc.NotAligned || p.Hints&dmarc.HintSPFForeign != 0 {
-					spf += n
-				}
-				if p.DKIM != dmarc.NotAligned || p.Hints&dmarc.HintDKIMForeign != 0 {
-					dkim += n
-				}
-				if p.Passes() {
-					aligned += n
-				}
+		for cell, n := range c.Cells() {
+			p := cell.Pattern
+			all += n
+			if p.SPF != dmarc.NotAligned || p.Hints&dmarc.HintSPFForeign != 0 {
+				spf += n
+			}
+			if p.DKIM != dmarc.NotAligned || p.Hints&dmarc.HintDKIMForeign != 0 {
+				dkim += n
+			}
+			if p.Passes() {
+				aligned += n
 			}
 		}
 	}

@@ -19,10 +19,10 @@ func TestRecordsAreToldWhatReportsTell(t *testing.T) {
 	ago := func(days int) time.Time { return today.AddDate(0, 0, -days) }
 	source := func(addr string, class dmarc.Class, p dmarc.Pattern, messages int64, days int) advice.Classified {
 		prefix := netip.MustParsePrefix(addr)
-		src := &advice.Source{Source: prefix}
+		var all []dmarc.SourceDay
 		var sum advice.Summary
 		for d := range days {
-			src.Days = append(src.Days, dmarc.SourceDay{Day: ago(d + 1), Source: prefix, Cells: []dmarc.Cell{{Pattern: p, Messages: messages}}})
+			all = append(all, dmarc.SourceDay{Day: ago(d + 1), Source: prefix, Cells: []dmarc.Cell{{Pattern: p, Messages: messages}}})
 			sum.Messages += messages
 		}
 		switch {
@@ -33,12 +33,15 @@ func TestRecordsAreToldWhatReportsTell(t *testing.T) {
 		default:
 			sum.Failing = sum.Messages
 		}
+		src := &advice.Source{SourceFacts: dmarc.FactsBySource(all)[0]}
 		return advice.Classified{Source: src, Class: class, Summary: sum, Name: addr}
 	}
 	marked := func(c advice.Classified, kind dmarc.MarkKind, domain string) advice.Classified {
-		for i := range c.Days {
-			c.Days[i].Marks = []dmarc.Mark{{Kind: kind, Domain: domain, Messages: c.Days[i].Cells[0].Messages}}
+		all := c.SourceDays()
+		for i := range all {
+			all[i].Marks = []dmarc.Mark{{Kind: kind, Domain: domain, Messages: all[i].Cells[0].Messages}}
 		}
+		c.SourceFacts = dmarc.FactsBySource(all)[0]
 		return c
 	}
 	told := &advice.Told{

@@ -103,39 +103,41 @@ func (s *Simulation) Own() Loss {
 func Simulate(e *Evidence, sources []Classified, w WhatIf) *Simulation {
 	s := &Simulation{Policy: w.Policy, BySource: make([]Loss, len(sources))}
 	var reporters counter[int64, Loss]
-	var days counter[time.Time, Loss]
+	first, n := Range(e.Sources)
+	days, seen := make([]Loss, n), make([]bool, n)
 	var authors counter[string, Loss]
 	inForce := e.Published.Policy()
 	for i := range sources {
 		src := &sources[i]
 		repaired := w.Repaired[src.Source.Source]
-		for j := range src.Days {
-			d := &src.Days[j]
-			var day, as Loss // of the day, and of an author of it
-			for k := range d.Cells {
-				c := &d.Cells[k]
-				l := w.fate(c, repaired, &inForce, e.Nonexistent)
-				as.merge(l)
-				reporters.of(c.Reporter).merge(l)
-				if k+1 == len(d.Cells) || d.Cells[k+1].Author != c.Author {
-					authors.of(c.Author).merge(as)
-					day.merge(as)
-					as = Loss{}
-				}
+		for c, messages := range src.Cells() {
+			l := w.fate(c, messages, repaired, &inForce, e.Nonexistent)
+			reporters.of(c.Reporter).merge(l)
+			authors.of(c.Author).merge(l)
+			s.BySource[i].merge(l)
+		}
+		for d := range src.Days() {
+			at := d.Day.Sub(first) / day
+			for c, messages := range d.Cells() {
+				days[at].merge(w.fate(c, messages, repaired, &inForce, e.Nonexistent))
 			}
-			days.of(d.Day).merge(day)
-			s.BySource[i].merge(day)
+			seen[at] = true
 		}
 		s.ByClass[src.Class].merge(s.BySource[i])
 		s.Total.merge(s.BySource[i])
 	}
-	s.ByReporter, s.ByDay, s.ByAuthor = reporters.totals(), days.totals(), authors.totals()
+	s.ByReporter, s.ByDay, s.ByAuthor = reporters.totals(), make(map[time.Time]Loss), authors.totals()
+	for i, l := range days {
+		if seen[i] {
+			s.ByDay[first.AddDate(0, 0, i)] = l
+		}
+	}
 	return s
 }
 
-// fate replays the policy for a cell.
-func (w *WhatIf) fate(c *dmarc.Cell, repaired bool, inForce *Policy, nonexistent func(string) bool) Loss {
-	l := Loss{Messages: c.Messages}
+// fate replays the policy for messages of a kind.
+func (w *WhatIf) fate(c *dmarc.Cell, messages int64, repaired bool, inForce *Policy, nonexistent func(string) bool) Loss {
+	l := Loss{Messages: messages}
 	if repaired || w.exempt(c.Author) || w.Policy.Passes(&c.Pattern, inForce) {
 		return l
 	}
@@ -144,11 +146,11 @@ func (w *WhatIf) fate(c *dmarc.Cell, repaired bool, inForce *Policy, nonexistent
 	switch {
 	case p != dmarc.PolicyQuarantine && p != dmarc.PolicyReject:
 	case c.Pattern.Overrides&dmarc.OverridesExempting != 0:
-		l.Spared = c.Messages
+		l.Spared = messages
 	case p == dmarc.PolicyQuarantine:
-		l.Quarantined = c.Messages
+		l.Quarantined = messages
 	default:
-		l.Rejected = c.Messages
+		l.Rejected = messages
 	}
 	return l
 }
@@ -170,30 +172,26 @@ type Agreement struct {
 func Agree(sources []Source) Agreement {
 	var a Agreement
 	for i := range sources {
-		for j := range sources[i].Days {
-			cells := sources[i].Days[j].Cells
-			for k := range cells {
-				c := &cells[k]
-				p := &c.Pattern
-				want := dmarc.DispositionNone
-				if !p.Passes() {
-					switch p.Policy {
-					case dmarc.PolicyQuarantine:
-						want = dmarc.DispositionQuarantine
-					case dmarc.PolicyReject:
-						want = dmarc.DispositionReject
-					}
+		for c, messages := range sources[i].Cells() {
+			p := &c.Pattern
+			want := dmarc.DispositionNone
+			if !p.Passes() {
+				switch p.Policy {
+				case dmarc.PolicyQuarantine:
+					want = dmarc.DispositionQuarantine
+				case dmarc.PolicyReject:
+					want = dmarc.DispositionReject
 				}
-				switch got := p.Disposition; {
-				case got == dmarc.DispositionUnknown || p.Policy == dmarc.PolicyUnknown:
-					a.Unstated += c.Messages
-				case got == want || want == dmarc.DispositionNone && got == dmarc.DispositionPass:
-					a.Agree += c.Messages
-				case p.Overrides != 0 || p.Sampled:
-					a.Explained += c.Messages
-				default:
-					a.Unexplained += c.Messages
-				}
+			}
+			switch got := p.Disposition; {
+			case got == dmarc.DispositionUnknown || p.Policy == dmarc.PolicyUnknown:
+				a.Unstated += messages
+			case got == want || want == dmarc.DispositionNone && got == dmarc.DispositionPass:
+				a.Agree += messages
+			case p.Overrides != 0 || p.Sampled:
+				a.Explained += messages
+			default:
+				a.Unexplained += messages
 			}
 		}
 	}

@@ -225,7 +225,7 @@ func TestFoldedFactsHaveTheSameLoss(t *testing.T) {
 		e := randomEvidence(rnd)
 		var all []dmarc.SourceDay
 		for _, s := range e.Sources {
-			all = append(all, s.Days...)
+			all = append(all, s.SourceDays()...)
 		}
 		w := newWorld(20)
 		folded := w.evidence()
@@ -239,7 +239,7 @@ func TestFoldedFactsHaveTheSameLoss(t *testing.T) {
 		for _, d := range byDay {
 			days = append(days, dmarc.Fold(d, 3)...)
 		}
-		folded.Sources = Collect(days)
+		folded.Sources = Collect(dmarc.FactsBySource(days))
 		p := randomPolicy(rnd)
 		a, b := Simulate(e, Classify(e), WhatIf{Policy: p}), Simulate(folded, Classify(folded), WhatIf{Policy: p})
 		if a.Total != b.Total || !reflect.DeepEqual(a.ByReporter, b.ByReporter) || !reflect.DeepEqual(a.ByDay, b.ByDay) || !reflect.DeepEqual(a.ByAuthor, b.ByAuthor) {

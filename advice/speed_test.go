@@ -17,7 +17,7 @@ func BenchmarkAdvice(b *testing.B) {
 	for d := range 90 {
 		lists = append(lists, dmarc.AppendFactList(nil, large.Day(begin.AddDate(0, 0, d), d)))
 	}
-	read := func() []dmarc.SourceDay {
+	read := func() []dmarc.SourceFacts {
 		var gathered dmarc.FactLists
 		for d, list := range lists {
 			if err := gathered.Add(begin.AddDate(0, 0, d), list); err != nil {

@@ -185,8 +185,8 @@ func TestSpoofingChangesNoVerdict(t *testing.T) {
 		for i := range 200 {
 			address := netip.AddrFrom4([4]byte{byte(20 + i%40), byte(i), 7, 7}).String()
 			for _, src := range e.Sources[:1] {
-				d := src.Days[i%len(src.Days)].Day
-				n := int(d.Sub(start) / day)
+				days := src.SourceDays()
+				n := int(days[i%len(days)].Day.Sub(start) / day)
 				w.send(address, spoof(), 5000, n, n+1, 1)
 			}
 		}

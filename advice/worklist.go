@@ -144,11 +144,9 @@ func (j *judgement) signingDomain(g *group) string {
 func (j *judgement) brokenKey(g *group) string {
 	var keys counter[string, int64]
 	for _, i := range g.sources {
-		for k := range j.sources[i].Days {
-			for m := range j.sources[i].Days[k].Marks {
-				if mark := &j.sources[i].Days[k].Marks[m]; mark.Kind == dmarc.MarkDKIMFail && mark.Selector != "" {
-					*keys.of(keyName{mark.Selector, mark.Domain}.String()) += mark.Messages
-				}
+		for mark, messages := range j.sources[i].Marks() {
+			if mark.Kind == dmarc.MarkDKIMFail && mark.Selector != "" {
+				*keys.of(keyName{mark.Selector, mark.Domain}.String()) += messages
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func (w *world) send(source string, row dmarc.Row, n int64, from, to, step int) 
 
 func (w *world) evidence() *Evidence {
 	e := &Evidence{
-		Domain: "acme.example", Period: dmarc.Period{Begin: start, End: start.AddDate(0, 0, w.days)}, Sources: Collect(w.facts.Days()),
+		Domain: "acme.example", Period: dmarc.Period{Begin: start, End: start.AddDate(0, 0, w.days)}, Sources: Collect(dmarc.FactsBySource(w.facts.Days())),
 		Reporters: map[int64]string{1: "one", 2: "two", 3: "three", 4: "four"}, RUA: "dmarc@reports.example",
 		Published: Published{
 			Record: "v=DMARC1; p=" + w.policy.P.String() + "; rua=mailto:dmarc@reports.example", FoundAt: "acme.example",

@@ -3,7 +3,10 @@ package dmarc
 import (
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -120,8 +123,7 @@ func (n *factSize) add(s *listedSource) {
 	n.marks += int(s.marks)
 }
 
-// Add takes in the list of a day, of which it keeps a copy. Days come in ascending order,
-// each once.
+// Add takes in the list of a day, of which it keeps a copy. Each day comes once.
 func (l *FactLists) Add(day time.Time, list []byte) error {
 	if len(l.text)+len(list) > cap(l.text) {
 		l.text = make([]byte, 0, max(64<<10, len(list)))
@@ -175,111 +177,164 @@ func (l *FactLists) Add(day time.Time, list []byte) error {
 	return nil
 }
 
-// Read returns the SourceDays of all lists by source and day. What is of one source lies
-// together in memory.
-func (l *FactLists) Read() ([]SourceDay, error) {
-	// Each source in turn is read from the lists that have it: all of them have their
-	// sources in this order.
-	order, from := l.order()
-	readers, left := make([]factReader, len(l.lists)), make([][]listedSource, len(l.lists))
-	common := make([]FactReader, len(l.lists))
-	known := make(map[string]string)
-	for i := range l.lists {
-		readers[i].b, left[i], common[i].known = l.lists[i].rest, l.lists[i].sources, known
-		common[i].readCommon(&readers[i])
-	}
-	all, cells, marks := make([]SourceDay, 0, l.total.days), make([]Cell, l.total.cells), make([]Mark, l.total.marks)
-	for _, source := range order {
-		for range l.sizes[source].days {
-			i := from[len(all)]
-			d := SourceDay{Day: l.lists[i].day, Source: l.sources[source]}
-			s := left[i][0]
-			left[i] = left[i][1:]
-			d.Cells, cells = cells[:s.cells:s.cells], cells[s.cells:]
-			d.Marks, marks = marks[:s.marks:s.marks], marks[s.marks:]
-			if !common[i].readCells(&readers[i], d.Cells) || !common[i].readMarks(&readers[i], d.Marks) {
-				return nil, errFacts
+// Read returns what all lists tell, by source. As many processors work on it as there are.
+func (l *FactLists) Read() ([]SourceFacts, error) {
+	slices.SortFunc(l.lists, func(a, b factList) int { return a.day.Compare(b.day) })
+	kinds := new(factKinds)
+	all, at := l.places(kinds)
+	// Each reads some of the days, and writes of each source behind the days before.
+	var readers sync.WaitGroup
+	var failed atomic.Bool
+	next := make([]factSize, len(l.sources))
+	for lists := range slices.Chunk(l.lists, shareOf(len(l.lists))) {
+		place := slices.Clone(next)
+		for i := range lists {
+			for _, s := range lists[i].sources {
+				next[s.source].add(&s)
 			}
-			all = append(all, d)
 		}
+		readers.Go(func() {
+			reader := listReader{kinds: kinds}
+			for i := range lists {
+				if !reader.read(&lists[i], all, at, place) {
+					failed.Store(true)
+				}
+			}
+		})
 	}
-	for i := range readers {
-		if readers[i].bad || len(readers[i].b) > 0 {
-			return nil, errFacts
-		}
+	readers.Wait()
+	if failed.Load() {
+		return nil, errFacts
 	}
+	sumUp(all, kinds)
 	return all, nil
 }
 
-// order returns the sources in ascending order, and for each of the SourceDays in which
-// list it is.
-func (l *FactLists) order() (sources, lists []int32) {
-	sources, lists = make([]int32, len(l.sources)), make([]int32, l.total.days)
-	for i := range sources {
-		sources[i] = int32(i)
+// shareOf returns how many of n each of the processors takes.
+func shareOf(n int) int {
+	workers := runtime.GOMAXPROCS(0)
+	return max(1, (n+workers-1)/workers)
+}
+
+// places returns the sources in ascending order, each with the room that it takes, and
+// where each of l.sources is among them. What is of one source lies together in memory.
+func (l *FactLists) places(kinds *factKinds) (all []SourceFacts, at []int32) {
+	order := make([]int32, len(l.sources))
+	for i := range order {
+		order[i] = int32(i)
 	}
-	slices.SortFunc(sources, func(a, b int32) int { return compareSources(l.sources[a], l.sources[b]) })
-	next := make([]int, len(l.sources)) // where what comes of a source goes
-	n := 0
-	for _, i := range sources {
-		next[i] = n
-		n += l.sizes[i].days
+	slices.SortFunc(order, func(a, b int32) int { return compareSources(l.sources[a], l.sources[b]) })
+	all, at = make([]SourceFacts, len(order)), make([]int32, len(order))
+	days, cells, marks := make([]dayEnd, l.total.days), make([]counted, l.total.cells), make([]counted, l.total.marks)
+	for i, source := range order {
+		n := l.sizes[source]
+		all[i] = SourceFacts{Source: l.sources[source], kinds: kinds, days: days[:n.days:n.days], cells: cells[:n.cells:n.cells], marks: marks[:n.marks:n.marks]}
+		days, cells, marks = days[n.days:], cells[n.cells:], marks[n.marks:]
+		at[source] = int32(i)
 	}
-	for i := range l.lists {
-		for _, s := range l.lists[i].sources {
-			lists[next[s.source]] = int32(i)
-			next[s.source]++
+	return all, at
+}
+
+// A listReader reads what the sources of lists did, one list after the other.
+type listReader struct {
+	FactReader
+	kinds *factKinds
+
+	// Of the list in hand: what it has in common, the kinds of its marks, and of cells that
+	// came lately.
+	patterns  []Pattern
+	reporters []int64
+	markKinds []uint32
+	lately    [256]cellKind
+}
+
+// A cellKind is a kind of cells by the numbers that a list has for what it is made of.
+type cellKind struct {
+	author, pattern, reporter uint64
+	kind                      uint32
+	known                     bool
+}
+
+// read reads a list into the places that its sources have for it, and moves those on.
+func (l *listReader) read(f *factList, all []SourceFacts, at []int32, place []factSize) bool {
+	r := factReader{b: f.rest}
+	l.begin(&r)
+	day := dayNumber(f.day)
+	for _, s := range f.sources {
+		of, n := &all[at[s.source]], &place[s.source]
+		begin := *n
+		n.add(&s)
+		of.days[begin.days] = dayEnd{day, int32(n.cells), int32(n.marks)}
+		if !l.cells(&r, of.cells[begin.cells:n.cells]) || !l.marks(&r, of.marks[begin.marks:n.marks]) {
+			return false
 		}
 	}
-	return sources, lists
+	return !r.bad && len(r.b) == 0
 }
 
-// readCommon reads what the SourceDays of a list have in common.
-func (f *FactReader) readCommon(r *factReader) {
-	f.readNames(r)
-	f.patterns = f.patterns[:0]
+// begin reads what the sources of the next list have in common.
+func (l *listReader) begin(r *factReader) {
+	l.readNames(r)
+	l.patterns = l.patterns[:0]
 	for range r.length(1) {
-		f.patterns = append(f.patterns, PatternOf(uint32(r.uvarint())))
+		l.patterns = append(l.patterns, PatternOf(uint32(r.uvarint())))
 	}
-	f.reporters = f.reporters[:0]
+	l.reporters = l.reporters[:0]
 	for range r.length(1) {
-		f.reporters = append(f.reporters, r.varint())
+		l.reporters = append(l.reporters, r.varint())
 	}
-	f.kinds = f.kinds[:0]
+	l.markKinds = l.markKinds[:0]
 	for range r.length(3) {
-		f.kinds = append(f.kinds, Mark{Kind: MarkKind(r.byte()), Domain: r.name(f.names), Selector: r.name(f.names)})
+		m := Mark{Kind: MarkKind(r.byte()), Domain: r.name(l.names), Selector: r.name(l.names)}
+		l.markKinds = append(l.markKinds, l.kinds.mark(m))
 	}
+	clear(l.lately[:])
 }
 
-func (f *FactReader) readCells(r *factReader, cells []Cell) bool {
+func (l *listReader) cells(r *factReader, cells []counted) bool {
 	b := r.b
 	for i := range cells {
-		var author, pattern, reporter, messages uint64
+		var k cellKind
+		var messages uint64
 		if len(b) >= 4 && binary.LittleEndian.Uint32(b)&0x80808080 == 0 { // nearly always all are of one byte
-			author, pattern, reporter, messages = uint64(b[0]), uint64(b[1]), uint64(b[2]), uint64(b[3])
+			k.author, k.pattern, k.reporter, messages = uint64(b[0]), uint64(b[1]), uint64(b[2]), uint64(b[3])
 			b = b[4:]
 		} else {
 			r.b = b
-			author, pattern, reporter, messages = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
+			k.author, k.pattern, k.reporter, messages = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
 			b = r.b
 		}
-		if author >= uint64(len(f.names)) || pattern >= uint64(len(f.patterns)) || reporter >= uint64(len(f.reporters)) {
-			return false
+		lately := &l.lately[(k.author*131+k.pattern*17+k.reporter)%uint64(len(l.lately))]
+		if !lately.known || lately.author != k.author || lately.pattern != k.pattern || lately.reporter != k.reporter {
+			if k.author >= uint64(len(l.names)) || k.pattern >= uint64(len(l.patterns)) || k.reporter >= uint64(len(l.reporters)) {
+				return false
+			}
+			k.kind, k.known = l.kinds.cell(Cell{Author: l.names[k.author], Pattern: l.patterns[k.pattern], Reporter: l.reporters[k.reporter]}), true
+			*lately = k
 		}
-		cells[i] = Cell{f.names[author], f.patterns[pattern], f.reporters[reporter], int64(messages)}
+		cells[i] = l.kinds.count(lately.kind, int64(messages))
 	}
 	r.b = b
 	return !r.bad
 }
 
-func (f *FactReader) readMarks(r *factReader, marks []Mark) bool {
+func (l *listReader) marks(r *factReader, marks []counted) bool {
+	b := r.b
 	for i := range marks {
-		kind := r.uvarint()
-		if kind >= uint64(len(f.kinds)) {
+		var kind, messages uint64
+		if len(b) >= 2 && b[0] < 0x80 && b[1] < 0x80 {
+			kind, messages = uint64(b[0]), uint64(b[1])
+			b = b[2:]
+		} else {
+			r.b = b
+			kind, messages = r.uvarint(), r.uvarint()
+			b = r.b
+		}
+		if kind >= uint64(len(l.markKinds)) {
 			return false
 		}
-		marks[i] = f.kinds[kind]
-		marks[i].Messages = int64(r.uvarint())
+		marks[i] = l.kinds.count(l.markKinds[kind], int64(messages))
 	}
+	r.b = b
 	return !r.bad
 }

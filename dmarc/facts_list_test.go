@@ -2,6 +2,7 @@ package dmarc_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -29,7 +30,19 @@ func readList(day time.Time, list []byte) ([]dmarc.SourceDay, error) {
 	if err := lists.Add(day, list); err != nil {
 		return nil, err
 	}
-	return lists.Read()
+	return readLists(&lists)
+}
+
+func readLists(lists *dmarc.FactLists) ([]dmarc.SourceDay, error) {
+	sources, err := lists.Read()
+	return sourceDays(sources), err
+}
+
+func sourceDays(sources []dmarc.SourceFacts) (all []dmarc.SourceDay) {
+	for i := range sources {
+		all = append(all, sources[i].SourceDays()...)
+	}
+	return all
 }
 
 // plain says all of a SourceDay; none and nil are the same.
@@ -42,7 +55,9 @@ func TestFactsOfADayCanBePackedAndReadBack(t *testing.T) {
 	days = append(days,
 		dmarc.SourceDay{Day: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}, // without an address
 		dmarc.SourceDay{Day: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), Source: netip.MustParsePrefix("10.0.0.0/8")},
-		dmarc.SourceDay{Day: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), Source: netip.MustParsePrefix("2001:db8::/48")})
+		dmarc.SourceDay{Day: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), Source: netip.MustParsePrefix("2001:db8::/48"), Cells: []dmarc.Cell{
+			{Messages: 1<<31 - 1}, {Messages: 1 << 31, Reporter: 1}, {Messages: 1 << 32, Reporter: 2}, {Messages: math.MaxInt64, Reporter: 3},
+		}, Marks: []dmarc.Mark{{Kind: dmarc.MarkSPFPass, Domain: "mailer.example", Messages: 1 << 40}}})
 	for _, day := range byDays(days) {
 		b := dmarc.AppendFactList(nil, day)
 		got, err := readList(day[0].Day, b)
@@ -71,7 +86,7 @@ func TestFactsOfManyDaysAreReadBySourceAndDay(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(9, 9))
 	var lists dmarc.FactLists
 	var want []dmarc.SourceDay
-	for d := range 10 {
+	for _, d := range rnd.Perm(10) { // days come in any order
 		day := begin.AddDate(0, 0, d)
 		random, _ := randomDays(rnd, 600)
 		seen := make(map[netip.Prefix]bool)
@@ -91,7 +106,7 @@ func TestFactsOfManyDaysAreReadBySourceAndDay(t *testing.T) {
 	}
 	slices.SortFunc(want, dmarc.BySourceAndDay)
 	for range 2 { // it may be read again
-		got, err := lists.Read()
+		got, err := readLists(&lists)
 		if err != nil || len(got) != len(want) {
 			t.Fatalf("%d of %d, %v", len(got), len(want), err)
 		}
@@ -100,6 +115,59 @@ func TestFactsOfManyDaysAreReadBySourceAndDay(t *testing.T) {
 				t.Fatalf("\n got %s\nwant %s", plain(got[i]), plain(want[i]))
 			}
 		}
+	}
+}
+
+// What is kept by source is what the days tell, however it is asked for.
+func TestFactsBySourceTellWhatTheDaysTell(t *testing.T) {
+	days, _ := randomDays(rand.New(rand.NewPCG(3, 3)), 800)
+	want := slices.Clone(days)
+	slices.SortFunc(want, dmarc.BySourceAndDay)
+	sources := dmarc.FactsBySource(days)
+	got := sourceDays(sources)
+	if len(got) != len(want) {
+		t.Fatalf("%d of %d", len(got), len(want))
+	}
+	for i := range want {
+		if plain(got[i]) != plain(want[i]) {
+			t.Fatalf("\n got %s\nwant %s", plain(got[i]), plain(want[i]))
+		}
+	}
+	if len(sources) == len(want) {
+		t.Error("each source has one day only")
+	}
+	for i := range sources {
+		s := &sources[i]
+		var messages, marked int64
+		mine := want[:len(s.SourceDays())]
+		want = want[len(mine):]
+		next := 0
+		for d := range s.Days() {
+			var n int64
+			for c, of := range d.Cells() {
+				if c.Messages != 0 {
+					t.Fatalf("a kind counts %d messages", c.Messages)
+				}
+				n += of
+			}
+			if !d.Day.Equal(mine[next].Day) || n != mine[next].Messages() {
+				t.Errorf("%s on %s: %d messages, want %d on %s", s.Source, d.Day, n, mine[next].Messages(), mine[next].Day)
+			}
+			for _, of := range d.Marks() {
+				marked += of
+			}
+			messages += n
+			next++
+		}
+		for _, of := range s.Marks() {
+			marked -= of
+		}
+		if s.Messages() != messages || marked != 0 || !s.First().Equal(mine[0].Day) || !s.Last().Equal(mine[len(mine)-1].Day) {
+			t.Errorf("%s: %d of %d messages from %s to %s, marks differ by %d", s.Source, s.Messages(), messages, s.First(), s.Last(), marked)
+		}
+	}
+	if none := new(dmarc.SourceFacts); !none.First().IsZero() || !none.Last().IsZero() || none.Size() != 0 {
+		t.Errorf("without days: %v, %v, %d", none.First(), none.Last(), none.Size())
 	}
 }
 

@@ -57,19 +57,14 @@ func (s *SourceDay) ReadFacts(b []byte) error {
 	return r.Read(s, b)
 }
 
-// A FactReader reads what AppendFacts and AppendFactList wrote, of many SourceDays in
-// turn: names that come again are kept once, and memory is asked for in large pieces.
-// Its zero value is ready; it is not for use by several goroutines.
+// A FactReader reads what AppendFacts wrote, of many SourceDays in turn: names that come
+// again are kept once, and memory is asked for in large pieces. Its zero value is ready; it
+// is not for use by several goroutines.
 type FactReader struct {
 	known map[string]string
 	names []string
 	cells []Cell
 	marks []Mark
-
-	// What the day in hand has in common.
-	patterns  []Pattern
-	reporters []int64
-	kinds     []Mark // without Messages
 
 	single bool // of one SourceDay: no larger pieces
 }

@@ -26,9 +26,8 @@ type NameCounter struct {
 
 // Add takes in what a source did on a day as a policy domain. Messages that are
 // strictly aligned are left out, as are those that no name speaks for.
-func (c *NameCounter) Add(d *SourceDay, domain string) {
-	for i := range d.Cells {
-		cell := &d.Cells[i]
+func (c *NameCounter) Add(d FactDay, domain string) {
+	for cell, messages := range d.Cells() {
 		p, author := cell.Pattern, cmp.Or(cell.Author, domain)
 		if author == OtherAuthors || p.DKIM == AlignedStrict || p.SPF == AlignedStrict {
 			continue
@@ -50,17 +49,16 @@ func (c *NameCounter) Add(d *SourceDay, domain string) {
 			known = &m
 			c.counted[key] = known
 		}
-		known.Messages += cell.Messages
+		known.Messages += messages
 	}
 }
 
 // names returns the names of a source that messages of a pattern can be
 // authenticated by. Where the verdict does not follow from the raw results, all
 // can.
-func (c *NameCounter) names(d *SourceDay, kind MarkKind, author string, p Pattern, s Strength, foreign Hints) []string {
+func (c *NameCounter) names(d FactDay, kind MarkKind, author string, p Pattern, s Strength, foreign Hints) []string {
 	var names []string
-	for i := range d.Marks {
-		m := &d.Marks[i]
+	for m := range d.Marks() {
 		if m.Kind != kind {
 			continue
 		}

@@ -49,8 +49,11 @@ func TestMailIsCountedByTheNamesThatAuthenticatedIt(t *testing.T) {
 				f.Add(&c.rows[i], policy, attribution, 1)
 			}
 			var count NameCounter
-			for _, d := range f.Days() {
-				count.Add(&d, "corp.test")
+			facts := FactsBySource(f.Days())
+			for i := range facts {
+				for d := range facts[i].Days() {
+					count.Add(d, "corp.test")
+				}
 			}
 			if got := fmt.Sprint(count.Mail()); got != c.want {
 				t.Errorf("%s, want %s", got, c.want)

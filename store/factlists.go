@@ -161,9 +161,9 @@ func readDays(ctx context.Context, db interface {
 	return all, err
 }
 
-// Facts returns what each source did as a domain on each day of a period, by
-// source and day. A network stands for addresses that were folded into it.
-func (s *Store) Facts(ctx context.Context, domain string, period dmarc.Period) ([]dmarc.SourceDay, error) {
+// Facts returns what each source did as a domain in a period, by source. A network
+// stands for addresses that were folded into it.
+func (s *Store) Facts(ctx context.Context, domain string, period dmarc.Period) ([]dmarc.SourceFacts, error) {
 	id, err := s.domainID(ctx, domain)
 	if err != nil {
 		return nil, err
@@ -186,19 +186,26 @@ func (s *Store) Facts(ctx context.Context, domain string, period dmarc.Period) (
 		}
 		return lists.Add(day, facts)
 	})
-	var all []dmarc.SourceDay
+	if err == nil && len(loose) > 0 {
+		err = s.addLoose(ctx, id, loose, &lists)
+	}
+	var all []dmarc.SourceFacts
 	if err == nil {
 		all, err = lists.Read()
-	}
-	if err == nil && len(loose) > 0 {
-		var rest []dmarc.SourceDay
-		if rest, err = readDays(ctx, s.db, id, loose); err == nil {
-			all = append(all, rest...)
-			slices.SortFunc(all, dmarc.BySourceAndDay)
-		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("facts about %s: %w", domain, err)
 	}
 	return all, nil
+}
+
+// addLoose adds what source_facts has of days.
+func (s *Store) addLoose(ctx context.Context, domain int64, days []time.Time, lists *dmarc.FactLists) error {
+	all, err := readDays(ctx, s.db, domain, days)
+	for n := 0; err == nil && len(all) > 0; all = all[n:] {
+		for n = 1; n < len(all) && all[n].Day.Equal(all[0].Day); n++ {
+		}
+		err = lists.Add(all[0].Day, dmarc.AppendFactList(nil, all[:n]))
+	}
+	return err
 }

@@ -27,7 +27,7 @@ func (a advisers) Evidence(_ context.Context, domain string, period dmarc.Period
 		}
 	}
 	e := &advice.Evidence{
-		Domain: domain, Period: period, Sources: advice.Collect(days), Reporters: t.reporters,
+		Domain: domain, Period: period, Sources: advice.Collect(dmarc.FactsBySource(days)), Reporters: t.reporters,
 		Published: advice.Published{Record: "v=DMARC1; p=" + t.policy.P.String() + "; rua=mailto:dmarc@" + domain, FoundAt: domain, P: t.policy.P, ReportsTo: true},
 	}
 	e.Changes = advice.Changes(e.Sources)

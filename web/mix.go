@@ -151,23 +151,26 @@ func bandOf(c dmarc.Class, auth, fate int) int {
 
 // mixDays sorts the mail of a period by day.
 func mixDays(all []advice.Classified, p dmarc.Period) map[time.Time]*mix {
-	days := make(map[time.Time]*mix)
+	inOrder := make([]*mix, max(0, p.End.Sub(p.Begin)/aDay))
 	for i := range all {
 		k := kindOf(all[i].Class)
-		for j := range all[i].Days {
-			d := &all[i].Days[j]
+		for d := range all[i].Days() {
 			if d.Day.Before(p.Begin) || !d.Day.Before(p.End) {
 				continue
 			}
-			m := days[d.Day]
-			if m == nil {
-				m = new(mix)
-				days[d.Day] = m
+			m := &inOrder[d.Day.Sub(p.Begin)/aDay]
+			if *m == nil {
+				*m = new(mix)
 			}
-			for c := range d.Cells {
-				cell := &d.Cells[c]
-				m[k][authOf(cell.Pattern)][fateOf(cell.Pattern.Disposition)] += cell.Messages
+			for cell, messages := range d.Cells() {
+				(*m)[k][authOf(cell.Pattern)][fateOf(cell.Pattern.Disposition)] += messages
 			}
+		}
+	}
+	days := make(map[time.Time]*mix)
+	for i, m := range inOrder {
+		if m != nil {
+			days[p.Begin.AddDate(0, 0, i)] = m
 		}
 	}
 	return days
@@ -260,49 +263,60 @@ const (
 // quietReporters returns the reporters that went silent before a day, the last
 // ones first.
 func quietReporters(e *advice.Evidence, end time.Time) []quiet {
-	type seen struct {
-		days map[time.Time]bool
-		last time.Time
+	first, days := advice.Range(e.Sources)
+	all := make(map[string][]bool) // by name: the days that they reported about
+	of := make(map[int64][]bool)   // the same by number: several may have one name
+	var lately [64]struct {
+		number int64
+		days   []bool
 	}
-	all := make(map[string]*seen)
-	var newest time.Time
 	for i := range e.Sources {
-		for j := range e.Sources[i].Days {
-			d := &e.Sources[i].Days[j]
+		for d := range e.Sources[i].Days() {
 			if !d.Day.Before(end) {
 				continue
 			}
-			if d.Day.After(newest) {
-				newest = d.Day
-			}
-			for c := range d.Cells {
-				name := e.Reporters[d.Cells[c].Reporter]
-				s := all[name]
-				if s == nil {
-					s = &seen{days: make(map[time.Time]bool)}
-					all[name] = s
+			at := d.Day.Sub(first) / aDay
+			for cell := range d.Cells() {
+				l := &lately[uint64(cell.Reporter)%uint64(len(lately))]
+				if l.number != cell.Reporter || l.days == nil {
+					l.number, l.days = cell.Reporter, of[cell.Reporter]
 				}
-				s.days[d.Day] = true
-				if d.Day.After(s.last) {
-					s.last = d.Day
+				if l.days == nil {
+					name := e.Reporters[cell.Reporter]
+					if all[name] == nil {
+						all[name] = make([]bool, days)
+					}
+					l.days, of[cell.Reporter] = all[name], all[name]
 				}
+				l.days[at] = true
 			}
 		}
 	}
-	var out []quiet
-	today := end.Add(-aDay)
-	if today.Sub(newest) >= missedAfter*aDay {
+	last := func(days []bool) int {
+		at := len(days) - 1
+		for at >= 0 && !days[at] {
+			at--
+		}
+		return at
+	}
+	today := int(end.Add(-aDay).Sub(first) / aDay)
+	newest := -1
+	for _, seen := range all {
+		newest = max(newest, last(seen))
+	}
+	if newest < 0 || today-newest >= missedAfter {
 		return nil // all of them: it is the mailbox, or there is no mail
 	}
-	for name, s := range all {
-		regular := 0
-		for d := range s.days {
-			if s.last.Sub(d) < 28*aDay {
+	var out []quiet
+	for name, seen := range all {
+		last, regular := last(seen), 0
+		for _, reported := range seen[max(0, last-27) : last+1] {
+			if reported {
 				regular++
 			}
 		}
-		if since := int(today.Sub(s.last) / aDay); since >= missedAfter && regular >= regularDays {
-			out = append(out, quiet{name, s.last, since})
+		if since := today - last; since >= missedAfter && regular >= regularDays {
+			out = append(out, quiet{name, first.AddDate(0, 0, last), since})
 		}
 	}
 	slices.SortFunc(out, func(a, b quiet) int { return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Name, b.Name)) })
@@ -336,15 +350,9 @@ func subdomains(e *advice.Evidence, p dmarc.Period, own []dmarc.DomainTraffic) [
 	}
 	if e != nil {
 		for i := range e.Sources {
-			for j := range e.Sources[i].Days {
-				d := &e.Sources[i].Days[j]
-				if d.Day.Before(p.Begin) || !d.Day.Before(p.End) {
-					continue
-				}
-				for c := range d.Cells {
-					if author := d.Cells[c].Author; author != "" {
-						addCell(&line(author).Tally, &d.Cells[c])
-					}
+			for cell, messages := range cellsIn(&e.Sources[i].SourceFacts, p) {
+				if cell.Author != "" {
+					addCell(&line(cell.Author).Tally, cell, messages)
 				}
 			}
 		}

@@ -352,28 +352,26 @@ func eraOf(sources []advice.Classified, begin, end time.Time) policyEra {
 	days := make(map[time.Time]bool)
 	for i := range sources {
 		c := &sources[i]
-		for j := range c.Days {
-			d := &c.Days[j]
+		for d := range c.Days() {
 			if d.Day.Before(begin) || !d.Day.Before(end) {
 				continue
 			}
 			days[d.Day] = true
-			for k := range d.Cells {
-				cell := &d.Cells[k]
+			for cell, messages := range d.Cells() {
 				held := cell.Pattern.Disposition == dmarc.DispositionQuarantine || cell.Pattern.Disposition == dmarc.DispositionReject
 				switch c.Class {
 				case dmarc.ClassOwn, dmarc.ClassService:
-					era.Own += cell.Messages
+					era.Own += messages
 					if cell.Pattern.Passes() {
-						era.Passed += cell.Messages
+						era.Passed += messages
 					}
 					if held {
-						era.OwnHeld += cell.Messages
+						era.OwnHeld += messages
 					}
 				case dmarc.ClassSuspicious:
-					era.Others += cell.Messages
+					era.Others += messages
 					if held {
-						era.OthersStopped += cell.Messages
+						era.OthersStopped += messages
 					}
 				}
 			}

@@ -128,9 +128,9 @@ func senderIn(e *advice.Evidence, key string, sp span) *senderPage {
 	reporters := make(map[string]int64)
 	var elsewhere advice.Elsewhere
 	for i := range a.Sources {
-		for j := range a.Sources[i].Days { // what was reported at all
-			if d := a.Sources[i].Days[j].Day; days[d] == nil && !d.Before(sp.Begin) && d.Before(sp.End) {
-				days[d] = new(dmarc.Tally)
+		for d := range a.Sources[i].Days() { // what was reported at all
+			if days[d.Day] == nil && !d.Day.Before(sp.Begin) && d.Day.Before(sp.End) {
+				days[d.Day] = new(dmarc.Tally)
 			}
 		}
 		c := &a.Sources[i]
@@ -155,19 +155,17 @@ func senderIn(e *advice.Evidence, key string, sp span) *senderPage {
 			p.Sender.Last = line.Last
 		}
 		p.Addresses = append(p.Addresses, line)
-		for j := range c.Days {
-			d := &c.Days[j]
+		for d := range c.Days() {
 			t := days[d.Day]
 			if t == nil {
 				continue
 			}
-			for k := range d.Cells {
-				addCell(t, &d.Cells[k])
-				reporters[e.Reporters[d.Cells[k].Reporter]] += d.Cells[k].Messages
+			for cell, messages := range d.Cells() {
+				addCell(t, cell, messages)
+				reporters[e.Reporters[cell.Reporter]] += messages
 			}
-			for k := range d.Marks {
-				m := &d.Marks[k]
-				marks[markOf(m)] += m.Messages
+			for m, messages := range d.Marks() {
+				marks[markOf(m)] += messages
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -181,22 +182,46 @@ func keyOf(c *advice.Classified) string {
 	return c.Group
 }
 
-// tallyOf counts the mail of a source in a period, and finds its last day.
+// tallyOf counts the mail of a source in a period, and finds its last day. Its rows are
+// not known.
 func tallyOf(c *advice.Classified, p dmarc.Period) (t dmarc.Tally, last time.Time) {
-	for i := range c.Days {
-		d := &c.Days[i]
-		if d.Day.Before(p.Begin) || !d.Day.Before(p.End) {
-			continue
+	for cell, messages := range cellsIn(&c.SourceFacts, p) {
+		addCell(&t, cell, messages)
+	}
+	if last = c.Last(); !last.Before(p.End) {
+		last = time.Time{}
+		for d := range c.Days() {
+			if d.Day.Before(p.End) {
+				last = d.Day
+			}
 		}
-		last = d.Day
-		for k := range d.Cells {
-			addCell(&t, &d.Cells[k])
-		}
+	}
+	if last.Before(p.Begin) {
+		last = time.Time{}
 	}
 	return t, last
 }
 
-func addCell(t *dmarc.Tally, c *dmarc.Cell) {
+// cellsIn yields the cells of a source in a period, some of them by day.
+func cellsIn(s *dmarc.SourceFacts, p dmarc.Period) iter.Seq2[*dmarc.Cell, int64] {
+	if !s.First().Before(p.Begin) && s.Last().Before(p.End) {
+		return s.Cells()
+	}
+	return func(yield func(*dmarc.Cell, int64) bool) {
+		for d := range s.Days() {
+			if d.Day.Before(p.Begin) || !d.Day.Before(p.End) {
+				continue
+			}
+			for cell, messages := range d.Cells() {
+				if !yield(cell, messages) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func addCell(t *dmarc.Tally, c *dmarc.Cell, messages int64) {
 	var v dmarc.Verdict
 	if c.Pattern.DKIM != dmarc.NotAligned {
 		v |= dmarc.VerdictDKIM
@@ -207,7 +232,7 @@ func addCell(t *dmarc.Tally, c *dmarc.Cell) {
 	if !c.Pattern.Passes() { // aligned, and too loosely for the domain's mode
 		v = 0
 	}
-	t.AddVerdict(v|dmarc.Verdict(c.Pattern.Disposition)<<4, 1, c.Messages)
+	t.AddVerdict(v|dmarc.Verdict(c.Pattern.Disposition)<<4, 0, messages)
 }
 
 // crewPage lists everybody who sends as a domain.

@@ -80,9 +80,11 @@ func TestTheNumbersByClassAddUp(t *testing.T) {
 		bySender += s.Tally.Messages
 	}
 	for _, src := range e.Sources {
-		for i := range src.Days {
-			if !src.Days[i].Day.Before(sp.Begin) {
-				want += src.Days[i].Messages()
+		for d := range src.Days() {
+			if !d.Day.Before(sp.Begin) {
+				for _, messages := range d.Cells() {
+					want += messages
+				}
 			}
 		}
 	}

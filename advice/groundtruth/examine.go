@@ -129,7 +129,7 @@ func (w *world) evidence(begin, end time.Time) map[string]*advice.Evidence {
 	for name, days := range w.domains {
 		p := w.published[name]
 		out[name] = &advice.Evidence{
-			Domain: name, Period: dmarc.Period{Begin: begin, End: end}, Sources: advice.Collect(between(days, begin, end)), Reporters: w.reporters,
+			Domain: name, Period: dmarc.Period{Begin: begin, End: end}, Sources: advice.Collect(dmarc.FactsBySource(between(days, begin, end))), Reporters: w.reporters,
 			Published: advice.Published{
 				Record: "v=DMARC1; p=" + p.P.String() + "; rua=mailto:reports@reports.example", FoundAt: name,
 				P: p.P, ADKIM: p.ADKIM, ASPF: p.ASPF, ReportsTo: true,
@@ -222,7 +222,7 @@ func (r *result) breakOne(w *world, rnd *rand.Rand, name string, e *advice.Evide
 			continue
 		}
 		own += list[0].messages
-		if src.Days[0].Day.Before(middle) && !src.Days[len(src.Days)-1].Day.Before(middle) {
+		if src.First().Before(middle) && !src.Last().Before(middle) {
 			candidates = append(candidates, i)
 		}
 	}
@@ -233,21 +233,21 @@ func (r *result) breakOne(w *world, rnd *rand.Rand, name string, e *advice.Evide
 	broken := *e
 	broken.Sources = slices.Clone(e.Sources)
 	src := &broken.Sources[pick]
-	src.Days = slices.Clone(src.Days)
+	days := src.SourceDays()
 	var lost int64
-	for i := range src.Days {
-		if src.Days[i].Day.Before(middle) {
+	for i := range days {
+		if days[i].Day.Before(middle) {
 			continue
 		}
-		src.Days[i].Cells = slices.Clone(src.Days[i].Cells)
-		for k := range src.Days[i].Cells {
-			c := &src.Days[i].Cells[k]
+		for k := range days[i].Cells {
+			c := &days[i].Cells[k]
 			c.Pattern.DKIM, c.Pattern.SPF = dmarc.NotAligned, dmarc.NotAligned
 			c.Pattern.Hints = c.Pattern.Hints&^(dmarc.HintPassed|dmarc.HintModeUntold) | dmarc.HintDKIMBroken
 			c.Pattern.Overrides = 0
 			lost += c.Messages
 		}
 	}
+	src.SourceFacts = dmarc.FactsBySource(days)[0]
 	if float64(lost) <= 0.001*float64(own) {
 		return
 	}
@@ -267,12 +267,10 @@ func (r *result) storm(rnd *rand.Rand, name string, e *advice.Evidence) {
 		return
 	}
 	var messages int64
-	var days []*dmarc.SourceDay
+	var days []dmarc.SourceDay
 	for i := range e.Sources {
-		for k := range e.Sources[i].Days {
-			messages += e.Sources[i].Days[k].Messages()
-			days = append(days, &e.Sources[i].Days[k])
-		}
+		messages += e.Sources[i].Messages()
+		days = append(days, e.Sources[i].SourceDays()...)
 	}
 	var f dmarc.FactReducer
 	const addresses = 400
@@ -291,7 +289,7 @@ func (r *result) storm(rnd *rand.Rand, name string, e *advice.Evidence) {
 		f.Add(&row, &policy, dmarc.Attribution{Days: []time.Time{d.Day}, Main: d.Day, Dated: true}, 1+rnd.Int64N(5))
 	}
 	stormy := *e
-	stormy.Sources = append(slices.Clone(e.Sources), advice.Collect(f.Days())...)
+	stormy.Sources = append(slices.Clone(e.Sources), advice.Collect(dmarc.FactsBySource(f.Days()))...)
 	r.storms++
 	for _, target := range append([]dmarc.Policy{dmarc.PolicyUnknown}, targets...) {
 		before, after := advice.For(e, advice.Options{Target: target}), advice.For(&stormy, advice.Options{Target: target})

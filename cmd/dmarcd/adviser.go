@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/dmarcd/dmarcd/advice"
 	"github.com/dmarcd/dmarcd/dmarc"
 	"github.com/dmarcd/dmarcd/records"
@@ -32,39 +34,46 @@ type adviser struct {
 const mostKnown = 5000
 
 // inHand is how many bytes may be in hand while evidence is gathered.
-const inHand = 64 << 20
+const inHand = 32 << 20
 
 // gather brings the evidence about a domain together as it is now.
 func (a *adviser) gather(ctx context.Context, domain string, period dmarc.Period) (*advice.Evidence, error) {
 	makeRoom(inHand)
 	defer makeRoom(-inHand)
-	facts, err := a.store.Facts(ctx, domain, period)
-	if err != nil {
+	e := &advice.Evidence{Domain: domain, Period: period, Senders: a.senders, RUA: a.rua}
+	var look *records.Result
+	var seen []dmarc.RecordChange
+	g, both := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		facts, err := a.store.Facts(both, domain, period)
+		e.Sources = advice.Collect(facts)
+		return err
+	})
+	g.Go(func() (err error) { // beside it
+		if e.Reporters, err = a.store.ReporterNames(both, domain); err != nil {
+			return err
+		}
+		if look, err = a.store.Look(both, domain); err != nil && !errors.Is(err, dmarc.ErrNotFound) {
+			return err
+		}
+		if e.Published, err = a.published(both, domain, look); err != nil {
+			return err
+		}
+		said, err := a.overrules.Overrules(both, domain)
+		if err != nil {
+			return err
+		}
+		for _, o := range said {
+			e.Overrules = append(e.Overrules, advice.Overrule{Network: o.Network, Class: o.Class, Note: o.Note})
+		}
+		seen, _, err = a.store.RecordChanges(both, domain, dmarc.ChangeQuery{Page: dmarc.Page{Limit: 500}})
+		return err
+	})
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	e := &advice.Evidence{Domain: domain, Period: period, Sources: advice.Collect(facts), Senders: a.senders, RUA: a.rua}
-	if e.Reporters, err = a.store.ReporterNames(ctx, domain); err != nil {
-		return nil, err
-	}
-	look, err := a.store.Look(ctx, domain)
-	if err != nil && !errors.Is(err, dmarc.ErrNotFound) {
-		return nil, err
-	}
-	if e.Published, err = a.published(ctx, domain, period, look); err != nil {
-		return nil, err
-	}
-	if err := a.known(ctx, e, look); err != nil {
-		return nil, err
-	}
-	said, err := a.overrules.Overrules(ctx, domain)
-	if err != nil {
-		return nil, err
-	}
-	for _, o := range said {
-		e.Overrules = append(e.Overrules, advice.Overrule{Network: o.Network, Class: o.Class, Note: o.Note})
-	}
-	e.Changes, err = a.changes(ctx, e)
-	return e, err
+	e.Changes = changes(e, seen)
+	return e, a.known(ctx, e, look)
 }
 
 // Whose returns what is known of addresses that sent as a domain. Nothing is looked
@@ -106,9 +115,7 @@ func (a *adviser) known(ctx context.Context, e *advice.Evidence, look *records.R
 		}
 		src.SPF = coverOf[covers(src.Source.Addr())]
 		single = append(single, src)
-		for j := range src.Days {
-			messages[src] += src.Days[j].Messages()
-		}
+		messages[src] = src.Messages()
 	}
 	if len(single) > mostKnown {
 		slices.SortStableFunc(single, func(a, b *advice.Source) int { return cmp.Compare(messages[b], messages[a]) })
@@ -138,7 +145,7 @@ var coverOf = [...]advice.Cover{
 
 // published is the record that the last look at DNS found, or else the policy
 // that was last reported.
-func (a *adviser) published(ctx context.Context, domain string, period dmarc.Period, look *records.Result) (advice.Published, error) {
+func (a *adviser) published(ctx context.Context, domain string, look *records.Result) (advice.Published, error) {
 	if look != nil {
 		d := look.Records.DMARC
 		if d == nil {
@@ -153,7 +160,7 @@ func (a *adviser) published(ctx context.Context, domain string, period dmarc.Per
 		}
 		return advice.Published{Record: *d.Record, FoundAt: *d.FoundAt, P: r.P, SP: r.SP, NP: r.NP, Testing: r.Testing, ADKIM: r.ADKIM, ASPF: r.ASPF, ReportsTo: len(r.RUA) > 0}, nil
 	}
-	sum, err := a.store.Summary(ctx, dmarc.TrafficQuery{Domain: domain, Period: period})
+	sum, err := a.store.Summary(ctx, dmarc.TrafficQuery{Domain: domain}) // of no day
 	if err != nil || sum.Published == nil {
 		return advice.Published{Unknown: true}, err
 	}
@@ -167,21 +174,17 @@ func (a *adviser) published(ctx context.Context, domain string, period dmarc.Per
 	return out, nil
 }
 
-// changes are those of the record that were seen in DNS, and those that reports
-// tell of besides.
-func (a *adviser) changes(ctx context.Context, e *advice.Evidence) ([]advice.Change, error) {
+// changes are those of the record that were seen in DNS, newest first, and those that
+// reports tell of besides.
+func changes(e *advice.Evidence, seen []dmarc.RecordChange) []advice.Change {
 	at := cmp.Or(e.Published.FoundAt, e.Domain)
-	seen, _, err := a.store.RecordChanges(ctx, e.Domain, dmarc.ChangeQuery{Page: dmarc.Page{Limit: 500}})
-	if err != nil {
-		return nil, err
-	}
 	var sets []advice.RecordSets
 	for _, c := range slices.Backward(seen) { // oldest first
 		if c.Name == "_dmarc."+at && c.Type == "TXT" && e.Period.Contains(c.SeenAt) {
 			sets = append(sets, advice.RecordSets{At: c.SeenAt, Before: c.Before, After: c.After})
 		}
 	}
-	return advice.MergeChanges(sets, advice.Changes(e.Sources)), nil
+	return advice.MergeChanges(sets, advice.Changes(e.Sources))
 }
 
 // judgeAgain is after what time a domain that could not be judged is tried again.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"reflect"
 	"sync"
 	"testing"
@@ -152,17 +151,15 @@ func TestEvidenceOfLargeDomainsIsRecalled(t *testing.T) {
 
 // What is kept stays below a number of bytes: those go that were asked for least recently.
 func TestKeptEvidenceIsBounded(t *testing.T) {
-	large := func(domain string, days int) *advice.Evidence {
-		e := &advice.Evidence{Domain: domain, Sources: []advice.Source{{Source: netip.MustParsePrefix("192.0.2.1/32")}}}
-		e.Sources[0].Days = make([]dmarc.SourceDay, days)
-		return e
+	large := func(domain string, sources int) *advice.Evidence {
+		return &advice.Evidence{Domain: domain, Sources: make([]advice.Source, sources)}
 	}
 	var k keptEvidence
-	ask := func(domain string, days int) (gathered bool) {
+	ask := func(domain string, sources int) (gathered bool) {
 		t.Helper()
 		e, err := k.get(evidenceKey{domain: domain}, dmarc.Stamp{}, func() (*advice.Evidence, error) {
 			gathered = true
-			return large(domain, days), nil
+			return large(domain, sources), nil
 		})
 		if err != nil || e.Domain != domain {
 			t.Fatal(e, err)
@@ -172,17 +169,17 @@ func TestKeptEvidenceIsBounded(t *testing.T) {
 		}
 		return gathered
 	}
-	third := mostKept / 104 * 2 / 5 // two of them fit
+	third := mostKept / large("a", 1).Size() * 2 / 5 // two of them fit
 	for _, step := range []struct {
 		domain   string
-		days     int
+		sources  int
 		gathered bool
 	}{
 		{"a", third, true}, {"b", third, true}, {"a", third, false},
 		{"c", third, true}, {"a", third, false}, {"b", third, true}, {"c", third, true},
 		{"huge", 4 * third, true}, {"huge", 4 * third, true}, {"c", third, false}, {"b", third, false},
 	} {
-		if got := ask(step.domain, step.days); got != step.gathered {
+		if got := ask(step.domain, step.sources); got != step.gathered {
 			t.Errorf("%s: gathered %v", step.domain, got)
 		}
 	}

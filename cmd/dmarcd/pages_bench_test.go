@@ -27,7 +27,7 @@ func BenchmarkPages(b *testing.B) {
 	fillPages(b, s)
 	h := s.handler()
 	for _, path := range []string{
-		"/", "/?days=365&by=volume", "/domains/acme.example", "/domains/acme.example?days=90", "/domains/acme.example?days=365",
+		"/", "/?days=365&by=volume", "/domains/acme.example", "/domains/acme.example?days=90", "/domains/acme.example?days=180", "/domains/acme.example?days=365",
 		"/domains/acme.example/sources", "/domains/acme.example/sources?all=1", "/domains/acme.example/senders?all=1", "/domains/acme.example/source?of=11.0.7.9",
 		"/domains/acme.example/policy", "/domains/acme.example/reporters", "/domains/acme.example/selectors", "/domains/acme.example/dns", "/messages",
 	} {
