@@ -162,10 +162,6 @@ func (s *site) domain(r *http.Request) (*view, error) {
 		return err
 	})
 	g.Go(func() (err error) {
-		p.Senders.List, _, err = s.store.Sources(ctx, traffic(sp, topSenders))
-		return err
-	})
-	g.Go(func() (err error) {
 		var next dmarc.Cursor
 		p.Reporters.Items, next, err = s.store.Reporters(ctx, traffic(sp, topReporters))
 		p.Reporters.HasMore = next != ""
@@ -187,6 +183,11 @@ func (s *site) domain(r *http.Request) (*view, error) {
 				p.Sorted = &sorted{days: mixDays(classified, sp.Period), Quiet: quietReporters(e, minTime(sp.End, sp.Today.Add(aDay)))}
 				p.Sorted.lines = policyLines(e.Changes, sp.Period)
 			}
+			return err
+		})
+	} else {
+		g.Go(func() (err error) {
+			p.Senders.List, _, err = s.store.Sources(ctx, traffic(sp, topSenders))
 			return err
 		})
 	}
@@ -217,6 +218,9 @@ func (s *site) domain(r *http.Request) (*view, error) {
 	}
 	if err := g.Wait(); err != nil {
 		return s.unknownDomain(name, err)
+	}
+	if s.adviser != nil { // senders are told from what keys are told from
+		p.Senders.List.Pending = p.Keys.List.Pending
 	}
 	p.Names = subdomains(evidence, sp.Period, below)
 	if n := len(p.Names); n > topNames {
