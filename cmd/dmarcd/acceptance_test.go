@@ -16,7 +16,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
 	"github.com/dmarcd/dmarcd/internal/porttest"
@@ -124,6 +123,16 @@ func (r *running) stop(sig os.Signal) int {
 	return r.cmd.ProcessState.ExitCode()
 }
 
+// over reports whether the process has ended, where the system tells.
+func (r *running) over() bool {
+	if r.cmd.ProcessState != nil {
+		return true
+	}
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
+	_, state, _ := strings.Cut(string(text), ") ")
+	return strings.HasPrefix(state, "Z")
+}
+
 // ask reads JSON from the API, and reports whether there was an answer.
 func (r *running) ask(path string, into any) bool {
 	resp, err := http.Get(r.base + path)
@@ -179,13 +188,7 @@ func (r *running) messages() (n int64) {
 // until waits for a number of messages.
 func (r *running) until(n int64) {
 	r.t.Helper()
-	deadline := time.Now().Add(patience)
-	for r.messages() < n {
-		if time.Now().After(deadline) || r.cmd.ProcessState != nil {
-			r.t.Fatalf("%d messages are not reached; there are %d\n%s", n, r.messages(), r.log)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	r.await(fmt.Sprintf("%d messages are there", n), func() bool { return r.messages() >= n })
 }
 
 func (r *running) compare(want truth) {

@@ -44,8 +44,8 @@ const patience = 10 * time.Minute
 func (r *running) await(what string, so func() bool) {
 	r.t.Helper()
 	for deadline := time.Now().Add(patience); !so(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) || r.cmd.ProcessState != nil {
-			r.t.Fatalf("it does not come to this: %s\n%s", what, r.log)
+		if time.Now().After(deadline) || r.over() {
+			r.t.Fatalf("it does not come to this: %s; there are %d messages\n%s", what, r.messages(), r.log)
 		}
 	}
 }
