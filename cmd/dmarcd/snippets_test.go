@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -28,7 +27,6 @@ import (
 
 	"github.com/dmarcd/dmarcd/ingest/dovecottest"
 	"github.com/dmarcd/dmarcd/internal/porttest"
-	"github.com/dmarcd/dmarcd/internal/racetest"
 	"github.com/dmarcd/dmarcd/notify"
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 	"github.com/dmarcd/dmarcd/records"
@@ -332,115 +330,6 @@ func (s *desk) settings(t *testing.T, text string) {
 
 const aMailServer = "[mail]\nserver = \"smtp+starttls://mail.example.com\"\nfrom = \"dmarcd@example.com\"\n"
 
-// measured finds what a command makes, tests or measures, which takes too long to be done here: the target, and the tests.
-func measured(t *testing.T, text string) {
-	t.Helper()
-	for line := range strings.SplitSeq(text, "\n") {
-		words, err := shellWords(line)
-		for err == nil && len(words) > 0 && regexp.MustCompile(`^[A-Z_]+=`).MatchString(words[0]) { // TestSettingsInTheDocsExist knows the variables
-			words = words[1:]
-		}
-		switch {
-		case err != nil || len(words) < 2:
-			t.Errorf("%s: what is it? %v", line, err)
-		case words[0] == "make":
-			cmd := exec.Command("make", append([]string{"-n"}, words[1:]...)...)
-			cmd.Dir = "../.."
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("%s: %v\n%s", line, err, out)
-			}
-		case words[0] == "go" && words[1] == "test":
-			testsThere(t, line, words[2:])
-		case words[0] == "go" && words[1] == "run" && len(words) > 2:
-			if files, err := filepath.Glob("../../" + words[2] + "/*.go"); err != nil || len(files) == 0 {
-				t.Errorf("%s: no program, %v", line, err)
-			}
-		default:
-			t.Errorf("%s: what is it?", line)
-		}
-	}
-}
-
-// shellWords are the words of one command, as a shell would read it. What a shell would do more is an error.
-func shellWords(line string) (words []string, err error) {
-	word, quote, begun := "", rune(0), false
-	for _, c := range line + " " {
-		switch {
-		case quote != 0 && c == quote:
-			quote = 0
-		case quote == '\'', quote != 0 && c != '$' && c != '`' && c != '\\':
-			word += string(c)
-		case quote == 0 && (c == '\'' || c == '"'):
-			quote, begun = c, true
-		case c == ' ':
-			if begun {
-				words = append(words, word)
-			}
-			word, begun = "", false
-		case strings.ContainsRune("|&;<>()$`\\*?", c):
-			return nil, fmt.Errorf("%c is for a shell", c)
-		default:
-			word, begun = word+string(c), true
-		}
-	}
-	if quote != 0 {
-		return nil, errors.New("a quote is left open")
-	}
-	return words, nil
-}
-
-// testsThere finds the tests that go test is to run.
-func testsThere(t *testing.T, line string, words []string) {
-	t.Helper()
-	kinds, chosen := map[string]*regexp.Regexp{}, map[string]string{"run": "Test|Fuzz|Example", "bench": "Benchmark"}
-	var source bytes.Buffer
-	for i := 0; i < len(words); i++ {
-		flag, isFlag := strings.CutPrefix(words[i], "-")
-		switch {
-		case !isFlag:
-			pattern := "/*_test.go"
-			if strings.HasSuffix(words[i], "/...") {
-				pattern = "/*" + pattern
-			}
-			files, err := filepath.Glob("../../" + strings.TrimSuffix(words[i], "/...") + pattern)
-			if err != nil || len(files) == 0 {
-				t.Errorf("%s: no tests in %s, %v", line, words[i], err)
-			}
-			for _, file := range files {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				source.Write(text)
-			}
-		case slices.Contains([]string{"v", "update"}, flag):
-		case slices.Contains([]string{"run", "bench", "timeout", "benchtime"}, flag) && i+1 < len(words):
-			if i++; chosen[flag] != "" {
-				pattern, err := regexp.Compile(words[i])
-				if err != nil {
-					t.Errorf("%s: %v", line, err)
-					return
-				}
-				kinds[flag] = pattern
-			}
-		default:
-			t.Errorf("%s: does go test know -%s?", line, flag)
-		}
-	}
-	if bytes.Contains([]byte(line), []byte("-update")) && !bytes.Contains(source.Bytes(), []byte(`("update", `)) {
-		t.Errorf("%s: no test there knows -update", line)
-	}
-	for flag, pattern := range kinds {
-		if pattern.String() == "^$" || pattern.String() == "NAME" { // none, and any
-			continue
-		}
-		declared := regexp.MustCompile(`(?m)^func ((?:`+chosen[flag]+`)\w*)\(`).FindAllSubmatch(source.Bytes(), -1)
-		if !slices.ContainsFunc(declared, func(m [][]byte) bool { return pattern.Match(m[1]) }) {
-			t.Errorf("%s: -%s %s finds nothing", line, flag, pattern)
-		}
-	}
-}
-
 func (s *desk) command(t *testing.T, text string) {
 	text = s.elsewhere(text)
 	text = strings.Replace(text, "https://dmarc.example.com", s.base, 1)
@@ -611,84 +500,4 @@ func (s *desk) python(t *testing.T, text string) {
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "True False False False\n" {
 		t.Errorf("%v\n%s", err, out)
 	}
-}
-
-// newcomersSteps are the examples of CONTRIBUTING.md, by how they begin.
-var newcomersSteps = []string{"make build\n", "p.line(", "go run ./cmd/dmarcd parse ", "go test ./cmd/dmarcd -run Parse -update\n", "make check\n"}
-
-// What CONTRIBUTING.md has a newcomer do for a first change works, in a copy of the source.
-func TestANewcomersFirstChange(t *testing.T) {
-	t.Parallel()
-	racetest.Calm(t)
-	var steps []string
-	for i, x := range examples(t, "CONTRIBUTING.md") {
-		if i == len(newcomersSteps) || !strings.HasPrefix(x.text, newcomersSteps[i]) {
-			x.forgotten(t)
-		}
-		steps = append(steps, x.text)
-	}
-	if len(steps) != len(newcomersSteps) || t.Failed() {
-		t.Fatalf("%d examples", len(steps))
-	}
-	dir := t.TempDir()
-	source, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"go.mod", "go.sum", "Makefile"} {
-		content, err := os.ReadFile(filepath.Join(source, name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), content, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	folders, err := filepath.Glob(filepath.Join(source, "[a-z]*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, folder := range folders {
-		if info, err := os.Stat(folder); err == nil && info.IsDir() && filepath.Base(folder) != "bin" {
-			if err := os.CopyFS(filepath.Join(dir, filepath.Base(folder)), os.DirFS(folder)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	shell := func(text string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", text)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOFLAGS=-trimpath", "CGO_ENABLED=0", // what was compiled elsewhere is not compiled again
-			"GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@a.example", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@a.example")
-		out, err := cmd.CombinedOutput()
-		return string(out), err
-	}
-	run := func(text, want string) {
-		t.Helper()
-		if out, err := shell(text); err != nil || !strings.Contains(out, want) {
-			t.Fatalf("%s: %v, no %q in\n%s", text, err, want, out)
-		}
-	}
-	run("git init -q && git add cmd && git commit -qm before", "")
-	run(strings.Replace(steps[0], "go test ./parse", "go vet ./parse", 1), "Aggregate report") // these tests are run anyway
-	path := filepath.Join(dir, "cmd/dmarcd/text.go")
-	code, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reportID := regexp.MustCompile(`(?m)^\s*p\.line\("Report ID".*\n`).FindIndex(code) // that of aggregate reports comes first
-	if reportID == nil {
-		t.Fatal("there is no line of the Report ID, below which it is to be")
-	}
-	changed := slices.Concat(code[:reportID[1]], []byte("\t"+steps[1]+"\n"), code[reportID[1]:])
-	if err := os.WriteFile(path, changed, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	look, test, _ := strings.Cut(steps[2], "\n")
-	run(look, "Version")
-	if out, err := shell(test); err == nil || !strings.Contains(out, "parse.txt") {
-		t.Errorf("%s: %v, and it does not tell of parse.txt\n%s", test, err, out)
-	}
-	run(steps[3], "+  Version")
-	run(test, "ok  ")
-	measured(t, steps[4]) // this is part of it
 }
