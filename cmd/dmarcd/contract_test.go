@@ -63,7 +63,7 @@ func newContract(t *testing.T, more ...func(*config)) *contract {
 	for mail := range sample.Mailbox(mails, nil) {
 		c.take(t, mail.Raw)
 	}
-	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -2)
+	day := mails.Now.UTC().Truncate(24*time.Hour).AddDate(0, 0, -2)
 	x := &customer{name: "alpha", address: "198.51.100.77", n: 1000}
 	for _, text := range []string{x.aggregate("conflict", x.domain(), 5, day), x.aggregate("conflict", x.domain(), 6, day), x.aggregate("sub", "www."+x.domain(), 7, day), x.failure(), aTLSReport("tls", x.domain())} {
 		c.take(t, []byte(text))

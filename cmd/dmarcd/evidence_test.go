@@ -186,7 +186,7 @@ s3._domainkey TXT "v=DKIM1; p="
 	for _, f := range r.Findings {
 		got = append(got, f.ID+" "+f.Subject+": "+f.What)
 	}
-	since := time.Now().UTC().AddDate(0, 0, -9).Format(time.DateOnly)
+	since := today.AddDate(0, 0, -9).Format(time.DateOnly)
 	yesterday := today.AddDate(0, 0, -1).Format(time.DateOnly)
 	at := -1
 	for _, want := range []struct{ id, text string }{

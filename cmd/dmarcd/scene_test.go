@@ -120,10 +120,9 @@ func (x *customer) failure() string {
 		x.name, x.address, x.domain(), time.Now().Add(-26*time.Hour).UTC().Format(time.RFC1123Z))
 }
 
-// files writes what comes about the tenant.
-func (x *customer) files(t *testing.T, dir string) {
+// files writes what comes about the tenant, of a day.
+func (x *customer) files(t *testing.T, dir string, day time.Time) {
 	t.Helper()
-	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -2)
 	tls := strings.NewReplacer("example.com", x.domain(), `"R"`, `"`+x.name+`-reporter.test"`, "2026-01-01", day.Format(time.DateOnly), ":5,", fmt.Sprintf(":%d,", x.n+3)).Replace(aTLSReport(x.name+"-tls", x.domain()))
 	for name, text := range map[string]string{
 		"1.xml": x.aggregate("first", x.domain(), x.n, day), "2.xml": x.aggregate("conflict", x.domain(), x.n+1, day), "3.xml": x.aggregate("conflict", x.domain(), x.n+2, day),
@@ -148,10 +147,10 @@ func newScene(t *testing.T) *scene {
 	t.Helper()
 	sc := &scene{alpha: customer{name: "alpha", address: "198.51.100.77", n: 31_415_926}, bravo: customer{name: "bravo", address: "203.0.113.99", n: 27_182_818}}
 	url, dir := pgtest.URL(t), t.TempDir()
-	for _, x := range []*customer{&sc.alpha, &sc.bravo} {
-		x.files(t, dir)
-	}
 	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -2)
+	for _, x := range []*customer{&sc.alpha, &sc.bravo} {
+		x.files(t, dir, day)
+	}
 	both := "From: a@x.test\r\nMIME-Version: 1.0\r\nSubject: both\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/xml\r\n\r\n" +
 		sc.alpha.aggregate("both", sc.alpha.domain(), 5, day) + "\r\n--b\r\nContent-Type: text/xml\r\n\r\n" + sc.bravo.aggregate("both", sc.bravo.domain(), 6, day) + "\r\n--b--\r\n"
 	if err := os.WriteFile(filepath.Join(dir, "both.eml"), []byte(both), 0o600); err != nil {
