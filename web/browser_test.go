@@ -155,6 +155,19 @@ func fits(ctx context.Context, t *testing.T, complaints func() []string, site *h
 	if answer.Status != c.status {
 		t.Errorf("%s: status %d, want %d", name, answer.Status, c.status)
 	}
+	if width == 390 { // between a small telephone and a desk nothing reaches over the edge, either
+		for _, other := range []int64{320, 700, 900, 961} {
+			if err := chromedp.Do(ctx, browser.Window(other, 900, 1, dark)); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if wide, err := chromedp.Run(ctx, chromedp.Evaluate[int64]("document.documentElement.scrollWidth")); err != nil || wide > other {
+				t.Errorf("%s: at %d it is %d wide, %v", name, other, wide, err)
+			}
+		}
+		if err := chromedp.Do(ctx, browser.Window(width, 900, 1, dark)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
 	got, err := chromedp.Run(ctx, chromedp.Evaluate[layout](measure))
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)

@@ -162,3 +162,39 @@ func TestReportsAreReadAsAUserWould(t *testing.T) {
 		t.Error(c)
 	}
 }
+
+// What is printed is on white, whatever colours the screen has, and fits on a sheet.
+func TestPagesArePrintedOnWhite(t *testing.T) {
+	ctx, _ := startBrowser(t)
+	site := serve(t, withLooks(realistic(), "acme.example", ""))
+	paper := chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Media: "print", Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}},
+		})
+		return err
+	})
+	for _, path := range []string{"/", "/domains/acme.example", "/domains/acme.example/policy", "/domains/acme.example/sources", "/domains/acme.example/senders", "/domains/acme.example/dns"} {
+		if err := chromedp.Do(ctx, chromedp.EmulateViewport(718, 1046), paper, chromedp.Navigate(site.URL+path)); err != nil { // A4 with margins of a centimetre
+			t.Fatal(err)
+		}
+		wrong, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](`(() => {
+			const wrong = [], seen = new Set();
+			if (document.documentElement.scrollWidth > 718) wrong.push("it is " + document.documentElement.scrollWidth + " wide");
+			for (const el of document.querySelectorAll("body *")) {
+				if (!el.checkVisibility() || el.closest(".unseen, defs")) continue;
+				const style = getComputedStyle(el);
+				for (const colour of el.matches(".weekend, .so-far") ? [style.fill] : [style.backgroundColor]) {
+					const [r, g, b, a] = colour.match(/[\d.]+/g).map(Number);
+					if (a !== 0 && (r + g + b) * (colour.startsWith("color(") ? 255 : 1) < 3 * 128) seen.add(el.tagName + " " + el.getAttribute("class") + " " + colour);
+				}
+			}
+			return wrong.concat([...seen].slice(0, 5));
+		})()`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range wrong {
+			t.Errorf("%s: %s", path, w)
+		}
+	}
+}
