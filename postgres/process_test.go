@@ -441,7 +441,7 @@ func TestAsAnOrdinaryUser(t *testing.T) {
 	if err := os.Chown(home, int(cred.Uid), int(cred.Gid)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-test.timeout=5m", "-test.v")
+	cmd := exec.Command(program, "-test.timeout=40m", "-test.v", "-test.run=Data|Killed") // which start, stop and follow servers
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home, "XDG_RUNTIME_DIR=")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
