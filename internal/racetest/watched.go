@@ -2,5 +2,5 @@
 
 package racetest
 
-// Watched is whether races are watched for.
-const Watched = true
+// watched is whether races are watched for.
+const watched = true
