@@ -19,7 +19,7 @@ import (
 // A Store answers questions about everything.
 type Store interface {
 	Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error)
-	DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (dmarc.DomainsTotal, error)
+	DomainsWithTotal(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, dmarc.DomainsTotal, error)
 	Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error)
 	Sources(ctx context.Context, q dmarc.TrafficQuery) (dmarc.SourceList, dmarc.Cursor, error)
 	Reporters(ctx context.Context, q dmarc.TrafficQuery) ([]dmarc.ReporterTraffic, dmarc.Cursor, error)
@@ -151,28 +151,33 @@ func (g *Guard) report(ctx context.Context, role dmarc.Role, id string) error {
 func (g *Guard) Ready(ctx context.Context) error { return g.Store.Ready(ctx) }
 
 // Domains returns domains.
-func (g *Guard) Domains(ctx context.Context, q dmarc.DomainQuery) (items []dmarc.DomainTraffic, next dmarc.Cursor, err error) {
-	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
-		return nil, "", err
-	}
-	if q.Scope, err = g.inGroup(ctx, q.Scope, q.Group); err != nil {
-		return nil, "", err
-	}
-	if !narrow(&q.Scope, &q.Domain, q.Subdomains) {
-		return []dmarc.DomainTraffic{}, "", nil
+func (g *Guard) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
+	some, err := g.domains(ctx, &q)
+	if err != nil || !some {
+		return []dmarc.DomainTraffic{}, "", err
 	}
 	return g.Store.Domains(ctx, q)
 }
 
-// DomainsTotal sums domains.
-func (g *Guard) DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (t dmarc.DomainsTotal, err error) {
+// DomainsWithTotal returns domains, and sums all of them.
+func (g *Guard) DomainsWithTotal(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, dmarc.DomainsTotal, error) {
+	some, err := g.domains(ctx, &q)
+	if err != nil || !some {
+		return []dmarc.DomainTraffic{}, "", dmarc.DomainsTotal{}, err
+	}
+	return g.Store.DomainsWithTotal(ctx, q)
+}
+
+// domains narrows a query to what the principal may know of, and tells whether anything
+// is left of it.
+func (g *Guard) domains(ctx context.Context, q *dmarc.DomainQuery) (some bool, err error) {
 	if q.Scope, err = scope(ctx, dmarc.RoleRead); err != nil {
-		return t, err
+		return false, err
 	}
 	if q.Scope, err = g.inGroup(ctx, q.Scope, q.Group); err != nil {
-		return t, err
+		return false, err
 	}
-	return g.Store.DomainsTotal(ctx, q)
+	return narrow(&q.Scope, &q.Domain, q.Subdomains), nil
 }
 
 // Summary returns what reports tell about a domain.

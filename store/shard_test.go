@@ -19,12 +19,9 @@ import (
 // of the store that asks and the table. Everything else names its domain, or is joined
 // by it.
 var allDomains = map[string]string{
-	"Domains domain_months":               "a sum by domain, which each machine makes of its own",
-	"Domains domain_days":                 "a sum by domain, which each machine makes of its own",
-	"Domains verdicts":                    "the list of domains by urgency: one line of each",
-	"DomainsTotal domain_months":          "a sum by domain, which each machine makes of its own",
-	"DomainsTotal domain_days":            "a sum by domain, which each machine makes of its own",
-	"DomainsTotal verdicts":               "one line of each domain, summed where it is joined with its traffic",
+	"domains domain_months":               "a sum by domain, which each machine makes of its own",
+	"domains domain_days":                 "a sum by domain, which each machine makes of its own",
+	"domains verdicts":                    "the list of domains by urgency: one line of each, summed where it is joined with its traffic",
 	"Attention verdicts":                  "the list of domains by urgency: the first page of each machine, by an index",
 	"Reports reports":                     "the newest of all domains: the first page of each machine, by an index",
 	"TLSDomains tls_reports":              "a sum by domain, which each machine makes of its own",

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -71,8 +72,26 @@ const planned = pgx.QueryExecModeCacheDescribe
 // Domains returns the domains that reports were stored for, busiest first.
 // Those without messages in the period come last.
 func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
+	return s.domains(ctx, q, nil)
+}
+
+// DomainsWithTotal returns what Domains returns, and the sum of all domains of the query,
+// whatever page of them it asks for.
+func (s *Store) DomainsWithTotal(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, dmarc.DomainsTotal, error) {
+	var total dmarc.DomainsTotal
+	list, next, err := s.domains(ctx, q, &total)
+	return list, next, total, err
+}
+
+// domains lists domains, and sums all of them if there is a total: from the same traffic of
+// each, which takes most of the time.
+func (s *Store) domains(ctx context.Context, q dmarc.DomainQuery, total *dmarc.DomainsTotal) ([]dmarc.DomainTraffic, dmarc.Cursor, error) {
 	// What only those need that are listed is summed for those.
-	order, sums, which, args, err := s.listed(ctx, q, nil)
+	var more []string
+	if total != nil {
+		more = []string{"dmarc_pass", "quarantine", "reject"}
+	}
+	order, sums, which, args, err := s.listed(ctx, q, more)
 	if errors.Is(err, dmarc.ErrNotFound) {
 		return []dmarc.DomainTraffic{}, "", nil
 	}
@@ -87,40 +106,58 @@ func (s *Store) Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.Domai
 				AND ` + order.behind + `
 			ORDER BY ` + order.by + `
 			LIMIT @limit
-		)
+		)`
+	from := "page"
+	var into []any
+	if t := total; t != nil {
+		sql += totalOf(&order, which)
+		from = "total LEFT JOIN page ON true"
+		into = []any{&t.Domains, &t.Before, &t.Stopped, &t.None, &t.Judged, &t.Own, &t.Passing, &t.LossADay, &t.Messages, &t.DMARCPass}
+	}
+	sql += `
 		SELECT *
-		FROM page
+		FROM ` + from + `
 		ORDER BY ` + order.by
 	rows, _ := s.db.Query(ctx, sql, planned, args)
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l domainLine, err error) {
-		err = row.Scan(&l.id, &l.Domain, &l.Ignored, &l.busy, &l.attention, &l.loss, nil, &l.place)
-		return l, err
+	var lines []domainLine
+	var id, busy *int64 // these are NULL beside the total of no domains
+	var name, place *string
+	var ignored *bool
+	var attention *int16
+	var loss *float64
+	_, err = pgx.ForEachRow(rows, append(into, &id, &name, &ignored, &busy, &attention, &loss, nil, &place), func() error {
+		if id != nil {
+			lines = append(lines, domainLine{dmarc.DomainTraffic{Domain: *name, Ignored: *ignored}, *id, *busy, *attention, *loss, *place})
+		}
+		return nil
 	})
 	if err == nil {
-		err = s.tallies(ctx, &q, lines)
-	}
-	if err == nil {
-		err = s.latest(ctx, lines)
-	}
-	if err == nil {
-		err = s.arranged(ctx, lines)
+		err = s.fill(ctx, &q, lines)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("listing domains: %w", err)
 	}
+	return pageOf(lines, q.Limit, func(l domainLine) dmarc.DomainTraffic { return l.DomainTraffic },
+		order.cursor)
+}
+
+// fill fills in what else is told of listed domains.
+func (s *Store) fill(ctx context.Context, q *dmarc.DomainQuery, lines []domainLine) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.tallies(ctx, q, lines) })
+	g.Go(func() error { return s.latest(ctx, lines) })
+	g.Go(func() error { return s.arranged(ctx, lines) })
 	if !q.Trend.Begin.IsZero() {
 		ids := make([]int64, len(lines))
 		at := make(map[int64]*domainLine, len(lines))
 		for i := range lines {
 			ids[i], at[lines[i].id] = lines[i].id, &lines[i]
 		}
-		err := s.days(ctx, ids, q.Trend, func(id int64, d dmarc.DayTraffic) { at[id].Days = append(at[id].Days, d) })
-		if err != nil {
-			return nil, "", err
-		}
+		g.Go(func() error {
+			return s.days(ctx, ids, q.Trend, func(id int64, d dmarc.DayTraffic) { at[id].Days = append(at[id].Days, d) })
+		})
 	}
-	return pageOf(lines, q.Limit, func(l domainLine) dmarc.DomainTraffic { return l.DomainTraffic },
-		order.cursor)
+	return g.Wait()
 }
 
 // tallies fills in the traffic of listed domains.
@@ -254,34 +291,23 @@ func sendersOf(f *dmarc.Filter, args pgx.NamedArgs) string {
 	return " AND EXISTS (SELECT FROM domain_sources x WHERE x.domain_id = d.id" + where + ")"
 }
 
-// DomainsTotal sums all domains of a query, whatever page of them it asks for.
-func (s *Store) DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (dmarc.DomainsTotal, error) {
-	var t dmarc.DomainsTotal
-	order, sums, which, args, err := s.listed(ctx, q, []string{"dmarc_pass", "quarantine", "reject"})
-	if errors.Is(err, dmarc.ErrNotFound) {
-		return t, nil
-	}
-	if err != nil {
-		return t, err
-	}
-	sql := sums + order.with + ` judged AS MATERIALIZED (
+// totalOf is what sums the domains of a list as total, behind what listed returns.
+func totalOf(order *domainOrder, which string) string {
+	return `, judged AS MATERIALIZED (
 			SELECT domain_id, policy, own, passing, loss_a_day
 			FROM verdicts
 			WHERE computed_at IS NOT NULL
-		)
-		SELECT count(*), count(*) FILTER (WHERE NOT ` + order.behind + `),
-			coalesce(sum(least(t.messages - t.dmarc_pass, t.quarantine + t.reject)), 0)::bigint,
-			count(*) FILTER (WHERE v.policy = 'p=none' OR v.policy LIKE 'p=none;%'), count(v.domain_id),
-			coalesce(sum(v.own), 0)::bigint, coalesce(sum(v.passing), 0)::bigint, coalesce(sum(v.loss_a_day), 0),
-			coalesce(sum(t.messages), 0)::bigint, coalesce(sum(t.dmarc_pass), 0)::bigint
-		FROM domains d
-		LEFT JOIN sums t ON t.domain_id = d.id` + order.join + `
-		LEFT JOIN judged v ON v.domain_id = d.id
-		WHERE ` + which
-	if err := s.db.QueryRow(ctx, sql, planned, args).Scan(&t.Domains, &t.Before, &t.Stopped, &t.None, &t.Judged, &t.Own, &t.Passing, &t.LossADay, &t.Messages, &t.DMARCPass); err != nil {
-		return t, fmt.Errorf("summing domains: %w", err)
-	}
-	return t, nil
+		), total AS (
+			SELECT count(*), count(*) FILTER (WHERE NOT ` + order.behind + `),
+				coalesce(sum(least(t.messages - t.dmarc_pass, t.quarantine + t.reject)), 0)::bigint,
+				count(*) FILTER (WHERE v.policy = 'p=none' OR v.policy LIKE 'p=none;%'), count(v.domain_id),
+				coalesce(sum(v.own), 0)::bigint, coalesce(sum(v.passing), 0)::bigint, coalesce(sum(v.loss_a_day), 0),
+				coalesce(sum(t.messages), 0)::bigint, coalesce(sum(t.dmarc_pass), 0)::bigint
+			FROM domains d
+			LEFT JOIN sums t ON t.domain_id = d.id` + order.join + `
+			LEFT JOIN judged v ON v.domain_id = d.id
+			WHERE ` + which + `
+		)`
 }
 
 // A domainLine is a line in the list of domains.

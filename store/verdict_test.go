@@ -278,13 +278,15 @@ func TestDomainsAreListedByUrgency(t *testing.T) {
 		q.Period, q.Urgent = february, true
 		var sum dmarc.DomainsTotal
 		for i := 0; i == 0 || q.After != ""; i++ {
-			page, after, err := s.Domains(ctx, q)
+			page, after, total, err := s.DomainsWithTotal(ctx, q)
 			if err != nil || i > 9 {
 				t.Fatal(err)
 			}
-			total, err := s.DomainsTotal(ctx, q)
-			if err != nil || total.Before != len(names) {
-				t.Errorf("%d stand before the page that begins with the cursor %q, want %d; %v", total.Before, q.After, len(names), err)
+			if total.Before != len(names) {
+				t.Errorf("%d stand before the page that begins with the cursor %q, want %d", total.Before, q.After, len(names))
+			}
+			if alone, next, err := s.Domains(ctx, q); err != nil || next != after || !reflect.DeepEqual(alone, page) {
+				t.Errorf("without the total: %+v, %q, %v; want %+v, %q", alone, next, err, page, after)
 			}
 			for _, d := range page {
 				names = append(names, d.Domain)
@@ -317,6 +319,10 @@ func TestDomainsAreListedByUrgency(t *testing.T) {
 	}
 	if got := list(dmarc.DomainQuery{Scope: dmarc.ScopeOf("a.example", "f.example"), Page: dmarc.Page{Limit: 1}}); !slices.Equal(got, []string{"a.example", "f.example"}) {
 		t.Errorf("in a scope: %q", got)
+	}
+	none, next, total, err := s.DomainsWithTotal(ctx, dmarc.DomainQuery{Scope: dmarc.Everything, Period: february, Search: "nobody", Page: dmarc.Page{Limit: 1}})
+	if err != nil || len(none) != 0 || next != "" || total != (dmarc.DomainsTotal{}) {
+		t.Errorf("of no domains: %+v, %q, %+v, %v", none, next, total, err)
 	}
 	if got := list(dmarc.DomainQuery{Scope: dmarc.Everything, Search: "d.ex", Page: dmarc.Page{Limit: 1}}); !slices.Equal(got, []string{"d.example"}) {
 		t.Errorf("searched: %q", got)

@@ -198,7 +198,7 @@ func (s *site) domain(r *http.Request) (*view, error) {
 		return err
 	})
 	g.Go(func() (err error) {
-		below, _, err = s.store.Domains(ctx, dmarc.DomainQuery{Period: sp.Period, Search: "." + name, Page: dmarc.Page{Limit: mostBelow}})
+		below, _, err = s.store.Domains(ctx, dmarc.DomainQuery{Domain: name, Subdomains: true, Period: sp.Period, Page: dmarc.Page{Limit: mostBelow + 1}})
 		below = slices.DeleteFunc(below, func(d dmarc.DomainTraffic) bool { return !strings.HasSuffix(d.Domain, "."+name) })
 		return err
 	})

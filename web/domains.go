@@ -99,18 +99,13 @@ func (s *site) domains(r *http.Request) (*view, error) {
 	if search == "" && p.Group == "" {
 		p.Failed = s.link("/reports", sp.query(url.Values{"aligned": {"no"}}))
 	}
-	q := dmarc.DomainQuery{Period: sp.Period, Search: searchName(search), Group: p.Group, Urgent: p.Urgent}
-	first := q
-	first.Trend, first.Page = p.Trend, dmarc.Page{After: after, Limit: domainsPerPage}
-	q.After = after
+	q := dmarc.DomainQuery{
+		Period: sp.Period, Trend: p.Trend, Search: searchName(search), Group: p.Group, Urgent: p.Urgent, Page: dmarc.Page{After: after, Limit: domainsPerPage},
+	}
 	var next dmarc.Cursor
 	g, ctx := errgroup.WithContext(r.Context())
 	g.Go(func() (err error) {
-		p.Items, next, err = s.store.Domains(ctx, first)
-		return err
-	})
-	g.Go(func() (err error) {
-		p.Total.DomainsTotal, err = s.store.DomainsTotal(ctx, q)
+		p.Items, next, p.Total.DomainsTotal, err = s.store.DomainsWithTotal(ctx, q)
 		return err
 	})
 	if s.adviser != nil && search == "" && after == "" {

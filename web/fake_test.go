@@ -151,11 +151,9 @@ func (f *fake) Domains(_ context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTr
 	return pageOf(f.listed(q), q.Page)
 }
 
-// DomainsTotal sums what Domains lists.
-func (f *fake) DomainsTotal(_ context.Context, q dmarc.DomainQuery) (t dmarc.DomainsTotal, err error) {
-	if f.err != nil {
-		return t, f.err
-	}
+// DomainsWithTotal sums what Domains lists.
+func (f *fake) DomainsWithTotal(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, dmarc.DomainsTotal, error) {
+	var t dmarc.DomainsTotal
 	t.Before, _ = strconv.Atoi(string(q.After))
 	for _, d := range f.listed(q) {
 		t.Domains++
@@ -172,14 +170,15 @@ func (f *fake) DomainsTotal(_ context.Context, q dmarc.DomainQuery) (t dmarc.Dom
 			t.LossADay += v.LossADay
 		}
 	}
-	return t, nil
+	list, next, err := f.Domains(ctx, q)
+	return list, next, t, err
 }
 
 // listed returns all domains of a query, in its order.
 func (f *fake) listed(q dmarc.DomainQuery) []dmarc.DomainTraffic {
 	var all []dmarc.DomainTraffic
 	for _, d := range f.all {
-		if !strings.Contains(d.name, q.Search) {
+		if !strings.Contains(d.name, q.Search) || q.Domain != "" && d.name != q.Domain && !(q.Subdomains && strings.HasSuffix(d.name, "."+q.Domain)) {
 			continue
 		}
 		days, sum := within(d.days, q.Period)

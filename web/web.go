@@ -24,8 +24,8 @@ import (
 // first; a cursor is empty at the end of a list.
 type Store interface {
 	Domains(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, error)
-	// DomainsTotal sums all domains of a query, whatever page it asks for.
-	DomainsTotal(ctx context.Context, q dmarc.DomainQuery) (dmarc.DomainsTotal, error)
+	// DomainsWithTotal sums all domains of the query as well, whatever page it asks for.
+	DomainsWithTotal(ctx context.Context, q dmarc.DomainQuery) ([]dmarc.DomainTraffic, dmarc.Cursor, dmarc.DomainsTotal, error)
 	// Summary, Sources and Reporters return dmarc.ErrNotFound for a domain
 	// that no report was ever about.
 	Summary(ctx context.Context, q dmarc.TrafficQuery) (dmarc.DomainSummary, error)
