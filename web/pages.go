@@ -90,9 +90,10 @@ func (s *site) parsePages() pages {
 			heads := s.headsOf(domainPath(domain, "sources"), sp.query(nil), bySender)
 			return &crewPage{crew: &crew{Domain: domain, Span: sp}, Items: items, Heads: heads, Sort: bySender}
 		},
-		"kindFill": func(c dmarc.Class) string { return kinds[kindOf(c)].Fill },
-		"csrf":     s.csrfField,
-		"version":  func() string { return s.version },
+		"crewRows": s.crewRows,
+		"kindChip": kindChip, "stoppedCount": stoppedCount,
+		"csrf":    s.csrfField,
+		"version": func() string { return s.version },
 	}).Funcs(s.reportFuncs()).Funcs(s.operatingFuncs()).ParseFS(templates, "templates/layout.html", "templates/parts.html", "templates/operating.html"))
 	files, err := templates.ReadDir("templates")
 	if err != nil {
