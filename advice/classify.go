@@ -22,6 +22,7 @@ const (
 	Sure
 )
 
+// String returns the word for how sure a class is, as in the API.
 func (c Confidence) String() string { return [...]string{"guess", "likely", "sure"}[c] }
 
 // A Classified source is one with a class and what speaks for it.

@@ -30,6 +30,7 @@ const (
 	VerdictMissing                // the reporter gave no readable verdict
 )
 
+// String returns the word for a disagreement; "" for none.
 func (d Disagreement) String() string { return name(disagreementWords[:], int(d)) }
 
 var disagreementWords = [...]string{"", "pass_without_proof", "pass_by_other_org", "fail_despite_proof", "verdict_missing"}

@@ -87,6 +87,7 @@ const (
 	OriginFile
 )
 
+// String returns the word for an origin.
 func (o Origin) String() string { return name(originWords[:], int(o)) }
 
 var originWords = [...]string{"default", "api", "file"}

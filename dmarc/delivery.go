@@ -99,6 +99,7 @@ const (
 	TransportFail
 )
 
+// String returns the word for what is known of the mail.
 func (t TransportAuth) String() string { return name(transportWords[:], int(t)) }
 
 var transportWords = [...]string{"unknown", "pass", "fail"}

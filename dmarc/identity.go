@@ -11,6 +11,7 @@ import (
 // A Digest is a SHA-256.
 type Digest [sha256.Size]byte
 
+// String returns the digest in hexadecimal.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 // IsZero reports whether there is no digest.

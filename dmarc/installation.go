@@ -34,9 +34,8 @@ type MailboxHealth struct {
 
 // LeaseHolder is the process that works under a lease.
 type LeaseHolder struct {
-	Name    string // of the lease: "mailbox " or "pass " and what is worked on
-	Holder  string // host and process
-	Expires time.Time
+	Name   string // of the lease: "mailbox " or "pass " and what is worked on
+	Holder string // host and process
 }
 
 // A Mailbox is one that reports are read from: how that goes, and who does it.
@@ -50,8 +49,9 @@ type Mailbox struct {
 // A MailboxState says in a word how a mailbox is.
 type MailboxState string
 
+// The states of a mailbox.
 const (
-	MailboxFailing    MailboxState = "failing"
+	MailboxFailing    MailboxState = "failing" // the last try did
 	MailboxNotRead    MailboxState = "not_read_yet"
 	MailboxUnattended MailboxState = "unattended" // nobody reads it now
 	MailboxReading    MailboxState = "reading"    // messages wait
@@ -142,6 +142,7 @@ func Passes(made []PassHealth, leases []LeaseHolder) []Pass {
 // A PassState says in a word how a pass goes.
 type PassState string
 
+// The states of a pass.
 const (
 	PassFailing    PassState = "failing"
 	PassUnattended PassState = "unattended" // nobody makes it now

@@ -88,6 +88,7 @@ type Error struct {
 	Reason  string
 }
 
+// Error returns outcome and reason.
 func (e *Error) Error() string { return string(e.Outcome) + ": " + e.Reason }
 
 // Is makes errors.Is compare outcomes alone.

@@ -11,6 +11,7 @@ const (
 	PolicyReject
 )
 
+// String returns the value as in a record.
 func (p Policy) String() string { return name(policyWords[:], int(p)) }
 
 var policyWords = [...]string{"", "none", "quarantine", "reject"}
@@ -32,6 +33,7 @@ const (
 	DispositionPass
 )
 
+// String returns the value as in a report.
 func (d Disposition) String() string { return name(dispositionWords[:], int(d)) }
 
 var dispositionWords = [...]string{"", "none", "quarantine", "reject", "pass"}
@@ -55,6 +57,7 @@ const (
 	AlignmentStrict
 )
 
+// String returns the value as in a record: r or s; "" for none.
 func (m AlignmentMode) String() string { return name(alignmentWords[:], int(m)) }
 
 var alignmentWords = [...]string{"", "r", "s"}
@@ -82,6 +85,7 @@ const (
 	ResultPermError
 )
 
+// String returns the value as in a report.
 func (r Result) String() string { return name(resultWords[:], int(r)) }
 
 var resultWords = [...]string{"", "pass", "fail", "none", "neutral", "policy", "softfail", "temperror", "permerror"}

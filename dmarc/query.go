@@ -15,6 +15,7 @@ var ErrBadCursor = errors.New("the cursor is not one of this list")
 // A Refusal says why something that was asked for cannot be done as things are.
 type Refusal string
 
+// Error returns what is wrong with the question, for whoever asked it.
 func (r Refusal) Error() string { return string(r) }
 
 // A Cursor is where a page of a list ends and the next begins; opaque, empty

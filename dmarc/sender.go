@@ -18,6 +18,7 @@ const (
 	NumClasses      = 5
 )
 
+// String returns the word for a class, as in the API.
 func (c Class) String() string { return name(classWords[:], int(c)) }
 
 var classWords = [...]string{"unknown", "own", "service", "forwarder", "suspicious"}
@@ -82,6 +83,7 @@ const (
 	LookupFailed
 )
 
+// String returns the word for a state.
 func (s LookupState) String() string { return name(lookupWords[:], int(s)) }
 
 var lookupWords = [...]string{"not_asked", "found", "absent", "failed"}

@@ -52,6 +52,7 @@ const (
 	AttentionNone                            // waiting, or done
 )
 
+// String returns the word for why a domain needs somebody, as in the API.
 func (a Attention) String() string { return name(attentionWords[:], int(a)) }
 
 // ParseAttention returns the reason that a word stands for, and false for none.

@@ -40,6 +40,7 @@ type NewerError struct {
 	Known int // the newest step that is known here
 }
 
+// Error says which dmarcd is needed.
 func (e *NewerError) Error() string {
 	return fmt.Sprintf("the database has step %d, which needs a dmarcd that knows step %d, but this one knows only %d: it was changed by a newer version; run that one",
 		e.Step, e.Needs, e.Known)

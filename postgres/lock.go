@@ -18,6 +18,7 @@ type InUseError struct {
 	URL string // of its server, which accepts connections of the same user; "" if it has not said so yet
 }
 
+// Error says which process has the folder.
 func (e *InUseError) Error() string {
 	who := "another dmarcd"
 	if e.PID != 0 {

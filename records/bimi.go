@@ -10,7 +10,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// BIMIFound is what was found.
+// BIMIFound is which logo a domain asserts (draft-brand-indicators-for-message-identification).
 type BIMIFound struct {
 	Answer Answer // TXT of default._bimi, of the domain or else of its organizational domain
 	Record BIMIRecord

@@ -18,7 +18,8 @@ type Traffic struct {
 	SPF, DKIM, Aligned bool
 }
 
-// BulkFound is what was found.
+// BulkFound is how much mail of a domain was reported, and how: the big receivers ask more of those who
+// send much.
 type BulkFound struct {
 	Traffic Traffic
 }

@@ -19,8 +19,8 @@ const (
 	maxCAALabels = 16
 )
 
-// CAAFound is what was found: for the domain first, then for the hosts that
-// show a certificate.
+// CAAFound is which authorities may issue certificates (RFC 8659): for the domain first, then for
+// the hosts that show one.
 type CAAFound struct {
 	Sets []CAASet
 }

@@ -17,7 +17,7 @@ import (
 // maxProbed are the mail hosts that are connected to.
 const maxProbed = 5
 
-// DANEFound is what was found.
+// DANEFound is which certificates mail hosts are to show (DANE, RFC 7672), and which they do.
 type DANEFound struct {
 	MX    Answer
 	Hosts []DANEHost

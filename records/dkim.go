@@ -18,7 +18,7 @@ import (
 // sign with a name that he made up.
 const maxSelectors = 50
 
-// DKIMFound is what was found.
+// DKIMFound is which keys are published for the selectors that were asked for (RFC 6376, section 3.6).
 type DKIMFound struct {
 	Selectors []SelectorFound
 	Left      int    // selectors that were not looked at, for there are too many

@@ -21,6 +21,7 @@ const (
 	Unknown
 )
 
+// String returns the word for a severity, as findings in JSON have it.
 func (s Severity) String() string {
 	return [...]string{"ok", "info", "warning", "error", "unknown"}[s]
 }

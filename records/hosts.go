@@ -19,7 +19,7 @@ const (
 	maxReverseNames  = 10
 )
 
-// HostsFound is what was found.
+// HostsFound is the addresses that take or send mail for a domain, and their names (PTR).
 type HostsFound struct {
 	TXT       Answer // of the domain, where SPF names addresses
 	Addresses []HostAddress

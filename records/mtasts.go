@@ -15,7 +15,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// MTASTSFound is what was found.
+// MTASTSFound is the record of MTA-STS and the policy that it announces (RFC 8461).
 type MTASTSFound struct {
 	Answer Answer // TXT of _mta-sts
 	ID     string // of the record, if it is valid

@@ -17,7 +17,8 @@ import (
 // do not exist; a stranger's zone may hold thousands.
 const maxMailHosts = 30
 
-// MXFound is what was found.
+// MXFound is which hosts take mail for a domain: its MX records (RFC 5321, section 5.1), and the addresses of the
+// hosts that they name.
 type MXFound struct {
 	Answer  Answer     // the MX records
 	A, AAAA Answer     // of the domain itself, asked if there is no MX

@@ -37,6 +37,7 @@ type ResultFinding struct {
 	Facts     []ResultFact      `json:"facts"`
 }
 
+// A ResultFact is an answer of DNS that a finding rests on.
 type ResultFact struct {
 	Name   string `json:"name"`
 	Type   string `json:"type"`
@@ -61,6 +62,7 @@ type ResultSet struct {
 	TTL    int64    `json:"ttl"`    // seconds
 }
 
+// ResultSPF is the SPF record of a domain and what evaluating it costs (RFC 7208, section 4.6.4).
 type ResultSPF struct {
 	Record      *string         `json:"record"` // null unless there is one alone
 	Lookups     int             `json:"lookups"`
@@ -84,6 +86,7 @@ type ResultSPFLine struct {
 	Void   int            `json:"void"` // it is the first, second, ... that finds nothing; 0 if it is none
 }
 
+// ResultName is whether a domain exists, and the zone that it is in.
 type ResultName struct {
 	Exists      *bool    `json:"exists"` // null where a lookup failed
 	Zone        string   `json:"zone"`
@@ -91,6 +94,8 @@ type ResultName struct {
 	Signed      *bool    `json:"signed"`
 }
 
+// ResultDMARC is the policy that receivers apply to mail of a domain, and where they find it (RFC 9989,
+// section 4.10). What is null is not there, or could not be looked up.
 type ResultDMARC struct {
 	FoundAt              *string             `json:"found_at"`
 	Record               *string             `json:"record"`
@@ -111,12 +116,15 @@ type ResultOrganization struct {
 	RFC7489              string  `json:"rfc7489"`               // by the Public Suffix List
 }
 
+// ResultListed is the policy that receivers of RFC 7489 apply, who go by the Public Suffix List.
 type ResultListed struct {
 	FoundAt              *string `json:"found_at"`
 	EffectivePolicy      *string `json:"effective_policy"`
 	OrganizationalDomain string  `json:"organizational_domain"`
 }
 
+// A ResultDestination is a host that reports are to go to, and whether it says that it takes them (RFC
+// 9990, section 4): null where that could not be looked up.
 type ResultDestination struct {
 	Host       string   `json:"host"`
 	URIs       []string `json:"uris"`

@@ -17,12 +17,14 @@ type ResultMail struct {
 	CAA    *ResultCAA    `json:"caa"`
 }
 
+// A ResultMX is a host that takes mail.
 type ResultMX struct {
 	Host       string   `json:"host"` // "." for a null MX
 	Preference uint16   `json:"preference"`
 	Addresses  []string `json:"addresses"` // at most 100; null where a lookup failed
 }
 
+// A ResultHost is an address that takes or sends mail, and its names.
 type ResultHost struct {
 	Address string   `json:"address"`
 	MX      []string `json:"mx"`     // mail hosts that have it
@@ -31,6 +33,7 @@ type ResultHost struct {
 	FCrDNS  *bool    `json:"fcrdns"` // whether one of its names resolves back to it
 }
 
+// A ResultKey is the DKIM key of a selector.
 type ResultKey struct {
 	Selector string  `json:"selector"`
 	Name     string  `json:"name"`
@@ -40,6 +43,7 @@ type ResultKey struct {
 	Revoked  bool    `json:"revoked"`
 }
 
+// ResultMTASTS is the record of MTA-STS and its policy; a null in it was not had. MaxAge is in seconds.
 type ResultMTASTS struct {
 	ID     *string  `json:"id"`
 	Mode   *string  `json:"mode"` // null where the policy was not had
@@ -47,18 +51,21 @@ type ResultMTASTS struct {
 	MX     []string `json:"mx"`
 }
 
+// A ResultTLSA is the TLSA records of a mail host.
 type ResultTLSA struct {
 	Host    string   `json:"host"`
 	Records []string `json:"records"` // null where the lookup failed
 	Secure  bool     `json:"secure"`  // the answer is validated
 }
 
+// ResultBIMI is the logo that a domain asserts; a null is not there.
 type ResultBIMI struct {
 	FoundAt  *string `json:"found_at"`
 	Logo     *string `json:"logo"`
 	Evidence *string `json:"evidence"`
 }
 
+// ResultCAA is which authorities may issue certificates for a domain, by the closest name that says so.
 type ResultCAA struct {
 	FoundAt *string  `json:"found_at"`
 	Records []string `json:"records"`

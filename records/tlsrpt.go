@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// TLSRPTFound is what was found.
+// TLSRPTFound is where a domain wants TLS reports (RFC 8460, section 3).
 type TLSRPTFound struct {
 	Answer Answer   // TXT of _smtp._tls
 	URIs   []string // where reports go, if the record is valid

@@ -117,7 +117,7 @@ func (s *Store) PassHealth(ctx context.Context) ([]dmarc.PassHealth, error) {
 // Leases returns who works on what now, by name.
 func (s *Store) Leases(ctx context.Context) ([]dmarc.LeaseHolder, error) {
 	const sql = `
-		SELECT name, holder, expires_at
+		SELECT name, holder
 		FROM leases
 		WHERE expires_at > clock_timestamp()
 		ORDER BY name`

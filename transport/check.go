@@ -28,6 +28,7 @@ const (
 // A LookupError means that a key could not be looked up for now.
 type LookupError struct{ err error }
 
+// Error says what could not be looked up.
 func (e *LookupError) Error() string { return e.err.Error() }
 
 // Check tells whether a message is authentic: whether a valid DKIM signature
