@@ -14,6 +14,8 @@ import (
 // A Setup knows what the configuration says, and tries it.
 type Setup interface {
 	Installation(ctx context.Context) (dmarc.Installation, error)
+	// Mailboxes are those of the configuration.
+	Mailboxes() []dmarc.ConfiguredMailbox
 	// TryMailbox goes all the way to the messages of a mailbox, and keeps
 	// nothing.
 	TryMailbox(ctx context.Context, url, password string) dmarc.MailboxTrial
@@ -53,8 +55,7 @@ func governs(ctx context.Context) error {
 // Mailboxes returns those that reports are read from, for those who may know of
 // everything.
 func (g *Guard) Mailboxes(ctx context.Context, now time.Time) ([]dmarc.Mailbox, error) {
-	installation, err := g.Installation(ctx)
-	if err != nil {
+	if err := installed(ctx); err != nil {
 		return nil, err
 	}
 	read, err := g.Store.MailboxHealth(ctx)
@@ -62,7 +63,7 @@ func (g *Guard) Mailboxes(ctx context.Context, now time.Time) ([]dmarc.Mailbox, 
 		return nil, err
 	}
 	leases, err := g.Store.Leases(ctx)
-	return dmarc.Mailboxes(installation.Mailboxes, read, leases, now), err
+	return dmarc.Mailboxes(g.Setup.Mailboxes(), read, leases, now), err
 }
 
 // Passes returns what is done by itself.

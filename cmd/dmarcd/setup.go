@@ -35,10 +35,7 @@ func newSetup(cfg *config, s *store.Store) *setup {
 // Installation says what is configured, and which rules are switched.
 func (s *setup) Installation(ctx context.Context) (dmarc.Installation, error) {
 	c := s.cfg
-	in := dmarc.Installation{File: c.File, Ways: c.ways(), Addresses: c.ReportAddresses, Domains: c.Domains, Own: c.Sources.Own}
-	for _, m := range c.Mailboxes {
-		in.Mailboxes = append(in.Mailboxes, dmarc.ConfiguredMailbox{Name: m.Name, Where: m.User + " at " + m.Address() + ", " + m.Folder})
-	}
+	in := dmarc.Installation{File: c.File, Mailboxes: s.Mailboxes(), Ways: c.ways(), Addresses: c.ReportAddresses, Domains: c.Domains, Own: c.Sources.Own}
 	if c.TLSRPT.Path != "" && c.TLSRPT.Listen == "" && strings.HasPrefix(c.HTTP.URL, "https://") {
 		in.TLSReport = c.HTTP.URL + c.HTTP.Prefix + c.TLSRPT.Path
 	}
@@ -71,6 +68,14 @@ func (s *setup) Installation(ctx context.Context) (dmarc.Installation, error) {
 		add("target "+t.Name+": ", t.settings)
 	}
 	return in, nil
+}
+
+// Mailboxes are those of the configuration.
+func (s *setup) Mailboxes() (list []dmarc.ConfiguredMailbox) {
+	for _, m := range s.cfg.Mailboxes {
+		list = append(list, dmarc.ConfiguredMailbox{Name: m.Name, Where: m.User + " at " + m.Address() + ", " + m.Folder})
+	}
+	return list
 }
 
 // shownValue is the value as dmarcd config prints it. What may hold a secret is not
