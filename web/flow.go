@@ -132,7 +132,7 @@ func flowChart(m *mix, all []flow) template.HTML {
 				continue
 			}
 			p.place = max(p.thick, name)
-			if s == 1 && p.thick < name { // bands come to it and go on: its name stands below
+			if s == 1 && p.thick < 2*name { // bands come to it and go on: its name stands below, unless there is much room
 				p.place = p.thick + name
 				p.below = true
 			}
@@ -216,9 +216,9 @@ func flowChart(m *mix, all []flow) template.HTML {
 			}
 			fmt.Fprintf(&b, `<svg class="stop %s" x="%s" y="%s"><rect class="post" x="%d" y="%s" width="6" height="%s"/>`, class, side.x, num(p.top), side.bar, num(p.band()), num(p.thick))
 			if p.name != "" && p.count != "" {
-				// A letter is some eight pixels wide.
+				// A letter is some seven pixels wide.
 				fmt.Fprintf(&b, `<rect class="pill" y="%s" width="%d" height="36" rx="4"/><text class="label" y="%s">%s</text><text y="%s">%s</text>`,
-					num(middle-18), 12+8*max(len(p.name), len(p.count)), num(middle-3), text(p.name), num(middle+14), text(p.count))
+					num(middle-18), 16+7*max(len(p.name), len(p.count)), num(middle-3), text(p.name), num(middle+14), text(p.count))
 			}
 			b.WriteString("</svg>\n")
 		}

@@ -50,6 +50,9 @@ type classLoss struct {
 // More returns how many messages a day more are quarantined or rejected.
 func (l *classLoss) More() float64 { return perDay(l.Then.Affected()-l.Now.Affected(), l.Days) }
 
+// asToday is left out where it is narrow: the bars show it.
+const asToday = ", as today"
+
 // Change says that in words.
 func (l *classLoss) Change() string {
 	switch more := l.More(); {
@@ -58,7 +61,7 @@ func (l *classLoss) Change() string {
 	case more < 0:
 		return "−" + rate(-more) + " a day " + l.Verb
 	case l.Then.Affected() > 0:
-		return rate(perDay(l.Then.Affected(), l.Days)) + " a day " + l.Verb + ", as today"
+		return rate(perDay(l.Then.Affected(), l.Days)) + " " + l.Verb + asToday
 	}
 	return "nothing " + l.Verb
 }
@@ -270,7 +273,8 @@ func changeChart(classes []classLoss) template.HTML {
 			class = "more trouble"
 		}
 		fmt.Fprintf(&b, `<rect class="swatch %s"%s x="-48" y="%d" width="10" height="10"/><text class="label" x="-32" y="%d">%s, %s a day</text><text class="%s" x="100%%" y="%d">%s</text>`+"\n",
-			l.Fill, fill(l.Fill), y+4, y+13, text(l.Label), text(rate(perDay(l.Then.Messages, l.Days))), class, y+13, text(l.Change()))
+			l.Fill, fill(l.Fill), y+4, y+13, text(l.Label), text(rate(perDay(l.Then.Messages, l.Days))), class, y+13,
+			strings.Replace(text(l.Change()), asToday, `<tspan class="minor">`+asToday+`</tspan>`, 1))
 		for j, side := range []struct {
 			word string
 			loss advice.Loss
