@@ -47,9 +47,9 @@ func (r Reach) ToHost(host string) Reach {
 	return r
 }
 
-// Allows tells whether an address may be connected to.
-func (r Reach) Allows(addr netip.Addr) bool {
-	if r.All || Public(addr) {
+// allows tells whether an address may be connected to.
+func (r Reach) allows(addr netip.Addr) bool {
+	if r.All || public(addr) {
 		return true
 	}
 	addr = addr.Unmap().WithZone("")
@@ -64,7 +64,7 @@ func (r Reach) Allows(addr netip.Addr) bool {
 
 // Check returns an error for an address that may not be connected to.
 func (r Reach) Check(addr netip.Addr) error {
-	if !r.Allows(addr) {
+	if !r.allows(addr) {
 		return fmt.Errorf("%s %w", addr, ErrNotPublic)
 	}
 	return nil

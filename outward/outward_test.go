@@ -24,11 +24,11 @@ func TestAddressesAreJudgedByWhatTheyStandFor(t *testing.T) {
 		"::ffff:127.0.0.1": false, "::ffff:169.254.169.254": false, "::127.0.0.1": false, "64:ff9b::127.0.0.1": false, "64:ff9b::a9fe:a9fe": false,
 		"64:ff9b:1::8.8.8.8": false, "2002:7f00:1::": false, "2001::1": false, "2001:db8::1": false, "100::1": false, "4000::1": false, "2a00::1%eth0": false,
 	} {
-		if got := Public(netip.MustParseAddr(text)); got != want {
+		if got := public(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s: public %v", text, got)
 		}
 	}
-	if Public(netip.Addr{}) {
+	if public(netip.Addr{}) {
 		t.Error("no address is public")
 	}
 }
@@ -36,16 +36,16 @@ func TestAddressesAreJudgedByWhatTheyStandFor(t *testing.T) {
 func TestWhatIsAllowedIsAllowedInEveryForm(t *testing.T) {
 	inside := Reach{}.With(netip.MustParsePrefix("10.0.0.0/8"))
 	for text, want := range map[string]bool{"10.1.2.3": true, "::ffff:10.1.2.3": true, "64:ff9b::10.1.2.3": true, "8.8.8.8": true, "192.168.0.1": false, "127.0.0.1": false} {
-		if got := inside.Allows(netip.MustParseAddr(text)); got != want {
+		if got := inside.allows(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
 	}
 	for host, reached := range map[string]string{"localhost": "127.0.0.1", "LOCALHOST.": "::1", "192.168.0.7": "192.168.0.7", "[fd00::1]": "fd00::1", "::ffff:10.0.0.1": "10.0.0.1"} {
-		if r := (Reach{}).ToHost(host); !r.Allows(netip.MustParseAddr(reached)) || r.Allows(netip.MustParseAddr("192.168.0.8")) {
+		if r := (Reach{}).ToHost(host); !r.allows(netip.MustParseAddr(reached)) || r.allows(netip.MustParseAddr("192.168.0.8")) {
 			t.Errorf("%s does not mean %s alone", host, reached)
 		}
 	}
-	if r := (Reach{}).ToHost("internal.example"); r.Allows(netip.MustParseAddr("10.0.0.1")) {
+	if r := (Reach{}).ToHost("internal.example"); r.allows(netip.MustParseAddr("10.0.0.1")) {
 		t.Error("a name is no address")
 	}
 	if err := (Reach{All: true}).Check(netip.MustParseAddr("127.0.0.1")); err != nil {

@@ -34,9 +34,9 @@ func behind(addr netip.Addr) (netip.Addr, bool) {
 	return netip.AddrFrom4([4]byte(b[12:])), true
 }
 
-// Public tells whether an address is one of the Internet. One of IPv4 that is written as IPv6, for
+// public tells whether an address is one of the Internet. One of IPv4 that is written as IPv6, for
 // mapping or translation, is judged as what it stands for.
-func Public(addr netip.Addr) bool {
+func public(addr netip.Addr) bool {
 	addr = addr.Unmap()
 	if inner, translated := behind(addr); translated {
 		addr = inner
