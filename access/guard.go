@@ -57,17 +57,6 @@ type Store interface {
 	DomainOfReport(ctx context.Context, id string) (string, error)
 }
 
-// An Intake takes in reports, and decides between contents that it took in.
-type Intake interface {
-	Activate(ctx context.Context, id string) (dmarc.ReportSummary, error)
-	ReportText(ctx context.Context, id string) (io.ReadCloser, error)
-	TLSText(ctx context.Context, id string) (io.ReadCloser, error)
-	TakeIf(ctx context.Context, mailbox, name string, body io.Reader, wanted func(*dmarc.Delivery) error) (dmarc.Fate, error)
-	// Retry reads a message of the ledger again; a dmarc.Refusal says why its
-	// bytes cannot be had.
-	Retry(ctx context.Context, e dmarc.LedgerEntry) error
-}
-
 // A Guard is a store and an intake as the principal of each context may know and
 // use them. What is about a domain beyond the scope is not found, like what is about a
 // domain that does not exist, and the store is not asked. It has no
@@ -81,13 +70,6 @@ type Guard struct {
 	Said     Overrules
 	Arranged Arrangements
 	Setup    Setup
-}
-
-// Overrules keep what operators say about sources.
-type Overrules interface {
-	Overrules(ctx context.Context, domain string) ([]dmarc.Overrule, error)
-	PutOverrule(ctx context.Context, o *dmarc.Overrule) (added bool, err error)
-	DropOverrule(ctx context.Context, domain string, network netip.Prefix) error
 }
 
 // An Adviser gathers what a judgement about a domain rests on.
@@ -470,135 +452,4 @@ func (g *Guard) Attention(ctx context.Context, q dmarc.AttentionQuery) (items []
 		return []dmarc.DomainVerdict{}, "", nil
 	}
 	return g.Store.Attention(ctx, q)
-}
-
-// Overrules returns what operators say about the sources of a domain. What is
-// said for all domains is for everybody who may read.
-func (g *Guard) Overrules(ctx context.Context, domain string) ([]dmarc.Overrule, error) {
-	_, err := scope(ctx, dmarc.RoleRead)
-	if err == nil && domain != "" {
-		err = about(ctx, dmarc.RoleRead, domain)
-	}
-	if err != nil {
-		return nil, err
-	}
-	said, err := g.Said.Overrules(ctx, domain)
-	if err != nil || principalOf(ctx).scope(dmarc.RoleRead).All() {
-		return said, err
-	}
-	// Who said it, and why, may tell of others.
-	for i := range said {
-		if said[i].Domain == "" {
-			said[i].By, said[i].Note = "", ""
-		}
-	}
-	return said, nil
-}
-
-// PutOverrule keeps what the principal says about a network.
-func (g *Guard) PutOverrule(ctx context.Context, o *dmarc.Overrule) (bool, error) {
-	if err := overrules(ctx, o.Domain); err != nil {
-		return false, err
-	}
-	if p := principalOf(ctx); p.Via != ViaOpen {
-		o.By = p.Name
-	}
-	added, err := g.Said.PutOverrule(ctx, o)
-	if err == nil {
-		g.Keeper.Note(ctx, "overrule.put", overruled(o.Domain, o.Network), o.Class.String()+": "+o.Note)
-	}
-	return added, err
-}
-
-// DropOverrule forgets what was said about a network.
-func (g *Guard) DropOverrule(ctx context.Context, domain string, network netip.Prefix) error {
-	if err := overrules(ctx, domain); err != nil {
-		return err
-	}
-	err := g.Said.DropOverrule(ctx, domain, network)
-	if err == nil {
-		g.Keeper.Note(ctx, "overrule.delete", overruled(domain, network), "")
-	}
-	return err
-}
-
-// overrules is nil if the principal may say whose the sources of a domain are,
-// or of all domains for "".
-func overrules(ctx context.Context, domain string) error {
-	if domain != "" {
-		return about(ctx, dmarc.RoleAdmin, domain)
-	}
-	if !principalOf(ctx).governs() {
-		return dmarc.ErrForbidden
-	}
-	return nil
-}
-
-func overruled(domain string, network netip.Prefix) string {
-	if domain == "" {
-		return network.String() + " for all domains"
-	}
-	return network.String() + " for " + domain
-}
-
-// Activate makes a report the one of its identity that counts.
-func (g *Guard) Activate(ctx context.Context, id string) (dmarc.ReportSummary, error) {
-	if err := g.report(ctx, dmarc.RoleAdmin, id); err != nil {
-		return dmarc.ReportSummary{}, err
-	}
-	rep, err := g.Intake.Activate(ctx, id)
-	if err == nil {
-		g.Keeper.Note(ctx, "report.activate", id, "about "+rep.Report.Policy.Domain)
-	}
-	return rep, err
-}
-
-// Take takes in reports. All of them must be about domains in the scope.
-func (g *Guard) Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error) {
-	s, err := scope(ctx, dmarc.RoleUpload)
-	if err != nil {
-		return dmarc.Fate{}, err
-	}
-	var wanted func(*dmarc.Delivery) error
-	if !s.All() {
-		wanted = func(d *dmarc.Delivery) error { return inScope(s, d) }
-	}
-	fate, err := g.Intake.TakeIf(ctx, mailbox, name, body, wanted)
-	if err == nil && !fate.Known {
-		g.Keeper.Note(ctx, "report.upload", "message "+strconv.FormatInt(fate.MessageID, 10), string(fate.Outcome))
-	}
-	return fate, err
-}
-
-// inScope refuses what is about another domain, and what cannot be read: it
-// might be, once it is read again.
-func inScope(s dmarc.Scope, d *dmarc.Delivery) error {
-	if len(d.Parts) == 0 && !d.Outcome.Harmless() {
-		return &dmarc.Error{Outcome: d.Outcome, Reason: d.Reason}
-	}
-	for i := range d.Parts {
-		p := &d.Parts[i]
-		var domains []string
-		switch {
-		case p.Aggregate != nil:
-			domains = []string{p.Aggregate.Policy.Domain}
-		case p.Failure != nil:
-			domains = []string{p.Failure.ReportedDomain}
-		case p.TLS != nil:
-			domains = []string{p.TLS.Domain}
-			for _, policy := range p.TLS.Policies {
-				if policy.Domain != "" {
-					domains = append(domains, policy.Domain)
-				}
-			}
-		case !p.Outcome.Harmless():
-			return &dmarc.Error{Outcome: p.Outcome, Reason: p.Reason}
-		}
-		for _, domain := range domains {
-			if !s.Covers(domain) {
-				return &dmarc.Error{Outcome: dmarc.OutcomeUnknownDomain, Reason: "there is a report about a domain that you may not bring reports about; nothing was kept"}
-			}
-		}
-	}
-	return nil
 }

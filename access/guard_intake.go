@@ -242,3 +242,76 @@ func (g *Guard) Retry(ctx context.Context, id int64) (dmarc.LedgerEntry, error) 
 	g.Keeper.Note(ctx, "message.retry", "message "+strconv.FormatInt(id, 10), string(before.Outcome)+", now "+string(after.Outcome))
 	return after, nil
 }
+
+// An Intake takes in reports, and decides between contents that it took in.
+type Intake interface {
+	Activate(ctx context.Context, id string) (dmarc.ReportSummary, error)
+	ReportText(ctx context.Context, id string) (io.ReadCloser, error)
+	TLSText(ctx context.Context, id string) (io.ReadCloser, error)
+	TakeIf(ctx context.Context, mailbox, name string, body io.Reader, wanted func(*dmarc.Delivery) error) (dmarc.Fate, error)
+	// Retry reads a message of the ledger again; a dmarc.Refusal says why its
+	// bytes cannot be had.
+	Retry(ctx context.Context, e dmarc.LedgerEntry) error
+}
+
+// Activate makes a report the one of its identity that counts.
+func (g *Guard) Activate(ctx context.Context, id string) (dmarc.ReportSummary, error) {
+	if err := g.report(ctx, dmarc.RoleAdmin, id); err != nil {
+		return dmarc.ReportSummary{}, err
+	}
+	rep, err := g.Intake.Activate(ctx, id)
+	if err == nil {
+		g.Keeper.Note(ctx, "report.activate", id, "about "+rep.Report.Policy.Domain)
+	}
+	return rep, err
+}
+
+// Take takes in reports. All of them must be about domains in the scope.
+func (g *Guard) Take(ctx context.Context, mailbox, name string, body io.Reader) (dmarc.Fate, error) {
+	s, err := scope(ctx, dmarc.RoleUpload)
+	if err != nil {
+		return dmarc.Fate{}, err
+	}
+	var wanted func(*dmarc.Delivery) error
+	if !s.All() {
+		wanted = func(d *dmarc.Delivery) error { return inScope(s, d) }
+	}
+	fate, err := g.Intake.TakeIf(ctx, mailbox, name, body, wanted)
+	if err == nil && !fate.Known {
+		g.Keeper.Note(ctx, "report.upload", "message "+strconv.FormatInt(fate.MessageID, 10), string(fate.Outcome))
+	}
+	return fate, err
+}
+
+// inScope refuses what is about another domain, and what cannot be read: it
+// might be, once it is read again.
+func inScope(s dmarc.Scope, d *dmarc.Delivery) error {
+	if len(d.Parts) == 0 && !d.Outcome.Harmless() {
+		return &dmarc.Error{Outcome: d.Outcome, Reason: d.Reason}
+	}
+	for i := range d.Parts {
+		p := &d.Parts[i]
+		var domains []string
+		switch {
+		case p.Aggregate != nil:
+			domains = []string{p.Aggregate.Policy.Domain}
+		case p.Failure != nil:
+			domains = []string{p.Failure.ReportedDomain}
+		case p.TLS != nil:
+			domains = []string{p.TLS.Domain}
+			for _, policy := range p.TLS.Policies {
+				if policy.Domain != "" {
+					domains = append(domains, policy.Domain)
+				}
+			}
+		case !p.Outcome.Harmless():
+			return &dmarc.Error{Outcome: p.Outcome, Reason: p.Reason}
+		}
+		for _, domain := range domains {
+			if !s.Covers(domain) {
+				return &dmarc.Error{Outcome: dmarc.OutcomeUnknownDomain, Reason: "there is a report about a domain that you may not bring reports about; nothing was kept"}
+			}
+		}
+	}
+	return nil
+}
