@@ -236,14 +236,19 @@ var hashed = regexp.MustCompile(`\b[0-9a-f]{16,}\b|\.[0-9]{1,9}z`)
 
 // finds lists what of the tenant is told in an answer. Cursors are looked into.
 func (x *customer) finds(answer string) (all []string) {
-	text := hashed.ReplaceAllString(strings.ToLower(answer), "")
+	var b strings.Builder
+	b.WriteString(hashed.ReplaceAllString(strings.ToLower(answer), ""))
 	for word := range strings.FieldsFuncSeq(answer, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
 	}) {
-		if plain, err := base64.RawURLEncoding.DecodeString(word); err == nil && len(word) > 7 {
-			text += "\n" + strings.ToLower(string(plain))
+		if len(word) < 8 {
+			continue
+		}
+		if plain, err := base64.RawURLEncoding.DecodeString(word); err == nil {
+			b.WriteString("\n" + strings.ToLower(string(plain)))
 		}
 	}
+	text := b.String()
 	n := x.n / 1000 // enough of the digits for all that are counted
 	for what, mark := range map[string]string{
 		"name": x.name, "address": x.address, "count": fmt.Sprint(n), "count for people": fmt.Sprintf("%d,%03d,", n/1000, n%1000), "short count": fmt.Sprintf("%.1f m", float64(n)/1000),
