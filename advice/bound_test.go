@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestWilson(t *testing.T) {
+func TestTheBoundIsThatOfWilson(t *testing.T) {
 	for _, c := range []struct{ x, n, want float64 }{
 		{0, 0, 1},
 		{0, 1000, 0.003}, // the rule of three

@@ -64,7 +64,7 @@ func TestEveryReasonIsExplained(t *testing.T) {
 		explained[m.ID] = m.Effect
 	}
 	given := make(map[string]bool)
-	for _, c := range reasonCases { // TestEveryReason sees to it that these are all
+	for _, c := range reasonCases { // TestEveryReasonIsGivenWhereItApplies sees to it that these are all
 		given[c.reason] = true
 		if explained[c.reason] != c.effect {
 			t.Errorf("%s has the effect %q, and is explained as %q", c.reason, c.effect, explained[c.reason])

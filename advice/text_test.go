@@ -144,7 +144,7 @@ func TestAStrangersNameDoesNotReachTheTerminalRaw(t *testing.T) {
 	}
 }
 
-func TestAdviceAsJSON(t *testing.T) {
+func TestAdviceIsCompleteAsJSON(t *testing.T) {
 	e := healthy(61).send("198.51.100.1", spoof(), 500, 20, 23, 1).evidence()
 	b, err := json.Marshal(For(e, Options{Target: dmarc.PolicyReject}).JSON())
 	if err != nil {
@@ -170,7 +170,7 @@ func TestAdviceAsJSON(t *testing.T) {
 	}
 }
 
-func TestHeadlines(t *testing.T) {
+func TestTheHeadlineSaysVerdictAndLoss(t *testing.T) {
 	ask := healthy(61).send("203.0.113.1", unaligned("stranger.example"), 5, 0, 61, 1).evidence()
 	for _, c := range []struct {
 		e    *Evidence
@@ -187,7 +187,7 @@ func TestHeadlines(t *testing.T) {
 	}
 }
 
-func TestSourcesAsText(t *testing.T) {
+func TestASingleAddressIsWrittenWithoutItsLength(t *testing.T) {
 	for p, want := range map[netip.Prefix]string{
 		netip.MustParsePrefix("192.0.2.1/32"): "192.0.2.1", netip.MustParsePrefix("192.0.2.0/24"): "192.0.2.0/24", {}: "",
 	} {

@@ -126,7 +126,7 @@ func newsFails() *world {
 	return healthy(61).send("192.0.2.2", from("news.acme.example", ownBroken()), 20, 0, 61, 1).send("192.0.2.2", own(), 5, 0, 61, 1)
 }
 
-func TestEveryReason(t *testing.T) {
+func TestEveryReasonIsGivenWhereItApplies(t *testing.T) {
 	seen := make(map[string]bool)
 	verdicts := make(map[Verdict]bool)
 	for _, c := range reasonCases {

@@ -403,7 +403,7 @@ func TestTheRawMessageHasAHarmlessName(t *testing.T) {
 	}
 }
 
-func TestUploads(t *testing.T) {
+func TestAnUploadIsAnsweredByWhatBecameOfIt(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		fake fake

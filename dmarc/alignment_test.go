@@ -25,7 +25,7 @@ func TestOrganizationalDomain(t *testing.T) {
 	}
 }
 
-func TestJudge(t *testing.T) {
+func TestAlignmentIsJudgedFromTheRawResults(t *testing.T) {
 	pass, fail := dmarc.ResultPass, dmarc.ResultFail
 	dkim := func(domain string, r dmarc.Result) []dmarc.DKIMResult {
 		return []dmarc.DKIMResult{{Domain: domain, Result: r}}

@@ -23,7 +23,7 @@ const knownDeviations = 114
 
 // Every known deviation is read as the file .want beside its fixture says:
 // what was understood, and which flags tell of it.
-func TestDeviations(t *testing.T) {
+func TestEveryKnownDeviationIsReadAsExpected(t *testing.T) {
 	files, err := filepath.Glob("testdata/deviations/*")
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func part(typ, content string) dmarc.SamplePart {
 	return dmarc.SamplePart{MediaType: typ, Size: int64(len(content)), Hash: sha256.Sum256([]byte(content))}
 }
 
-func TestFailureReports(t *testing.T) {
+func TestFailureReportsAreReadWhole(t *testing.T) {
 	for name, want := range map[string]dmarc.FailureReport{
 		"gateway.eml": {
 			ReporterDomain: "reporter.example", FeedbackType: "auth-failure", AuthFailure: []string{"dmarc", "signature"},

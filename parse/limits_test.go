@@ -36,7 +36,7 @@ func bomb(t testing.TB, head string, blanks int64) string {
 
 // Every limit refuses what is over it, says so with its setting, and leaves
 // the other parts alone.
-func TestLimits(t *testing.T) {
+func TestEveryLimitRefusesWhatIsOverIt(t *testing.T) {
 	xml := report("1")
 	good := attached(gzipType, gzipped(t, report("good")))
 	half := bomb(t, xml[:len(xml)-len("</feedback>\n")], 6<<20)
@@ -128,7 +128,7 @@ func TestASampleIsKeptUpToItsLimit(t *testing.T) {
 
 // Bombs are refused by their ratio, whatever they are packed in, and cost no
 // memory.
-func TestBombs(t *testing.T) {
+func TestBombsAreRefusedAndCostNoMemory(t *testing.T) {
 	const size = 64 << 20
 	blanks := bomb(t, "", size)
 	inReport := bomb(t, "<feedback>", size)

@@ -25,7 +25,7 @@ func tlsOf(t *testing.T, raw, name string) dmarc.TLSReport {
 	return r
 }
 
-func TestTLSReports(t *testing.T) {
+func TestTLSReportsAreReadWhole(t *testing.T) {
 	day := dmarc.Period{Begin: at("2024-01-01T00:00:00Z"), End: at("2024-01-01T23:59:59Z")}
 	for name, want := range map[string]dmarc.TLSReport{
 		"full.json": {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestParseVersion(t *testing.T) {
+func TestVersionsOfPostgreSQLAreReadFromWhatItPrints(t *testing.T) {
 	for line, want := range map[string]installation{
 		"postgres (PostgreSQL) 15.12 (Debian 15.12-0+deb12u2)\n": {major: 15, minor: 12, version: "15.12"},
 		"postgres (PostgreSQL) 18beta1\n":                        {major: 18, version: "18beta1"},
@@ -26,7 +26,7 @@ func TestParseVersion(t *testing.T) {
 	}
 }
 
-func TestChoose(t *testing.T) {
+func TestTheNewestPostgreSQLThatFitsIsChosen(t *testing.T) {
 	v13 := installation{bin: "/13", major: 13, minor: 4, version: "13.4"}
 	v15 := installation{bin: "/15", major: 15, minor: 9, version: "15.9"}
 	v15new := installation{bin: "/15new", major: 15, minor: 10, version: "15.10"}

@@ -10,7 +10,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-func TestCAARecords(t *testing.T) {
+func TestCAARecordsSayWhatIsWrongWithThem(t *testing.T) {
 	for text, want := range map[string]string{
 		`0 issue "letsencrypt.org"`:            "",
 		`0 ISSUE "letsencrypt.org"`:            "",
@@ -121,7 +121,7 @@ func TestCAAIsClimbedToTheTop(t *testing.T) {
 	}
 }
 
-func TestBIMIRecords(t *testing.T) {
+func TestBIMIRecordsSayWhatIsWrongWithThem(t *testing.T) {
 	for text, want := range map[string]string{
 		"v=BIMI1; l=https://corp.example/logo.svg; a=https://corp.example/logo.pem": "",
 		"v=BIMI1;l=https://corp.example/logo.svg":                                   "",

@@ -11,7 +11,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-func TestKeyRecords(t *testing.T) {
+func TestKeyRecordsTellTypeBitsAndWhatIsWrong(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want string // type, bits, and the problems

@@ -91,7 +91,7 @@ var _ = addCases(
 		want: []string{"dns.lookup_failed"}, not: []string{"rauth.missing", "dmarc.uri_undeliverable"}},
 )
 
-func TestNearMiss(t *testing.T) {
+func TestRecordsThatAreNearlyDMARCSayWhyNot(t *testing.T) {
 	for _, c := range []struct{ text, reason, fixed string }{
 		{"v=DMARC1; p=none", "", ""},
 		{"google-site-verification=abc", "", ""},

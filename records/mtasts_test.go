@@ -12,7 +12,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-func TestPolicies(t *testing.T) {
+func TestPoliciesOfMTASTSAreReadLineByLine(t *testing.T) {
 	for _, c := range []struct {
 		body string
 		want string // mode, age, mail hosts, and what is wrong
@@ -67,7 +67,7 @@ func TestAPolicyCoversHosts(t *testing.T) {
 	}
 }
 
-func TestRecordsOfMTASTS(t *testing.T) {
+func TestRecordsOfMTASTSNameTheIDOrNothing(t *testing.T) {
 	for _, c := range []struct {
 		texts []string
 		want  string

@@ -80,7 +80,7 @@ func TestOnlySomeOfManyMailHostsAreLookedAt(t *testing.T) {
 	}
 }
 
-func TestHostNames(t *testing.T) {
+func TestOnlyNamesOfHostsAreTakenForSuch(t *testing.T) {
 	for name, want := range map[string]bool{
 		"mx.corp.test": true, "a.b": true, "xn--bcher-kva.example": true, "1and1.com": true, "mx-1.c.de": true,
 		"mx": false, "": false, ".": false, "a..b": false, "-a.b": false, "a-.b": false, "a_b.c": false, "192.0.2.1": false, "mx.123": false,

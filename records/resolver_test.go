@@ -357,7 +357,7 @@ func TestTheNextResolverIsAsked(t *testing.T) {
 	}
 }
 
-func TestDescribe(t *testing.T) {
+func TestErrorsOfTheResolverAreShortAndPrintable(t *testing.T) {
 	if got := describe(errors.New("odd \x1b[2J\n" + strings.Repeat("x", 300))); strings.ContainsAny(got, "\x1b\n") || len(got) > 210 {
 		t.Errorf("%q", got)
 	}

@@ -196,7 +196,7 @@ var differs = map[string]struct {
 	"pyspf/4/default-modifier-harsh": {dmarc.ResultNeutral, "the same; ambiguous is a word of pyspf, and no result"},
 }
 
-func TestPublishedSuites(t *testing.T) {
+func TestSPFAgreesWithThePublishedSuites(t *testing.T) {
 	for _, suite := range []struct {
 		file             string
 		scenarios, tests int

@@ -129,7 +129,7 @@ func TestWalksThroughRealServers(t *testing.T) {
 	}
 }
 
-func TestParseDMARC(t *testing.T) {
+func TestDMARCRecordsAreReadAsReceiversDo(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want *DMARCRecord
@@ -170,7 +170,7 @@ func TestParseDMARC(t *testing.T) {
 	}
 }
 
-func TestReportURIs(t *testing.T) {
+func TestReportURIsAreTakenApart(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want []ReportURI

@@ -330,7 +330,7 @@ func TestAPassEndsWhenItIsCutShort(t *testing.T) {
 	}
 }
 
-func TestReverseNames(t *testing.T) {
+func TestReverseNamesAreThoseOfDNS(t *testing.T) {
 	for _, a := range []string{"203.0.113.9", "2001:db8::1", "::1", "0.0.0.0"} {
 		want, err := dns.ReverseAddr(a)
 		if err != nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestMailboxAddresses(t *testing.T) {
+func TestURLsOfMailboxesAreTakenApart(t *testing.T) {
 	type address struct{ Security, Host, Port, User, Folder string }
 	for text, want := range map[string]address{
 		"imaps://u@h":                            {"tls", "h", "993", "u", "INBOX"},
