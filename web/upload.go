@@ -163,6 +163,8 @@ func (s *site) takeFile(r *http.Request, name string, body io.Reader) (uploadedF
 		f.State, f.Word, f.Text = "info", "there already", "this file was taken in before; nothing changed"
 	case fate.Known:
 		f.Text = "it was taken in before, and read then with this result: " + f.Text
+	case fate.Outcome == dmarc.OutcomeNotAReport:
+		f.Text = "it is no mail, XML, gzip, zip or JSON that holds one"
 	case fate.Added > 0:
 		f.Text = plural(int64(fate.Added), "new report", "new reports")
 		if fate.Rows > 0 {
