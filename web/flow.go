@@ -55,6 +55,7 @@ type stop struct {
 	thick       float64 // of all that meets there
 	top         float64 // of its place
 	place       float64 // how high its place is: at least as high as its name
+	ways        int     // that are drawn
 	below       bool    // the name stands below what meets there, not beside it
 }
 
@@ -110,6 +111,7 @@ func flowChart(m *mix, all []flow) template.HTML {
 	for _, w := range shown {
 		for s, i := range at(w) {
 			stages[s].stops[i].thick += thick(w.Messages)
+			stages[s].stops[i].ways++
 		}
 	}
 	tall := 0.0
@@ -132,7 +134,7 @@ func flowChart(m *mix, all []flow) template.HTML {
 				continue
 			}
 			p.place = max(p.thick, name)
-			if s == 1 && p.thick < 2*name { // bands come to it and go on: its name stands below, unless there is much room
+			if s == 1 && (p.thick < name || p.thick < 2*name && p.ways > 2) { // bands come to it and go on: its name stands below
 				p.place = p.thick + name
 				p.below = true
 			}
