@@ -3,10 +3,13 @@ package advice
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -53,13 +56,24 @@ func Classify(e *Evidence) []Classified {
 func classify(e *Evidence) []Classified {
 	d := newScene(e)
 	out := make([]Classified, len(e.Sources))
-	for i := range e.Sources {
-		out[i] = d.classify(i)
+	// As many processors work on it as there are.
+	var workers sync.WaitGroup
+	share := max(1, (len(out)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	for first := 0; first < len(out); first += share {
+		mine := *d
+		mine.orgs, mine.spf, mine.signers = maps.Clone(d.orgs), counter[string, int64]{}, counter[string, int64]{}
+		workers.Go(func() {
+			for i := first; i < min(first+share, len(out)); i++ {
+				out[i] = mine.classify(i)
+			}
+		})
 	}
+	workers.Wait()
 	return out
 }
 
-// A scene is what all sources of a domain have in common.
+// A scene is what all sources of a domain have in common. It is not for use by several
+// goroutines: each has a copy, with orgs and counters of its own.
 type scene struct {
 	e         *Evidence
 	summaries []Summary

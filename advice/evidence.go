@@ -69,7 +69,8 @@ func (e *Evidence) Size() int {
 }
 
 // Senders recognises known senders by the domains that they sign with and
-// take bounces at. The catalogue of package sources is one.
+// take bounces at, and may be asked by several goroutines. The catalogue of package
+// sources is one.
 type Senders interface {
 	ByDomain(domain string) *dmarc.Sender // nil if unknown
 }

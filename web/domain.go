@@ -178,10 +178,17 @@ func (s *site) domain(r *http.Request) (*view, error) {
 			e, err := s.evidenceFor(ctx, name, sp.Period)
 			if err == nil {
 				evidence = e
+				p.Sorted = &sorted{lines: policyLines(e.Changes, sp.Period)}
+				g.Go(func() error {
+					p.Sorted.Quiet = quietReporters(e, minTime(sp.End, sp.Today.Add(aDay)))
+					return nil
+				})
 				classified := advice.Classify(e)
+				g.Go(func() error {
+					p.Sorted.days = mixDays(classified, sp.Period)
+					return nil
+				})
 				p.Crew = crewOf(e, classified, sp)
-				p.Sorted = &sorted{days: mixDays(classified, sp.Period), Quiet: quietReporters(e, minTime(sp.End, sp.Today.Add(aDay)))}
-				p.Sorted.lines = policyLines(e.Changes, sp.Period)
 			}
 			return err
 		})

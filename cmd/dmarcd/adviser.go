@@ -72,8 +72,13 @@ func (a *adviser) gather(ctx context.Context, domain string, period dmarc.Period
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	e.Changes = changes(e, seen)
-	return e, a.known(ctx, e, look)
+	g, both = errgroup.WithContext(ctx)
+	g.Go(func() error {
+		e.Changes = changes(e, seen)
+		return nil
+	})
+	g.Go(func() error { return a.known(both, e, look) })
+	return e, g.Wait()
 }
 
 // Whose returns what is known of addresses that sent as a domain. Nothing is looked
