@@ -23,27 +23,38 @@ import (
 func BenchmarkPages(b *testing.B) {
 	room.own = true // as the binary has it
 	makeRoom(0)
-	s := openAccess(b, pgtest.URL(b), func(cfg *config) { cfg.Access.Tokens = false })
+	url := pgtest.URL(b)
+	open := func(b *testing.B) *service {
+		return openAccess(b, url, func(cfg *config) { cfg.Access.Tokens = false })
+	}
+	s := open(b)
 	fillPages(b, s)
 	h := s.handler()
+	today := lastDays(time.Now(), 1).Begin
+	between := func(from, to int) string {
+		return "from=" + today.AddDate(0, 0, -from).Format(time.DateOnly) + "&to=" + today.AddDate(0, 0, -to).Format(time.DateOnly)
+	}
 	for _, path := range []string{
-		"/", "/?days=365&by=volume", "/domains/acme.example", "/domains/acme.example?days=90", "/domains/acme.example?days=180", "/domains/acme.example?days=365",
+		"/", "/?days=365&by=volume", "/domains/acme.example", "/domains/acme.example?days=90", "/domains/acme.example?days=180", "/domains/acme.example?days=365", "/domains/acme.example?" + between(300, 200),
 		"/domains/acme.example/sources", "/domains/acme.example/sources?all=1", "/domains/acme.example/senders?all=1", "/domains/acme.example/source?of=11.0.7.9",
 		"/domains/acme.example/policy", "/domains/acme.example/reporters", "/domains/acme.example/selectors", "/domains/acme.example/dns", "/messages",
 	} {
+		size := 0
+		ask := func(b *testing.B, h http.Handler) {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Header.Set("Accept-Encoding", "gzip")
+			r.Host = "localhost"
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if size = w.Body.Len(); w.Code != http.StatusOK {
+				b.Fatal(path, w.Code, w.Body.String())
+			}
+		}
 		visit := func(name string, before func()) {
 			b.Run(name+strings.ReplaceAll(path, "/", "_"), func(b *testing.B) {
-				size := 0
 				ask := func() {
 					before()
-					r := httptest.NewRequest(http.MethodGet, path, nil)
-					r.Header.Set("Accept-Encoding", "gzip")
-					r.Host = "localhost"
-					w := httptest.NewRecorder()
-					h.ServeHTTP(w, r)
-					if size = w.Body.Len(); w.Code != http.StatusOK {
-						b.Fatal(path, w.Code, w.Body.String())
-					}
+					ask(b, h)
 				}
 				ask() // what is read for the first time is cold
 				own, database := processorTime(b, s)
@@ -56,8 +67,22 @@ func BenchmarkPages(b *testing.B) {
 				b.ReportMetric(float64(size), "bytes")
 			})
 		}
-		// The first page about a domain after dmarcd began has to gather what is known of it; those after it, and after a
-		// verdict, find that kept.
+		// The very first page of a process that leaves verdicts to another one, and so has gathered nothing, on connections
+		// that nobody has used.
+		b.Run("begun"+strings.ReplaceAll(path, "/", "_"), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				begun := open(b)
+				h := begun.handler()
+				b.StartTimer()
+				ask(b, h)
+				b.StopTimer()
+				begun.db.Close()
+				b.StartTimer()
+			}
+		})
+		// The first page about a domain has to gather what is known of it; those after it, and after a verdict, find that
+		// kept.
 		visit("first", func() { s.adviser.kept.forget(lastDays(time.Now(), 1).End.Add(keptFor)) })
 		visit("next", func() {})
 	}
