@@ -34,7 +34,7 @@ build_flags = -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSIO
 # To watch for races takes up to ten times as long. These are not watched: they start no goroutines, and what
 # uses them side by side is watched where it does; or they try the program, in a process of its own. For
 # the same reasons some tests of others are not; see internal/racetest.
-calm := ./parse ./dmarc ./advice/... ./web/internal/...
+calm := ./parse ./dmarc ./advice/groundtruth ./web/internal/...
 
 .PHONY: build demo test race older dump new-machine check fuzz bench chaos load sbom vuln screenshot screenshots deps-demo deps-test clean
 .NOTPARALLEL:
