@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,13 +22,22 @@ import (
 	"github.com/dmarcd/dmarcd/store"
 )
 
-// A recorder keeps the queries that a store asks.
-type recorder struct{ asked []pgx.TraceQueryStartData }
+// A recorder keeps the queries that a store asks, some of them at the same time.
+type recorder struct {
+	mu    sync.Mutex
+	asked []pgx.TraceQueryStartData
+}
+
+func (r *recorder) note(q pgx.TraceQueryStartData) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked = append(r.asked, q)
+}
 
 func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
 	sql := strings.ToUpper(strings.TrimSpace(q.SQL))
 	if strings.HasPrefix(sql, "SELECT") || strings.HasPrefix(sql, "WITH") {
-		r.asked = append(r.asked, q)
+		r.note(q)
 	}
 	return ctx
 }
@@ -37,7 +47,7 @@ func (r *recorder) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.Trace
 }
 
 func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, q pgx.TraceBatchQueryData) {
-	r.asked = append(r.asked, pgx.TraceQueryStartData{SQL: q.SQL, Args: q.Args})
+	r.note(pgx.TraceQueryStartData{SQL: q.SQL, Args: q.Args})
 }
 
 func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
