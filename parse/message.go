@@ -70,7 +70,11 @@ func readMessage(ctx context.Context, raw dmarc.Blob, name string, limits Limits
 	timed, cancel := context.WithTimeout(ctx, limits.Time)
 	defer cancel()
 	w := &walker{ctx: timed, parent: ctx, limits: limits, found: &Found{}, paths: map[string]int{}}
-	if err := w.file(raw, name); err != nil {
+	err := w.file(raw, name)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // what could not be read meanwhile tells nothing about the message
+	}
+	if err != nil {
 		w.found.Close()
 		return nil, err
 	}

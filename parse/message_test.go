@@ -8,6 +8,7 @@ import (
 	"compress/zlib"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -412,6 +413,46 @@ func TestACancelledContextIsAnError(t *testing.T) {
 	found, err := Message(ctx, bytes.NewReader([]byte(mixed(plain))), "", DefaultLimits)
 	if found != nil || err != context.Canceled {
 		t.Errorf("found %v, err %v, want nil and %v", found, err, context.Canceled)
+	}
+}
+
+// An ending blob ends a context as it is read for the nth time.
+type ending struct {
+	dmarc.Blob
+	reads *int
+	end   func()
+}
+
+func (e ending) ReadAt(p []byte, off int64) (int, error) {
+	if *e.reads--; *e.reads == 0 {
+		e.end()
+	}
+	return e.Blob.ReadAt(p, off)
+}
+
+// A dmarcd that is told to stop says nothing of the message that it reads at that moment.
+func TestWhoIsToldToStopBlamesNoMessage(t *testing.T) {
+	told := errors.New("terminated signal received")
+	for name, raw := range map[string]string{
+		"mail": mixed(plain, plain), "bare": report("1"), "gzip": gzipped(t, report("1")), "zip": zipped(t, "r.xml", report("1")), "tar": gzipped(t, tarred(t, "r.xml", report("1"))),
+		"gzip in a mail": mixed(plain, attached(octets, gzipped(t, report("1")))), "zip in a mail": mixed(plain, attached(octets, zipped(t, "r.xml", report("1")))),
+	} {
+		for at := 1; ; at++ {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			left := at
+			found, err := Message(ctx, ending{bytes.NewReader([]byte(raw)), &left, func() { cancel(told) }}, "", DefaultLimits)
+			cancel(nil)
+			if left > 0 { // it was read before that
+				if err != nil || at < 2 {
+					t.Errorf("%s: %v, after %d reads", name, err, at)
+				}
+				found.Close()
+				break
+			}
+			if found != nil || !errors.Is(err, told) {
+				t.Errorf("%s, at read %d: found %v, err %v, want nil and %v", name, at, found, err, told)
+			}
+		}
 	}
 }
 
