@@ -74,8 +74,7 @@ func breaks(err error) bool {
 	var refused *pgconn.PgError
 	var connecting *pgconn.ConnectError
 	var network net.Error
-	switch {
-	case errors.As(err, &refused), errors.As(err, &connecting):
+	if errors.As(err, &refused) || errors.As(err, &connecting) {
 		return passes(err)
 	}
 	return errors.As(err, &network) || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
