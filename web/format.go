@@ -103,12 +103,12 @@ func weekday(t time.Time) string { return t.UTC().Format("Mon 2 Jan 2006") }
 // isoDay writes a day of UTC as addresses and machines read it.
 func isoDay(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// clock writes a moment, and says that it is in UTC.
+// clock writes a moment as people read it, and says that it is in UTC: 7 Nov 2026, 21:30 UTC.
 func clock(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return t.UTC().Format("2006-01-02 15:04") + nbsp + "UTC"
+	return t.UTC().Format("2 Jan 2006, 15:04") + nbsp + "UTC"
 }
 
 // plain makes a stranger's text safe to show in a line: what is invisible,

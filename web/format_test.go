@@ -82,10 +82,10 @@ func TestTimesAreSaidInUTC(t *testing.T) {
 		{day(at), "7 Nov 2026"},
 		{weekday(at), "Sat 7 Nov 2026"},
 		{isoDay(at), "2026-11-07"},
-		{clock(at), "2026-11-07 21:30 UTC"},
+		{clock(at), "7 Nov 2026, 21:30 UTC"},
 		{day(time.Time{}), "never"},
 		{clock(time.Time{}), "never"},
-		{string(moment(at)), `<time datetime="2026-11-07T21:30:00Z">2026-11-07 21:30 UTC</time>`},
+		{string(moment(at)), `<time datetime="2026-11-07T21:30:00Z">7 Nov 2026, 21:30 UTC</time>`},
 	} {
 		if spaced(c.got) != c.want {
 			t.Errorf("%q, want %q", c.got, c.want)

@@ -42,7 +42,7 @@ func TestOperatorsSayWhoseASourceIsAndTakeItBack(t *testing.T) {
 		t.Errorf("said %+v", f.said.all)
 	}
 	_, page := fetch(t, f, "/domains/acme.example/source?of=2001:db8::7")
-	says(t, page, "service", "You said so: they send\ufffd the news.", "2001:db8::7 service says somebody, 2026-11-23", "Take back")
+	says(t, page, "service", "You said so: they send\ufffd the news.", "2001:db8::7 service says somebody, 23 Nov 2026", "Take back")
 	if _, page := fetch(t, f, "/domains/acme.example"); strings.Contains(page, "Only you can tell") {
 		t.Error("it is asked again")
 	}

@@ -198,3 +198,29 @@ func TestPagesArePrintedOnWhite(t *testing.T) {
 		}
 	}
 }
+
+// Times are told in the zone of the reader, written as those of UTC are, which stand in the title.
+func TestTimesAreThoseOfTheReader(t *testing.T) {
+	racetest.Calm(t)
+	ctx, _ := startBrowser(t)
+	f, _ := withReports(realistic(), 1, "")
+	site := serve(t, f)
+	zone := chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Kolkata"})
+		return err
+	})
+	if err := chromedp.Do(ctx, zone, chromedp.Navigate(site.URL+"/failures")); err != nil {
+		t.Fatal(err)
+	}
+	shown, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](`(() => { const t = document.querySelector("time"); return [t.dateTime, t.textContent, t.title]; })()`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := time.Parse(time.RFC3339, shown[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := at.Add(5*time.Hour+30*time.Minute).Format("2 Jan 2006, 15:04") + nbsp + "+05:30"; shown[1] != want || shown[2] != clock(at) {
+		t.Errorf("it is shown as %q with the title %q, want %q and %q", shown[1], shown[2], want, clock(at))
+	}
+}

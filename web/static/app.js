@@ -12,6 +12,7 @@ for (const button of document.querySelectorAll("button.copy")) {
   });
 }
 
+const months = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 const pad = (n) => String(n).padStart(2, "0");
 for (const time of document.querySelectorAll("time[datetime]")) {
   const t = new Date(time.dateTime);
@@ -20,7 +21,7 @@ for (const time of document.querySelectorAll("time[datetime]")) {
   const off = Math.abs(ahead);
   const zone = (ahead < 0 ? "−" : "+") + pad(Math.floor(off / 60)) + ":" + pad(off % 60);
   time.title = time.textContent;
-  time.textContent = `${t.getFullYear()}-${pad(t.getMonth() + 1)}-${pad(t.getDate())} ` +
+  time.textContent = `${t.getDate()} ${months[t.getMonth()]} ${t.getFullYear()}, ` +
     `${pad(t.getHours())}:${pad(t.getMinutes())}\u00a0${zone}`;
 }
 
