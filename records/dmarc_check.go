@@ -80,7 +80,7 @@ func (d *DMARCFound) checkRecord(v *verdicts) {
 		if r.ASPF == dmarc.AlignmentStrict {
 			tags = append(tags, "aspf=s")
 		}
-		f := v.add("dmarc.strict", policyName(at), "tags", strings.Join(tags, " and "), "sources", "mail from sub-domains").on(a)
+		f := v.add("dmarc.strict", policyName(at), "tags", strings.Join(tags, " and "), "sources", "mail from subdomains").on(a)
 		if d.reported != nil && len(d.reported.RelaxedOnly) > 0 {
 			f.Severity = Warning
 			f.Values[1].Text = listed(d.reported.RelaxedOnly)

@@ -49,7 +49,7 @@ func weakPolicy(p *Published) string {
 	case view.policy == dmarc.PolicyNone:
 		return "it is none"
 	case view.below == dmarc.PolicyNone:
-		return "it is none for sub-domains"
+		return "it is none for subdomains"
 	case pct != "" && pct != "100":
 		return "older receivers apply it to a part of the mail (pct=" + excerpt(pct) + ")"
 	}
