@@ -35,7 +35,7 @@ the same, so scripts can rely on it. There are five outcomes:
 |---|---|
 | error | mail, reports or protection fail because of it |
 | warning | it works by luck, or for now |
-| info | worth knowing |
+| info | worth knowing; on pages and terminals a note |
 | ok | all is well; printed with ` + "`--all`" + ` |
 | unknown | a lookup failed for now; nothing is called missing on that ground |
 

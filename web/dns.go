@@ -179,6 +179,14 @@ func severityText(c severityCount) string {
 	return count(int64(c.N)) + " fine"
 }
 
+// severityWord says what one finding is called, as the sum and the terminal call it.
+func severityWord(severity string) string {
+	if severity == "info" {
+		return "note"
+	}
+	return severity
+}
+
 // A looker is a part of Store.
 type looker interface {
 	// Look returns what the last look at the records of a domain found;

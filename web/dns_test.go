@@ -56,8 +56,8 @@ func TestWhatADomainPublishesBeginsWithTheWorst(t *testing.T) {
 	at := 0
 	for _, want := range []string{
 		"DNS of acme.example", "1 error · 1 warning · 1 not known · 2 notes · 1 fine", "Looked at 4 minutes ago", "2 lookups failed",
-		"SPF error 11 of 10 lookups. Receivers answer permerror. Remove what is not used.", `acme.example. IN TXT "v=spf1 mx -all"`, "spf.lookup_limit · RFC 7208, section 4.6.4", "info A term is contained",
-		"DKIM warning s1 has 1024 bits.", "DNS unknown old could not be looked up.", "MX info mx1.acme.example has no IPv6",
+		"SPF error 11 of 10 lookups. Receivers answer permerror. Remove what is not used.", `acme.example. IN TXT "v=spf1 mx -all"`, "spf.lookup_limit · RFC 7208, section 4.6.4", "note A term is contained",
+		"DKIM warning s1 has 1024 bits.", "DNS unknown old could not be looked up.", "MX note mx1.acme.example has no IPv6",
 		"What SPF allows 11 of 10 lookups, 1 of them finds nothing (2 may).", "1 include:crm.example Friends & Co 10 10", "1.1 a:gone.crm.example 1 2 finds nothing (NXDOMAIN)", "198.51.100.0/24 2001:db8::5 and 3 more", "The eleventh: receivers give up here.",
 		"DKIM keys", "rsa 1024 bits", "no record", "Hosts", "takes mail as mx1.acme.example; sends mail host-192-0-2-7.isp.example does not lead back", "could not be looked up",
 		"1 check is fine", "dmarc.ok", "What changed", "_dmarc.acme.example TXT", `gone: "v=DMARC1; p=none"`, `new: "v=DMARC1; p=quarantine"`,

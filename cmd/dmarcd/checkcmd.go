@@ -361,7 +361,11 @@ var severityColours = map[records.Severity]string{
 }
 
 func (c *checker) colour(s records.Severity) string {
-	return c.style.paint(severityColours[s], fmt.Sprintf("%-7s", s))
+	word := s.String()
+	if s == records.Info {
+		word = "note" // as the sum and the dashboard call it
+	}
+	return c.style.paint(severityColours[s], fmt.Sprintf("%-7s", word))
 }
 
 // printJSON prints a domain as one line.

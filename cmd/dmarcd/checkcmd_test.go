@@ -107,7 +107,7 @@ func TestCheckSaysWhatIsWrongAndWhatToPublish(t *testing.T) {
 func TestCheckShowsTheTreeOfSPF(t *testing.T) {
 	resolver := resolving(t, checkZone)
 	text := world{}.run(t, "check", "--resolver", resolver, "weak.test").section(t, "SPF")
-	if tree, _, _ := strings.Cut(text, "\n    info"); !strings.Contains(tree, "    weak.test  v=spf1 a include:_spf.weak.test ~all  2/10, 0 void\n") || !strings.Contains(tree, "2 include:_spf.weak.test") {
+	if tree, _, _ := strings.Cut(text, "\n    note"); !strings.Contains(tree, "    weak.test  v=spf1 a include:_spf.weak.test ~all  2/10, 0 void\n") || !strings.Contains(tree, "2 include:_spf.weak.test") {
 		t.Errorf("it says\n%s", text)
 	}
 	var d records.Result
@@ -133,9 +133,9 @@ func TestCheckIsQuietAboutWhatIsWell(t *testing.T) {
 
 func TestCheckPrintsDownToALevel(t *testing.T) {
 	resolver := resolving(t, checkZone)
-	for level, want := range map[string]string{"info": "warning dmarc.p_none info spf.softfail", "warning": "warning dmarc.p_none", "error": ""} {
+	for level, want := range map[string]string{"info": "warning dmarc.p_none note spf.softfail", "warning": "warning dmarc.p_none", "error": ""} {
 		got := world{}.run(t, "check", "--resolver", resolver, "--level", level, "weak.test")
-		for _, words := range []string{"warning dmarc.p_none", "info spf.softfail"} {
+		for _, words := range []string{"warning dmarc.p_none", "note spf.softfail"} {
 			severity, id, _ := strings.Cut(words, " ")
 			if shown := regexp.MustCompile(severity + " +" + id).MatchString(got.stdout); shown != strings.Contains(want, words) {
 				t.Errorf("level %s: %s shown %v\n%s", level, words, shown, got.stdout)
