@@ -1,9 +1,12 @@
 package sample
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dmarcd/dmarcd/dmarc"
@@ -65,6 +68,35 @@ var tlsReporters = []tlsReporter{
 	{"Microsoft Corporation", "tlsrpt-noreply@microsoft.com", "microsoft.com", 9, true},
 }
 
+// stsPolicy is the policy of MTA-STS that a domain serves, and that senders find, by lines.
+func stsPolicy(domain string) []string {
+	return []string{"version: STSv1", "mode: enforce", "mx: *." + domain, "max_age: 604800"}
+}
+
+// Policies has the policies of MTA-STS that the domains of a mailbox serve, by the hosts
+// that serve them.
+type Policies map[string]string
+
+// PoliciesOf returns the policies that go with what ServeDNS answers.
+func PoliciesOf(opts Options) Policies {
+	p := Policies{}
+	for _, d := range newScene(opts.withDefaults()).domains {
+		if d.tls.sessions > 0 {
+			p["mta-sts."+d.name] = strings.Join(stsPolicy(d.name), "\r\n") + "\r\n"
+		}
+	}
+	return p
+}
+
+// FetchPolicy stands for HTTPS: it returns what a host serves.
+func (p Policies) FetchPolicy(_ context.Context, host string) (body []byte, status int, err error) {
+	policy, ok := p[host]
+	if !ok {
+		return nil, http.StatusNotFound, nil
+	}
+	return []byte(policy), http.StatusOK, nil
+}
+
 // tlsReports returns the deliveries of reports about the day before.
 func (w *writer) tlsReports(d *domain, day time.Time) []delivery {
 	age := w.scene.age(day) + 1
@@ -99,7 +131,7 @@ func (w *writer) tls(by tlsReporter, d *domain, begin, at time.Time, result stri
 	}
 	sts := tlsPolicy{}
 	sts.Policy.Type, sts.Policy.Domain = "sts", d.name
-	sts.Policy.String = []string{"version: STSv1", "mode: enforce", "mx: *." + d.name, "max_age: 604800"}
+	sts.Policy.String = stsPolicy(d.name)
 	sts.Summary.Successful = some(rnd, float64(d.tls.sessions))
 	if by.terse {
 		rep.ID = fmt.Sprintf("%d+%s", seed(w.opts.Seed, rep.ID)>>1, d.name)
@@ -110,7 +142,7 @@ func (w *writer) tls(by tlsReporter, d *domain, begin, at time.Time, result stri
 	if result != "" {
 		failure := tlsFailure{Result: result, Failed: 1 + some(rnd, float64(d.tls.sessions)/8), FailureCause: "certificate of " + mx + ": " + result}
 		if !by.terse {
-			failure.SendingMTA, failure.ReceivingMX, failure.ReceivingIP = "203.0.113.90", mx, "192.0.2.10"
+			failure.SendingMTA, failure.ReceivingMX, failure.ReceivingIP = "203.0.113.90", mx, mailHost(slices.Index(w.scene.domains, d), 0)
 		}
 		sts.Summary.Failed, sts.Details = failure.Failed, []tlsFailure{failure}
 	}

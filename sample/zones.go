@@ -110,6 +110,10 @@ func (z *zones) domain(d *domain, number int) {
 	if d.story != "harbor" {
 		z.text("_smtp._tls."+d.name, "v=TLSRPTv1; rua=mailto:tls@"+d.name)
 	}
+	if d.tls.sessions > 0 {
+		z.text("_mta-sts."+d.name, "v=STSv1; id=20260801T080000")
+		z.add("mta-sts."+d.name, "A 203.0.113.240")
+	}
 }
 
 // keys publishes the DKIM keys that sign, but not those that are gone.
@@ -209,7 +213,7 @@ func (z *zones) hosts(d *domain, number int) {
 	z.add(d.name, "MX 20 mx2."+d.name+".")
 	for i := range 2 {
 		host := fmt.Sprintf("mx%d.%s", i+1, d.name)
-		four, six := fmt.Sprintf("203.0.%d.%d", 113, 120+2*(number%50)+i), fmt.Sprintf("2001:db8:25:%x::%d", number, i+1)
+		four, six := mailHost(number, i), fmt.Sprintf("2001:db8:25:%x::%d", number, i+1)
 		z.add(host, "A "+four)
 		z.add(host, "AAAA "+six)
 		for _, a := range []string{four, six} {
@@ -224,6 +228,9 @@ func (z *zones) hosts(d *domain, number int) {
 		z.text(domain, "v=spf1 "+strings.Join(append(terms[domain], end), " "))
 	}
 }
+
+// mailHost is the IPv4 address of a mail host of the domain with a number.
+func mailHost(number, i int) string { return fmt.Sprintf("203.0.113.%d", 120+2*(number%50)+i) }
 
 // reverse is the name that holds the reverse name of an address.
 func reverse(a netip.Addr) string {

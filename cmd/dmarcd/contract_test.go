@@ -74,7 +74,7 @@ func newContract(t *testing.T, more ...func(*config)) *contract {
 		cfg.Resolver, err = sample.ServeDNS(t.Context(), mails)
 	}
 	if err == nil {
-		c.watcher, err = c.newWatcher(cfg, true)
+		c.watcher, err = c.newWatcher(cfg, sample.PoliciesOf(mails))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 		return err
 	}
 	s.verifier.Resolver = resolverAt(cfg.Resolver)
-	if s.watcher, err = s.newWatcher(cfg, true); err != nil {
+	if s.watcher, err = s.newWatcher(cfg, sample.PoliciesOf(mails)); err != nil {
 		return err
 	}
 	if s.identifier, err = s.newIdentifier(cfg); err != nil {

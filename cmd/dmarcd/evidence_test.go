@@ -21,6 +21,7 @@ import (
 	"github.com/dmarcd/dmarcd/postgres/pgtest"
 	"github.com/dmarcd/dmarcd/records"
 	"github.com/dmarcd/dmarcd/records/knottest"
+	"github.com/dmarcd/dmarcd/sample"
 	"github.com/dmarcd/dmarcd/sources"
 	"github.com/dmarcd/dmarcd/store"
 )
@@ -150,7 +151,7 @@ s3._domainkey TXT "v=DKIM1; p="
 
 	cfg := defaultConfig(&environ{})
 	cfg.Resolver, cfg.Records.Selectors = dns.Unbound, []string{"k._domainkey.other.test"}
-	w, err := s.newWatcher(cfg, true)
+	w, err := s.newWatcher(cfg, sample.Policies{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 		boxes = append(boxes, folder)
 	}
 	if cfg.Records.Watch {
-		if s.watcher, err = s.newWatcher(cfg, false); err != nil {
+		if s.watcher, err = s.newWatcher(cfg, nil); err != nil {
 			log.Warn("what the domains publish is not looked at; name a resolver (DMARCD_RESOLVER)", "error", err)
 		}
 	}

@@ -19,10 +19,11 @@ import (
 const watchRate = 100
 
 // newWatcher returns what looks again and again at what the domains publish. In
-// a sample world only the resolver is asked, and addresses that are set aside
-// for documentation are taken for public ones.
-func (s *service) newWatcher(cfg *config, sample bool) (*records.Watcher, error) {
+// a sample world only the resolver and its policies are asked, and addresses that are set
+// aside for documentation are taken for public ones; policies are nil in the real one.
+func (s *service) newWatcher(cfg *config, policies records.Fetcher) (*records.Watcher, error) {
 	o := records.ClientOptions{Server: cfg.Resolver, Rate: watchRate}
+	sample := policies != nil
 	if sample {
 		o.Rate = 0 // the resolver is of the same process, and somebody waits
 	}
@@ -30,7 +31,10 @@ func (s *service) newWatcher(cfg *config, sample bool) (*records.Watcher, error)
 	if err != nil {
 		return nil, err
 	}
-	fetcher := records.NewPolicyFetcher(client, cfg.reach())
+	fetcher := policies
+	if !sample {
+		fetcher = records.NewPolicyFetcher(client, cfg.reach())
+	}
 	prober := cfg.prober()
 	return &records.Watcher{Store: s.store, Log: s.log, Evidence: func(ctx context.Context, domain string) (records.Options, error) {
 		told, err := s.told(ctx, domain, time.Now())
@@ -39,8 +43,9 @@ func (s *service) newWatcher(cfg *config, sample bool) (*records.Watcher, error)
 		}
 		o := advice.ForRecords(told)
 		o.Resolver = client
+		o.Fetcher = fetcher
 		if o.Documentation = sample; !sample {
-			o.Direct, o.Fetcher = client, fetcher
+			o.Direct = client
 			if prober != nil {
 				o.Probe = prober
 			}
