@@ -90,7 +90,7 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 
 	env.say("Reading it over IMAP …")
 	box := ingest.NewIMAP(ingest.IMAPOptions{
-		Name: "demo " + began.UTC().Format(time.RFC3339), Address: server.Addr().String(), Security: ingest.SecurityPlain, User: "demo", Password: password,
+		Name: "demo mailbox", Address: server.Addr().String(), Security: ingest.SecurityPlain, User: "demo", Password: password,
 		Folder: "INBOX", Poll: time.Minute, Idle: true, Limit: cfg.Limits.Message, Log: log,
 	})
 	shown := env.startProgress("messages", truth.Mails.Total())

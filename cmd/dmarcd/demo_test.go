@@ -58,7 +58,7 @@ func TestTheDemoFillsTheDashboard(t *testing.T) {
 		"/api/v1/domains/acme.example/advice": `"verdict":"not_ready"`, "/api/v1/domains/north.example/advice?policy=reject": `"verdict":`,
 		"/?days=30": "Needs you", "/domains/acme.example/policy": "Fix first", "/domains/river.example/policy": "Ready for reject", "/domains/north.example/policy": "Done: north.example",
 		"/domains/parked.example/policy": "The short way", "/domains/acme.example/source?of=198.51.100.80": "What to mend", "/domains/acme.example/sources": "newsbird.example",
-		"/domains/acme.example/tls?days=90": "nothing to mend was found",
+		"/intake": "demo mailbox", "/domains/acme.example/tls?days=90": "nothing to mend was found",
 		"/domains/acme.example/dns": "nb2", "/domains/parked.example/dns": "not known",
 	} {
 		if !strings.Contains(get(path), want) {
