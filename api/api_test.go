@@ -314,6 +314,26 @@ func TestListsAnswerEveryEndpoint(t *testing.T) {
 	}
 }
 
+// The documentation leads back to the dashboard, under whatever path that is reached, and to
+// each of its operations.
+func TestTheDocumentationLeadsOn(t *testing.T) {
+	page := ask(t, &fake{}, "GET", "/api/docs", "").Body.String()
+	if !strings.Contains(page, `<a href="../">dmarcd</a>`) {
+		t.Error("no way back to the dashboard")
+	}
+	operations := 0
+	for _, part := range strings.Split(page, `<h2 id="`)[1:] {
+		id, _, _ := strings.Cut(part, `"`)
+		operations++
+		if !strings.Contains(page, `<a href="#`+id+`">`) {
+			t.Errorf("nothing leads to %s", id)
+		}
+	}
+	if operations < 20 {
+		t.Errorf("%d operations", operations)
+	}
+}
+
 func TestTheListOfDomainsTellsTheVerdict(t *testing.T) {
 	w := ask(t, &fake{}, "GET", "/api/v1/domains", "")
 	var got struct {

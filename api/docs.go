@@ -10,16 +10,46 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-const docsStyle = `:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2rem auto;padding:0 1rem;background:Canvas;color:CanvasText}
-code,pre{font:13px ui-monospace,monospace}pre{overflow-x:auto;padding:.5rem;border:1px solid #8a8f98}
-table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.25rem 1rem .25rem 0}h2{margin-top:2.5rem}`
+// docsStyle has the colours and sizes of the dashboard, as far as this page needs them.
+const docsStyle = `:root { color-scheme: light dark; --ground: #F6F7F9; --surface: #FFF; --sunken: #EDEFF2; --text: #1B2027; --quiet: #5B6370; --rule: #E1E4E9; --control: #868D98 }
+@media screen and (prefers-color-scheme: dark) { :root { --ground: #121519; --surface: #1A1E24; --sunken: #262B33; --text: #E6E9ED; --quiet: #A7AEBA; --rule: #2D333C; --control: #767E8B } }
+* { box-sizing: border-box }
+body { margin: 0; background: var(--ground); color: var(--text); font: 15px/24px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; overflow-wrap: anywhere }
+header { background: var(--surface); border-bottom: 1px solid var(--rule) }
+header nav, main { max-width: 1200px; margin: 0 auto; padding: 0 24px }
+header nav { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 28px; min-height: 56px }
+header a { color: var(--quiet); text-decoration: none; padding: 4px 0 }
+header a:hover { color: var(--text) }
+header a:first-child { color: var(--text); font-size: 18px; font-weight: 700; letter-spacing: -.02em }
+header [aria-current] { color: var(--text); font-weight: 650 }
+main { padding-top: 24px; padding-bottom: 40px }
+h1 { font-size: 24px; line-height: 32px; margin: 0 }
+h2 { font-size: 15px; line-height: 24px; margin: 40px 0 0 }
+p { margin: 8px 0; max-width: 60em }
+a { color: inherit; text-decoration-color: var(--control); text-underline-offset: 3px }
+:focus-visible { outline: 2px solid var(--text); outline-offset: 2px }
+code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: 13px }
+pre { margin: 8px 0; padding: 8px 16px; background: var(--sunken); border-radius: 4px; line-height: 20px; white-space: pre-wrap }
+ul { columns: 3 320px; column-gap: 32px; list-style: none; margin: 16px 0; padding: 0 }
+li { break-inside: avoid; padding: 4px 0; line-height: 20px }
+li span { display: block; font-size: 13px; color: var(--quiet) }
+table { width: 100%; border-collapse: collapse; font-size: 13px; line-height: 20px; margin: 8px 0 }
+td, th { text-align: left; vertical-align: top; padding: 4px 16px 4px 0; border-top: 1px solid var(--rule) }
+th { border: 0; font-weight: 400; color: var(--quiet) }
+td:first-child { min-width: 112px; overflow-wrap: normal }
+@media (max-width: 640px) { header nav, main { padding-left: 16px; padding-right: 16px } header nav { gap: 0 16px; padding-top: 8px; padding-bottom: 8px } header a:first-child { flex: 1 0 100% } }`
 
 var docsTemplate = template.Must(template.New("docs").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>dmarcd API</title><link rel="stylesheet" href="docs.css"></head><body><main>
-<h1>dmarcd API</h1>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<title>API · dmarcd</title><link rel="stylesheet" href="docs.css"></head><body>
+<header><nav aria-label="Pages"><a href="../">dmarcd</a><a href="../">Domains</a><a href="../reports">Reports</a><a href="../intake">Intake</a><a href="../settings">Settings</a><a href="docs" aria-current="page">API</a></nav></header>
+<main>
+<h1>API</h1>
 <p>{{.Info.Description}}</p>
 <p>For machines: <a href="v1/openapi.json">OpenAPI 3.1</a>. Errors are <code>application/problem+json</code> (RFC 9457) and name every bad parameter.</p>
+<ul>
+{{range .Operations}}<li><a href="#{{.ID}}"><code>{{.Method}} {{.Path}}</code></a><span>{{.Summary}}</span></li>
+{{end}}</ul>
 {{range .Operations}}<h2 id="{{.ID}}"><code>{{.Method}} {{.Path}}</code></h2>
 <p><strong>{{.Summary}}.</strong> {{.Description}}</p>
 {{if .Parameters}}<table><tr><th>Parameter</th><th>In</th><th>Meaning</th></tr>
