@@ -80,7 +80,7 @@ type directory struct {
 func (d *directory) ReadAt(p []byte, off int64) (int, error) {
 	if d.left >= 0 {
 		if d.left < len(p) {
-			return 0, refusal(dmarc.OutcomeTooLarge, "the directory of the zip archive is longer than %d bytes", directoryLength)
+			return 0, refusal(dmarc.OutcomeTooLarge, "the directory of the zip archive is longer than %s", size(directoryLength))
 		}
 		d.left -= len(p)
 	}

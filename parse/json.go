@@ -74,7 +74,7 @@ func (g *jsonGuard) Read(p []byte) (int, error) {
 // look follows the text by one byte and tells whether to pass it on.
 func (g *jsonGuard) look(c *byte) (bool, error) {
 	if g.run++; g.run > g.longest {
-		return false, refusal(dmarc.OutcomeTooLarge, "a value in JSON is longer than %d bytes", g.longest)
+		return false, refusal(dmarc.OutcomeTooLarge, "a value in JSON is longer than %s", size(int64(g.longest)))
 	}
 	if g.text {
 		switch {

@@ -1,6 +1,10 @@
 package parse
 
-import "time"
+import (
+	"math"
+	"strconv"
+	"time"
+)
 
 // Limits bound what a stranger's message may cost. Each is checked while
 // reading; a refusal names the limit, the value met and the setting.
@@ -31,6 +35,22 @@ type Limits struct {
 	// Zone is no limit: the time zone, by its name, of dates without one in what
 	// parsedmarc wrote; "" for UTC.
 	Zone string
+}
+
+// size writes a number of bytes for people: a round one as settings are written, such as
+// 64 MiB, any other with a digit, such as 1.2 GB.
+func size(n int64) string {
+	for i, unit := range []string{"GiB", "MiB", "KiB"} {
+		if one := int64(1) << (30 - 10*i); n >= one && n%one == 0 {
+			return strconv.FormatInt(n/one, 10) + " " + unit
+		}
+	}
+	for i, unit := range []string{"GB", "MB", "kB"} {
+		if one := math.Pow10(9 - 3*i); float64(n) >= one {
+			return strconv.FormatFloat(float64(n)/one, 'f', 1, 64) + " " + unit
+		}
+	}
+	return strconv.FormatInt(n, 10) + " bytes"
 }
 
 // Lengths of text, in bytes; longer text is cut at a rune boundary.

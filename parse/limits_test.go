@@ -62,15 +62,15 @@ func TestEveryLimitRefusesWhatIsOverIt(t *testing.T) {
 		want []string
 	}{
 		"message": {func(l *Limits) { l.Message = 600 }, mixed(good),
-			[]string{fmt.Sprintf("too_large: %d bytes, more than 600 (limits.message)", len(mixed(good)))}},
+			[]string{fmt.Sprintf("too_large: %s, more than 600 bytes (limits.message)", size(int64(len(mixed(good)))))}},
 		"part": {func(l *Limits) { l.Part = 600 }, mixed(attached("text/xml", xml), good),
 			[]string{"1: too_large: more than 600 bytes (limits.part)", "2: aggregate good 2 []"}},
 		"part, of a zip": {func(l *Limits) { l.Part = 100 }, mixed(attached("application/zip", zipped(t, "r.xml", xml))),
 			[]string{"1: too_large: more than 100 bytes (limits.part)"}},
 		"unpacked": {func(l *Limits) { l.Unpacked = 3 << 20 }, mixed(attached(gzipType, half), good),
-			[]string{"1: bomb_or_too_large: unpacks to more than 3145728 bytes (limits.unpacked)", "2: aggregate good 2 []"}},
+			[]string{"1: bomb_or_too_large: unpacks to more than 3 MiB (limits.unpacked)", "2: aggregate good 2 []"}},
 		"total unpacked": {func(l *Limits) { l.TotalUnpacked = 10 << 20; l.Ratio = 5000 }, mixed(good, attached(gzipType, half), attached(gzipType, half)),
-			[]string{"1: aggregate good 2 []", "2: bad_xml", "3: bomb_or_too_large: the message unpacks to more than 10485760 bytes (limits.total_unpacked)"}},
+			[]string{"1: aggregate good 2 []", "2: bad_xml", "3: bomb_or_too_large: the message unpacks to more than 10 MiB (limits.total_unpacked)"}},
 		"layers": {func(l *Limits) { l.Layers = 2 }, mixed(attached(gzipType, gzipped(t, gzipped(t, gzipped(t, xml)))), good),
 			[]string{"1: bomb_or_too_large: compressed more than 2 times (limits.layers)", "2: aggregate good 2 []"}},
 		"members of a zip": {func(l *Limits) { l.Members = 2 }, mixed(attached("application/zip", zipped(t, many...)), good),
@@ -92,7 +92,7 @@ func TestEveryLimitRefusesWhatIsOverIt(t *testing.T) {
 		"TLS details": {func(l *Limits) { l.TLSDetails = 3 }, mixed("Content-Type: application/json\n\n"+tls(policy, policy), good),
 			[]string{"1: too_large: more than 3 failure details (limits.tls_details)", "2: aggregate good 2 []"}},
 		"a value of JSON": {func(*Limits) {}, mixed("Content-Type: application/json\n\n"+tls(`"`+strings.Repeat("x", jsonText)+`"`), good),
-			[]string{"1: too_large: a value in JSON is longer than 262144 bytes", "2: aggregate good 2 []"}},
+			[]string{"1: too_large: a value in JSON is longer than 256 KiB", "2: aggregate good 2 []"}},
 		"time": {func(l *Limits) { l.Time = -time.Second }, mixed(plain, good),
 			[]string{": timeout: took longer than -1s (limits.time)"}},
 	} {
@@ -182,5 +182,16 @@ func TestTheDirectoryOfAZipIsBounded(t *testing.T) {
 		files = append(files, fmt.Sprintf("%05d", i), "")
 	}
 	raw := zipped(t, files...)
-	check(t, read(t, raw, "x.zip", DefaultLimits), ": too_large: the directory of the zip archive is longer than 1048576 bytes")
+	check(t, read(t, raw, "x.zip", DefaultLimits), ": too_large: the directory of the zip archive is longer than 1 MiB")
+}
+
+// Sizes are told as people and settings write them.
+func TestSizesAreForPeople(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 bytes", 600: "600 bytes", 1023: "1.0 kB", 1024: "1 KiB", 4_194_305: "4.2 MB", 64 << 20: "64 MiB", 3 << 29: "1536 MiB", 1_234_567_890: "1.2 GB", 2 << 30: "2 GiB",
+	} {
+		if got := size(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
 }

@@ -123,7 +123,7 @@ func (w *walker) file(blob dmarc.Blob, name string) error {
 	if blob.Size() > w.limits.Message {
 		w.envelope(h)
 		w.found.Outcome = dmarc.OutcomeTooLarge
-		w.found.Reason = fmt.Sprintf("%d bytes, more than %d (limits.message)", blob.Size(), w.limits.Message)
+		w.found.Reason = size(blob.Size()) + ", more than " + size(w.limits.Message) + " (limits.message)"
 		return nil
 	}
 	s := sniff(head, all.size() <= int64(len(head)))

@@ -261,7 +261,7 @@ func TestASpoolKeepsWhatItIsGiven(t *testing.T) {
 func TestASpoolRefusesWhatIsTooLong(t *testing.T) {
 	for _, limit := range []int64{0, 10, spoolMemory, spoolMemory + 10} {
 		_, err := NewSpool(bytes.NewReader(make([]byte, limit+1)), limit)
-		want := refusal("too_large", "more than %d bytes (limits.message)", limit)
+		want := refusal("too_large", "more than %s (limits.message)", size(limit))
 		if !reflect.DeepEqual(err, error(want)) {
 			if err == nil || !strings.Contains(err.Error(), want.Error()) {
 				t.Errorf("limit %d: err = %v, want %v", limit, err, want)

@@ -114,7 +114,7 @@ func (s *scanner) hostile(format string, args ...any) error {
 }
 
 func (s *scanner) tooLong() error {
-	return s.hostile("the text of an element is longer than %d bytes (limits.text)", s.maxLength)
+	return s.hostile("the text of an element is longer than %s (limits.text)", size(int64(s.maxLength)))
 }
 
 // next goes to the next tag. The text before it is in s.text.

@@ -130,7 +130,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 }
 
 func (b *bounded) err() error {
-	return refusal(dmarc.OutcomeTooLarge, "more than %d bytes (%s)", b.limit, b.setting)
+	return refusal(dmarc.OutcomeTooLarge, "more than %s (%s)", size(b.limit), b.setting)
 }
 
 // refusal makes the error for what a stranger sent and we do not read.

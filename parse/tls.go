@@ -109,7 +109,7 @@ func (t *tlsReader) value(field *string, max int) error {
 // room accounts for bytes that are kept.
 func (t *tlsReader) room(n int) error {
 	if *t.kept += n; *t.kept > tlsKept {
-		return refusal(dmarc.OutcomeTooLarge, "the TLS reports of the message are larger than %d bytes", tlsKept)
+		return refusal(dmarc.OutcomeTooLarge, "the TLS reports of the message are larger than %s", size(tlsKept))
 	}
 	return nil
 }

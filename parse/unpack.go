@@ -146,11 +146,11 @@ func (m *meter) Read(p []byte) (int, error) {
 	}
 	switch {
 	case m.out > limits.Unpacked:
-		return 0, refusal(dmarc.OutcomeBomb, "unpacks to more than %d bytes (limits.unpacked)", limits.Unpacked)
+		return 0, refusal(dmarc.OutcomeBomb, "unpacks to more than %s (limits.unpacked)", size(limits.Unpacked))
 	case m.out > limits.RatioAfter && m.out/limits.Ratio > *m.packed:
-		return 0, refusal(dmarc.OutcomeBomb, "unpacks to more than %d times its size: %d bytes out of %d (limits.ratio)", limits.Ratio, m.out, *m.packed)
+		return 0, refusal(dmarc.OutcomeBomb, "unpacks to more than %d times its size: %s out of %s (limits.ratio)", limits.Ratio, size(m.out), size(*m.packed))
 	case m.w.unpacked > limits.TotalUnpacked:
-		return 0, refusal(dmarc.OutcomeBomb, "the message unpacks to more than %d bytes (limits.total_unpacked)", limits.TotalUnpacked)
+		return 0, refusal(dmarc.OutcomeBomb, "the message unpacks to more than %s (limits.total_unpacked)", size(limits.TotalUnpacked))
 	}
 	return n, err
 }

@@ -138,6 +138,8 @@ func bytesText(n int64) string {
 		return plural(n, "byte", "bytes")
 	case n < 1_000_000:
 		return fmt.Sprintf("%.1f%skB", float64(n)/1e3, nbsp)
+	case n < 1_000_000_000:
+		return fmt.Sprintf("%.1f%sMB", float64(n)/1e6, nbsp)
 	}
-	return fmt.Sprintf("%.1f%sMB", float64(n)/1e6, nbsp)
+	return fmt.Sprintf("%.1f%sGB", float64(n)/1e9, nbsp)
 }
