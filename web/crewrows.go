@@ -51,7 +51,7 @@ func (s *site) crewRow(b *strings.Builder, p *crewPage, x *sender) {
 	}
 	write(`</th>`+"\n"+`    <td class="long" data-label="Class">`, string(kindChip(x.Class)))
 	if x.Confidence != advice.Sure && x.Class != dmarc.ClassUnknown {
-		write(`<span class="line small">`, x.Confidence.String(), `</span>`)
+		write(` <span class="small">`, x.Confidence.String(), `</span>`)
 	}
 	write(`</td>`+"\n"+`    <td class="n" data-label="Messages">`, string(numeral(t.Messages)), `</td>`)
 	aligned := func(label string, n int64) {

@@ -16,6 +16,7 @@ function bring(form) {
   let chart = "";
 
   form.querySelector(".drop-words").hidden = false;
+  form.querySelector("label").className = "unseen"; // the words say it
   form.querySelector("button").hidden = true;
   input.addEventListener("change", () => {
     add(input.files);
