@@ -53,7 +53,7 @@ func (s *site) parsePages() pages {
 		"countInt":  func(n int) string { return count(int64(n)) },
 		"pluralInt": func(n int, one, many string) string { return plural(int64(n), one, many) },
 		"failed":    failed, "level": levelOf, "noSpan": func() span { return span{Preset: defaultDays} },
-		"severityText": severityText, "severityWord": severityWord, "lines": lines,
+		"flagText": flagText, "severityText": severityText, "severityWord": severityWord, "lines": lines,
 		"includes": s.includes,
 		"depth":    func(n int) int { return min(n, 4) },
 		"minus":    func(a, b int) int { return a - b },

@@ -27,7 +27,8 @@ func TestReportsAreChosenByWhatIsInThem(t *testing.T) {
 		}
 	}
 	page := get(t, f, "/reports?flag=overlaps&source=203.0.113.0/24&aligned=no").Body.String()
-	for _, kept := range []string{`name="source" value="203.0.113.0/24"`, `<option selected>overlaps`, `<option value="no" selected>`} {
+	says(t, page, "the period overlaps another report of this reporter (overlaps)")
+	for _, kept := range []string{`name="source" value="203.0.113.0/24"`, `<option value="overlaps" selected>`, `<option value="no" selected>`} {
 		if !strings.Contains(page, kept) {
 			t.Errorf("the form forgets %s", kept)
 		}
