@@ -18,7 +18,7 @@ import (
 func TestSpreadOverMachinesEverythingIsTheSame(t *testing.T) {
 	url := pgtest.Citus(t)
 	ctx := context.Background()
-	db, err := store.Open(ctx, url)
+	db, err := store.Open(ctx, url, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func open(t testing.TB) (*store.Store, *pgxpool.Pool) {
 	t.Helper()
 	url := pgtest.Copy(t, "migrated", func(url string) {
-		db, err := store.Open(context.Background(), url)
+		db, err := store.Open(context.Background(), url, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +27,7 @@ func open(t testing.TB) (*store.Store, *pgxpool.Pool) {
 			t.Fatal(err)
 		}
 	})
-	db, err := store.Open(context.Background(), url)
+	db, err := store.Open(context.Background(), url, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

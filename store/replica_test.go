@@ -16,12 +16,12 @@ import (
 func TestQuestionsGoToTheReplicaWhileItIsFresh(t *testing.T) {
 	servers := pgtest.Replicate(t)
 	ctx := context.Background()
-	primary, err := store.Open(ctx, servers.Primary.URL)
+	primary, err := store.Open(ctx, servers.Primary.URL, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer primary.Close()
-	replica, err := store.Open(ctx, servers.Replica.URL)
+	replica, err := store.Open(ctx, servers.Replica.URL, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

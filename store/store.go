@@ -76,9 +76,10 @@ func New(db *pgxpool.Pool, log *slog.Logger) *Store {
 	}
 }
 
-// Open connects to a database. Just-in-time compilation is off: it costs more
+// Open connects to a database, and keeps so many connections ready for whoever asks next; others
+// are let go of after five minutes without work. Just-in-time compilation is off: it costs more
 // than it gives for queries as short as ours.
-func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
+func Open(ctx context.Context, url string, ready int32) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
@@ -93,6 +94,7 @@ func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 		config.MaxConns = usualConns
 	}
 	config.MaxConns = max(config.MaxConns, minConns)
+	config.MinConns = min(max(config.MinConns, ready), config.MaxConns)
 	config.MaxConnIdleTime = 5 * time.Minute
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{

@@ -129,6 +129,10 @@ func (s *site) domainOf(r *http.Request, under string) (string, error) {
 	return name, nil
 }
 
+// atOnce bounds what a page asks at once: each question takes a connection of those that all share, and what
+// most take is little beside the one for the evidence.
+const atOnce = 4
+
 // domain serves /domains/{domain}.
 func (s *site) domain(r *http.Request) (*view, error) {
 	name, err := s.domainOf(r, "")
@@ -149,30 +153,10 @@ func (s *site) domain(r *http.Request) (*view, error) {
 	var evidence *advice.Evidence
 	var below []dmarc.DomainTraffic
 	g, ctx := errgroup.WithContext(r.Context())
+	g.SetLimit(atOnce)
 	traffic := func(sp span, limit int) dmarc.TrafficQuery {
 		return dmarc.TrafficQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{Limit: limit}}
 	}
-	g.Go(func() (err error) {
-		p.Summary, err = s.store.Summary(ctx, traffic(sp, 1))
-		return err
-	})
-	g.Go(func() error {
-		earlier, err := s.store.Summary(ctx, traffic(sp.before(), 1))
-		p.Earlier = earlier.Tally
-		return err
-	})
-	g.Go(func() (err error) {
-		var next dmarc.Cursor
-		p.Reporters.Items, next, err = s.store.Reporters(ctx, traffic(sp, topReporters))
-		p.Reporters.HasMore = next != ""
-		return err
-	})
-	g.Go(func() (err error) {
-		var next dmarc.Cursor
-		p.Reports.Items, next, err = s.store.Reports(ctx, dmarc.ReportQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{Limit: topReports}})
-		p.Reports.HasMore = next != ""
-		return err
-	})
 	if s.adviser != nil {
 		g.Go(func() error {
 			e, err := s.evidenceFor(ctx, name, sp.Period)
@@ -198,6 +182,27 @@ func (s *site) domain(r *http.Request) (*view, error) {
 			return err
 		})
 	}
+	g.Go(func() (err error) {
+		p.Summary, err = s.store.Summary(ctx, traffic(sp, 1))
+		return err
+	})
+	g.Go(func() error {
+		earlier, err := s.store.Summary(ctx, traffic(sp.before(), 1))
+		p.Earlier = earlier.Tally
+		return err
+	})
+	g.Go(func() (err error) {
+		var next dmarc.Cursor
+		p.Reporters.Items, next, err = s.store.Reporters(ctx, traffic(sp, topReporters))
+		p.Reporters.HasMore = next != ""
+		return err
+	})
+	g.Go(func() (err error) {
+		var next dmarc.Cursor
+		p.Reports.Items, next, err = s.store.Reports(ctx, dmarc.ReportQuery{Domain: name, Period: sp.Period, Page: dmarc.Page{Limit: topReports}})
+		p.Reports.HasMore = next != ""
+		return err
+	})
 	g.Go(func() (err error) {
 		var next dmarc.Cursor
 		p.Keys.List, next, err = s.store.Selectors(ctx, traffic(sp, topKeys))

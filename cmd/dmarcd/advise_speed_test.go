@@ -21,7 +21,7 @@ import (
 func BenchmarkAdvise(b *testing.B) {
 	for _, active := range []int{500, 1500, 5000} {
 		b.Run(fmt.Sprintf("%d a day", active), func(b *testing.B) {
-			db, err := store.Open(b.Context(), pgtest.URL(b))
+			db, err := store.Open(b.Context(), pgtest.URL(b), 0)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -73,7 +73,7 @@ func adviseSample(t *testing.T) *advised {
 	t.Helper()
 	url := sampled(t)
 	a := &advised{w: world{vars: []string{"DMARCD_DATABASE_URL=" + url, "DMARCD_LOG_LEVEL=error"}}}
-	db, err := store.Open(t.Context(), url)
+	db, err := store.Open(t.Context(), url, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -541,7 +541,7 @@ func TestADomainThatCannotBeJudgedHoldsUpNoOther(t *testing.T) {
 	if got := w.run(t, "migrate"); got.status != exitDone {
 		t.Fatal(got.stderr)
 	}
-	db, err := store.Open(t.Context(), url)
+	db, err := store.Open(t.Context(), url, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

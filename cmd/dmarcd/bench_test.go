@@ -189,7 +189,7 @@ func procStat(pid int) (stat [15]int) {
 // than all.
 func wholeWay(b *testing.B, dir string, rows int) (rate, bare, size float64, parts string) {
 	ctx := context.Background()
-	plain, err := store.Open(ctx, pgtest.URL(b))
+	plain, err := store.Open(ctx, pgtest.URL(b), 0)
 	if err != nil {
 		b.Fatal(err)
 	}

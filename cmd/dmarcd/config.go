@@ -35,6 +35,8 @@ type config struct {
 
 	ReportAddresses []string // that domains name in rua, to reach us
 
+	ready int32 // connections to a database that are kept for whoever asks next; no setting
+
 	Access struct {
 		Tokens  bool   // whoever asks has to have a token
 		Metrics string // who may read metrics without: local, token or open

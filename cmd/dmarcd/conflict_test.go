@@ -102,7 +102,7 @@ func TestConflictsAreShownAndSwitched(t *testing.T) {
 		t.Errorf("an unknown report: %d", code)
 	}
 	// Without the message there are no rows to count.
-	db, err := store.Open(t.Context(), url)
+	db, err := store.Open(t.Context(), url, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

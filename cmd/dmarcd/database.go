@@ -58,7 +58,7 @@ func tryService(ctx context.Context, cfg *config, log *slog.Logger) (*service, e
 
 // answers finds out, within some seconds, whether a database answers.
 func answers(ctx context.Context, url string) error {
-	db, err := store.Open(ctx, url)
+	db, err := store.Open(ctx, url, 0)
 	if err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func TestImportedRealReportsGiveTheTotalsOfTheManifest(t *testing.T) {
 			t.Errorf("the second time: %+v", got)
 		}
 	}
-	db, err := store.Open(t.Context(), url)
+	db, err := store.Open(t.Context(), url, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestWhatComesTwiceCountsOnce(t *testing.T) {
 						t.Fatalf("%s: exit status %d\n%s%s", name, status, out.String(), said.String())
 					}
 				}
-				db, err := store.Open(t.Context(), url)
+				db, err := store.Open(t.Context(), url, 0)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -242,7 +242,7 @@ func (d *doctor) replica(ctx context.Context, x *findings) {
 		x.unknown("mend the database first", "it is compared with the database, which cannot be used")
 		return
 	}
-	db, err := store.Open(ctx, d.cfg.ReadURL.reveal())
+	db, err := store.Open(ctx, d.cfg.ReadURL.reveal(), 0)
 	if err == nil {
 		defer db.Close()
 		err = db.Ping(ctx)

@@ -60,7 +60,7 @@ s3._domainkey TXT "v=DKIM1; p="
 `}, "other.test": {Text: knottest.Apex + "_dmarc TXT \"v=DMARC1; p=reject; rua=mailto:dmarc@other.test\"\nk._domainkey " + key + "\n"}}, nil)
 	ctx := context.Background()
 	url := pgtest.URL(t)
-	db, err := store.Open(ctx, url)
+	db, err := store.Open(ctx, url, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

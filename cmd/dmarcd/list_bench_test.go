@@ -35,7 +35,7 @@ func BenchmarkListOfAMillion(b *testing.B) {
 	if out, err := migrate.CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}
-	db, err := store.Open(b.Context(), url)
+	db, err := store.Open(b.Context(), url, 0)
 	if err != nil {
 		b.Fatal(err)
 	}

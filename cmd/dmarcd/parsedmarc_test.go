@@ -69,7 +69,7 @@ func TestAFileOfManyReportsIsManyMessages(t *testing.T) {
 
 func messagesOf(t *testing.T, database, domain string) (n int64) {
 	t.Helper()
-	db, err := store.Open(t.Context(), strings.TrimPrefix(database, "DMARCD_DATABASE_URL="))
+	db, err := store.Open(t.Context(), strings.TrimPrefix(database, "DMARCD_DATABASE_URL="), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,10 @@ const serveUsage = `Polls the configured mailboxes, stores the reports in them, 
 takes a restart; certificates that were renewed are read by themselves. Without DMARCD_DATABASE_URL it runs a private
 PostgreSQL in the data directory.`
 
+// readyConns are kept open by what serves people: as many as a page uses. To open one and to ask
+// the first question on it takes longer than most answers.
+const readyConns = 6
+
 // drainTime is how long requests in hand may take once the service stops.
 const drainTime = 4 * time.Second
 
@@ -35,6 +39,7 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 	if err != nil {
 		return err
 	}
+	cfg.ready = readyConns
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w; set listen (DMARCD_LISTEN) to another address", cfg.Listen, err)

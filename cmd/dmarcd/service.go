@@ -85,7 +85,7 @@ func openDatabase(ctx context.Context, cfg *config, log *slog.Logger, private po
 			s.private, url = server, server.URL()
 		}
 	}
-	db, err := store.Open(ctx, url)
+	db, err := store.Open(ctx, url, cfg.ready)
 	if err != nil {
 		s.close()
 		return nil, err
@@ -115,7 +115,7 @@ func openService(ctx context.Context, cfg *config, log *slog.Logger, private pos
 	s.retention = cfg.Retention
 	s.openAccess(cfg)
 	if url := cfg.ReadURL.reveal(); url != "" {
-		if s.copy, err = store.Open(ctx, url); err != nil {
+		if s.copy, err = store.Open(ctx, url, cfg.ready); err != nil {
 			return nil, errors.Join(fmt.Errorf("replica: %w", err), s.close())
 		}
 		s.replica = store.NewReplica(s.store, s.copy, cfg.ReadLag)

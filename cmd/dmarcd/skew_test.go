@@ -29,7 +29,7 @@ func TestANewerDmarcdChangesTheDatabase(t *testing.T) {
 	}
 	r := begin().ready()
 	r.upload(aReport("before"), http.StatusCreated)
-	db, err := store.Open(t.Context(), url)
+	db, err := store.Open(t.Context(), url, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

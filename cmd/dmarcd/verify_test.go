@@ -22,7 +22,7 @@ func TestVerifySaysWhatDiffersAndRebuildsIt(t *testing.T) {
 	if got := w.run(t, "verify", "not-there.example"); got.status != exitFailed || !strings.Contains(got.stderr, `"not-there.example": not found`) {
 		t.Errorf("%+v", got)
 	}
-	db, err := store.Open(t.Context(), url)
+	db, err := store.Open(t.Context(), url, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
