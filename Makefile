@@ -57,14 +57,14 @@ race: deps-test older
 	$(tested) CGO_ENABLED=1 $(GO) test -race -count=1 -parallel 8 -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(calm))")
 
 # What works beside the dmarcd of today: bin/older/dmarcd, that of before the newest
-# step of the schema. A clone without history has none, and does not test it.
+# step of the schema. It is kept while it is the same. A clone without history has none, and does not test it.
 older:
-	@rm -rf bin/older; mkdir -p bin/older/src
-	@if commit=$$(migrations/older.sh); then \
-		git archive $$commit | tar -x -C bin/older/src && \
-		cd bin/older/src && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o ../dmarcd ./cmd/dmarcd; \
-	fi
-	@rm -rf bin/older/src
+	@commit=$$(migrations/older.sh) || commit=; \
+	if [ -z "$$commit" ]; then rm -rf bin/older; exit; fi; \
+	if [ -x bin/older/dmarcd ] && [ "$$(cat bin/older/commit 2>/dev/null)" = "$$commit" ]; then exit; fi; \
+	rm -rf bin/older && mkdir -p bin/older/src && git archive $$commit | tar -x -C bin/older/src && \
+		(cd bin/older/src && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o ../dmarcd ./cmd/dmarcd) && \
+		rm -rf bin/older/src && echo $$commit >bin/older/commit
 
 dump: older
 	$(GO) test ./migrations -run EveryEarlierStep -count=1 -args -dump $(CURDIR)/bin/older/dmarcd
