@@ -47,14 +47,14 @@ demo: deps-demo build
 
 # With DMARCD_TEST_REQUIRE a test that misses something fails, where it would be skipped
 # otherwise. -count=1: what is tested is also outside of Go's view. -p 4: many tests wait for
-# other processes.
+# other processes. -vet=off: check vets everything.
 tested = DMARCD_TEST_OLDER=$$(! test -x bin/older/dmarcd || echo $(CURDIR)/bin/older/dmarcd) DMARCD_TEST_REQUIRE=1
 
 test: deps-test check older
-	$(tested) $(GO) test -p 4 -count=1 -parallel 8 -timeout 40m ./...
+	$(tested) $(GO) test -vet=off -p 4 -count=1 -parallel 8 -timeout 40m ./...
 
 race: deps-test older
-	$(tested) CGO_ENABLED=1 $(GO) test -race -count=1 -parallel 8 -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(calm))")
+	$(tested) CGO_ENABLED=1 $(GO) test -vet=off -race -count=1 -parallel 8 -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(calm))")
 
 # What works beside the dmarcd of today: bin/older/dmarcd, that of before the newest
 # step of the schema. It is kept while it is the same. A clone without history has none, and does not test it.
@@ -76,6 +76,7 @@ new-machine:
 check:
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" >&2; echo "$$unformatted" >&2; exit 1; fi
 	$(GO) vet ./...
+	$(GO) vet -tags race ./internal/racetest
 	$(GO) tool staticcheck ./...
 
 fuzz:
