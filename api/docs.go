@@ -36,7 +36,8 @@ li span { display: block; font-size: 13px; color: var(--quiet) }
 table { width: 100%; border-collapse: collapse; font-size: 13px; line-height: 20px; margin: 8px 0 }
 td, th { text-align: left; vertical-align: top; padding: 4px 16px 4px 0; border-top: 1px solid var(--rule) }
 th { border: 0; font-weight: 400; color: var(--quiet) }
-td:first-child { min-width: 112px; overflow-wrap: normal }
+td:first-child { min-width: 112px }
+td:nth-child(-n+2) { white-space: nowrap }
 @media (max-width: 640px) { header nav, main { padding-left: 16px; padding-right: 16px } header nav { gap: 0 16px; padding-top: 8px; padding-bottom: 8px } header a:first-child { flex: 1 0 100% } }`
 
 var docsTemplate = template.Must(template.New("docs").Parse(`<!doctype html>
