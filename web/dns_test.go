@@ -55,7 +55,7 @@ func TestWhatADomainPublishesBeginsWithTheWorst(t *testing.T) {
 	text, links := words(t, w.Body.String())
 	at := 0
 	for _, want := range []string{
-		"DNS of acme.example", "1 error · 1 warning · 1 not known · 2 notes · 1 fine", "Looked at 4 minutes ago", "2 lookups failed",
+		"DNS of acme.example", "1 error · 1 warning · 1 not known · 2 notes · 1 fine", "Checked 4 minutes ago", "2 lookups failed",
 		"SPF error 11 of 10 lookups. Receivers answer permerror. Remove what is not used.", `acme.example. IN TXT "v=spf1 mx -all"`, "spf.lookup_limit · RFC 7208, section 4.6.4", "note A term is contained",
 		"DKIM warning s1 has 1024 bits.", "DNS unknown old could not be looked up.", "MX note mx1.acme.example has no IPv6",
 		"What SPF allows 11 of 10 lookups, 1 of them finds nothing (2 may).", "1 include:crm.example Friends & Co 10 10", "1.1 a:gone.crm.example 1 2 finds nothing (NXDOMAIN)", "198.51.100.0/24 2001:db8::5 and 3 more", "The eleventh: receivers give up here.",

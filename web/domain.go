@@ -362,11 +362,11 @@ func chipsOf(p *dmarc.PolicyPublished) []chip {
 		add("pct", count(int64(*p.Pct)), "The share of failing mail that the policy is for, in percent. RFC 9989 removed it.")
 	}
 	if p.Testing != nil {
-		value := "n"
+		value, text := "n", "No testing: the policy is meant as it stands."
 		if *p.Testing {
-			value = "y"
+			value, text = "y", "Testing: receivers are asked to apply the next weaker policy."
 		}
-		add("t", value, "With y, receivers are asked to apply the next weaker policy.")
+		add("t", value, text)
 	}
 	return all
 }

@@ -231,6 +231,9 @@ func nextPolicy(d dmarc.DomainTraffic) string {
 	}
 	p, rest, _ := strings.Cut(strings.TrimPrefix(d.Verdict.Next, "p="), "; ")
 	if d.Published != nil && d.Published.P.String() == p && rest != "" {
+		if strings.HasPrefix(rest, "sp=") || strings.HasPrefix(rest, "np=") {
+			return "subdomains" // the policy itself is told by the title
+		}
 		return rest
 	}
 	return p

@@ -341,7 +341,11 @@ func fraction(v float64) string {
 
 // fractionBar draws a share from 0 to 1.
 func fractionBar(v float64, class string) template.HTML {
-	return bar(1000, piece{class, int64(v*1000 + .5)})
+	n := int64(v*1000 + .5)
+	if v > 0 {
+		n = max(1, n) // what is there can be seen
+	}
+	return bar(1000, piece{class, n})
 }
 
 // sourceName writes an address, or the network that stands for many.

@@ -166,7 +166,7 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var form badForm
 	var to moved
 	var refused dmarc.Refusal
-	p := problem{Try: "Go back, or begin with all domains."}
+	p := problem{Try: "Go back, or begin anew:"}
 	status := http.StatusInternalServerError
 	switch {
 	case errors.As(err, &to):

@@ -154,7 +154,7 @@ func TestReportsAreReadAsAUserWould(t *testing.T) {
 		run(chromedp.Navigate(site.URL + "/domains/acme.example/reports"))
 		follow(chromedp.Click(`.tabs a:nth-child(3)`), "/domains/acme.example/tls")
 		has(".lead", "99.2 % of 30,096 sessions with the mail servers of acme.example")
-		has(".results", "certificate expired certificate-expired 180 sessions")
+		has(".results", "Certificate expired certificate-expired 180 sessions")
 		follow(chromedp.Click(`.period a:nth-child(2)`), "/domains/acme.example/tls?days=90")
 	}
 	scripts(true)
