@@ -134,7 +134,11 @@ func (s *Server) set(settings []string) {
 // newServer returns a server that has no data yet.
 func newServer(t testing.TB, name, port string) *Server {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "pgtest") // sockets want a short path
+	base := os.TempDir()
+	if len(base) > len("/dev/shm") {
+		base = "/tmp" // sockets want a short path
+	}
+	dir, err := os.MkdirTemp(base, "pgtest")
 	if err != nil {
 		t.Fatal(err)
 	}
