@@ -2,7 +2,7 @@
 # Takes a picture of the dashboard as the demo shows it.
 #
 #   deploy/screenshot.sh [FILE [PATH]]     docs/screenshot.png and / unless told otherwise
-#   deploy/screenshot.sh --all FOLDER      a page of each kind, wide and narrow, light and dark
+#   deploy/screenshot.sh --all FOLDER      a page of each kind, wide and narrow, light and dark, and what forms lead to
 set -eu
 cd "$(dirname "$0")/.."
 file=${1:-docs/screenshot.png}

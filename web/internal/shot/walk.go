@@ -61,21 +61,10 @@ func walk(ctx context.Context, base, dir string) error {
 		if names[name]++; names[name] > 1 {
 			continue // another of its kind
 		}
-		for _, w := range []struct {
-			width  int64
-			dark   bool
-			called string
-		}{{1280, false, "desk-light"}, {1280, true, "desk-dark"}, {390, false, "phone-light"}, {390, true, "phone-dark"}} {
-			png, err := whole(ctx, at.String(), w.width, w.dark)
-			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
-			if png, err = small(png); err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
-			if err := os.WriteFile(filepath.Join(dir, name+"-"+w.called+".png"), png, 0o644); err != nil {
-				return err
-			}
+		if err := inAllLooks(dir, name, func(width int64, dark bool) ([]byte, error) {
+			return whole(ctx, at.String(), width, dark)
+		}); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
 		}
 		fmt.Fprintln(os.Stderr, path)
 		links, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](`[...document.querySelectorAll("a[href]")].map((a) => new URL(a.getAttribute("href"), location).href)`))
@@ -97,6 +86,27 @@ func walk(ctx context.Context, base, dir string) error {
 				seen[s] = true
 				queue = append(queue, to.RequestURI())
 			}
+		}
+	}
+	return beyondLinks(ctx, root, dir)
+}
+
+// inAllLooks writes the pictures of one page, as on a desk and on a telephone, in light and dark colours.
+func inAllLooks(dir, name string, take func(width int64, dark bool) ([]byte, error)) error {
+	for _, w := range []struct {
+		width  int64
+		dark   bool
+		called string
+	}{{1280, false, "desk-light"}, {1280, true, "desk-dark"}, {390, false, "phone-light"}, {390, true, "phone-dark"}} {
+		png, err := take(w.width, w.dark)
+		if err != nil {
+			return err
+		}
+		if png, err = small(png); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name+"-"+w.called+".png"), png, 0o644); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -130,11 +140,23 @@ func whole(ctx context.Context, address string, width int64, dark bool) ([]byte,
 	if err := chromedp.Do(ctx, browser.Window(width, 900, 1, dark), chromedp.Navigate(address)); err != nil {
 		return nil, err
 	}
+	return shown(ctx, width, dark)
+}
+
+// shown returns a picture of the page that is there, down to where it ends, or tallest.
+func shown(ctx context.Context, width int64, dark bool) ([]byte, error) {
+	if err := chromedp.Do(ctx, browser.Window(width, 900, 1, dark)); err != nil {
+		return nil, err
+	}
 	height, err := chromedp.Run(ctx, chromedp.Evaluate[int64](`document.documentElement.scrollHeight`))
 	if err != nil {
 		return nil, err
 	}
 	if err := chromedp.Do(ctx, browser.Window(width, max(600, min(height, tallest)), 1, dark)); err != nil {
+		return nil, err
+	}
+	// Colours that fade into those of the other look are there at once.
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[int64](`document.getAnimations().reduce((n, a) => (a.finish(), n + 1), 0)`)); err != nil {
 		return nil, err
 	}
 	return chromedp.Run(ctx, chromedp.CaptureScreenshot())
