@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -17,10 +16,9 @@ import (
 var given sync.Map
 
 // shared is a file of all processes that test. Each locks a byte of it for every port that it has been given, until it
-// ends: tests of several packages run beside each other.
+// ends: tests of several packages run beside each other, and may have temporary folders of their own.
 var shared = sync.OnceValue(func() *os.File {
-	path := filepath.Join(os.TempDir(), "dmarcd-test-ports")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	f, err := os.OpenFile("/tmp/dmarcd-test-ports", os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil { // it is of another user: there is nobody else to agree with
 		return nil
 	}
