@@ -31,7 +31,7 @@ func TestNoTwoProcessesAreGivenAPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, "-test.run=^TestNoTwoProcessesAreGivenAPort$")
-	cmd.Env = append(os.Environ(), "DMARCD_TEST_PORTS=1")
+	cmd.Env = append(os.Environ(), "DMARCD_TEST_PORTS=1", "TMPDIR="+t.TempDir())
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
