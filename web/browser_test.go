@@ -263,6 +263,10 @@ const measure = `(() => {
 		if (/\s|-/.test(name.textContent) || name.textContent.length > 16 || !name.checkVisibility()) continue;
 		if (new Set([...name.getClientRects()].map((r) => Math.round(r.top))).size > 1) out.Broken.push(name.textContent);
 	}
+	for (const label of document.querySelectorAll(".chart.change .label")) {
+		const over = label.getBoundingClientRect().right - label.nextElementSibling.getBoundingClientRect().left;
+		if (over > 0) out.Cut.push(over.toFixed(0) + " px over what stands beside it: " + label.textContent);
+	}
 	let n = 0;
 	for (const el of document.querySelectorAll("body *")) {
 		if (el.id && seen.has(el.id)) out.Ids.push(el.id);

@@ -266,14 +266,14 @@ func changeChart(classes []classLoss) template.HTML {
 	for i := range classes {
 		l := &classes[i]
 		y := i * row
-		class := "more"
+		class, unit := "more", `<tspan class="minor"> a day</tspan>` // which the change says, too
 		if l.More() == 0 {
-			class = "same"
+			class, unit = "same", " a day"
 		} else if l.Held == "lost" {
 			class = "more trouble"
 		}
-		fmt.Fprintf(&b, `<rect class="swatch %s"%s x="-48" y="%d" width="10" height="10"/><text class="label" x="-32" y="%d">%s, %s a day</text><text class="%s" x="100%%" y="%d">%s</text>`+"\n",
-			l.Fill, fill(l.Fill), y+4, y+13, text(l.Label), text(rate(perDay(l.Then.Messages, l.Days))), class, y+13,
+		fmt.Fprintf(&b, `<rect class="swatch %s"%s x="-48" y="%d" width="10" height="10"/><text class="label" x="-32" y="%d">%s, %s%s</text><text class="%s" x="100%%" y="%d">%s</text>`+"\n",
+			l.Fill, fill(l.Fill), y+4, y+13, text(l.Label), text(rate(perDay(l.Then.Messages, l.Days))), unit, class, y+13,
 			strings.Replace(text(l.Change()), asToday, `<tspan class="minor">`+asToday+`</tspan>`, 1))
 		for j, side := range []struct {
 			word string
