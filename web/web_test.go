@@ -150,6 +150,39 @@ func TestEmptyPagesTeachTheNextStep(t *testing.T) {
 	says(t, get(t, f, "/?from=2014-01-01&to=2014-02-01").Body.String(), "No mail seen from 1 Jan to 31 Jan 2014.")
 }
 
+// idle is an office where nothing was done yet.
+type idle struct{ *office }
+
+func (idle) Tokens(context.Context, dmarc.Page) ([]dmarc.Token, dmarc.Cursor, error) {
+	return nil, "", nil
+}
+
+func (idle) Notifications(context.Context, dmarc.NotificationQuery) ([]dmarc.Notification, dmarc.Cursor, error) {
+	return nil, "", nil
+}
+
+func (idle) Audit(context.Context, dmarc.AuditQuery) ([]dmarc.AuditEntry, dmarc.Cursor, error) {
+	return nil, "", nil
+}
+
+func TestEmptySettingsTeachTheNextStep(t *testing.T) {
+	f := &fake{}
+	o := options(f)
+	full := idle{&office{f, ""}}
+	o.Intake, o.Keeper = full, full
+	h := New(f, o)
+	for path, want := range map[string]string{
+		"/settings":                      "There are none yet. Make one above for each person and each program",
+		"/settings/notifications":        "Nothing was told yet. Send a test to see that it arrives.",
+		"/settings/audit":                "Nothing was done yet. New tokens,",
+		"/settings/audit?action=x&who=y": "Nothing of this kind was done.",
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		says(t, w.Body.String(), want)
+	}
+}
+
 func TestADomainBeginsWithTheAnswer(t *testing.T) {
 	f := realistic()
 	f.advice = nil // senders by address
