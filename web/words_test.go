@@ -1,7 +1,12 @@
 package web
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+
+	"golang.org/x/net/html"
 
 	"github.com/dmarcd/dmarcd/dmarc"
 )
@@ -36,5 +41,28 @@ func TestWhatStandsBetweenBackticksIsCode(t *testing.T) {
 	}
 	if got, want := string(marked("`a name that is long` and more", 10)), "<bdi title=\"`a name that is long` and more\">`a n… more</bdi>"; got != want {
 		t.Errorf("cut it is %q, want %q", got, want)
+	}
+}
+
+// Fields of a card are laid out in a row, with gaps between what stands side by side in them.
+func TestCommasOfACardStayWithTheirWords(t *testing.T) {
+	f, _ := withReports(realistic(), 1, "")
+	o := options(f)
+	full := &office{f, ""}
+	o.Intake, o.Keeper = full, full
+	h := New(f, o)
+	for path, list := range map[string]string{"/failures": "dmarc, bodyhash, odd", "/settings": "read, "} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		says(t, w.Body.String(), list)
+		doc, err := html.Parse(w.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range doc.Descendants() {
+			if n.Type == html.TextNode && strings.HasPrefix(strings.TrimSpace(n.Data), ",") && n.Parent.Data == "td" {
+				t.Errorf("%s: a comma stands alone in a cell", path)
+			}
+		}
 	}
 }
