@@ -26,6 +26,8 @@ type senderPage struct {
 	Span      span
 	Sender    sender
 	Clues     []string
+	CluesOf   string       // the busiest address, which they are of; "" if it is the only one
+	CluesIn   dmarc.Period // that they are of
 	Unit      unit
 	Bins      []bin
 	Volume    template.HTML
@@ -44,6 +46,9 @@ type senderPage struct {
 
 // ByDay tells whether a place of the chart is a day.
 func (p *senderPage) ByDay() bool { return p.Unit == byDay }
+
+// CluesTo is the last day that the clues are of.
+func (p *senderPage) CluesTo() time.Time { return p.CluesIn.End.Add(-aDay) }
 
 // An addressLine is one address of a sender.
 type addressLine struct {
@@ -122,11 +127,12 @@ func senderIn(e *advice.Evidence, key string, sp span) *senderPage {
 	if group == "" {
 		return nil
 	}
-	p := &senderPage{Domain: e.Domain, Span: sp, Unit: unitFor(sp.Period), Days: a.Days, Target: a.Target.String()}
+	p := &senderPage{Domain: e.Domain, Span: sp, Unit: unitFor(sp.Period), CluesIn: e.Period, Days: a.Days, Target: a.Target.String()}
 	days := make(map[time.Time]*dmarc.Tally)
 	marks := make(map[markLine]int64)
 	reporters := make(map[string]int64)
 	var elsewhere advice.Elsewhere
+	var most int64 // messages of an address
 	for i := range a.Sources {
 		for d := range a.Sources[i].Days() { // what was reported at all
 			if days[d.Day] == nil && !d.Day.Before(sp.Begin) && d.Day.Before(sp.End) {
@@ -139,7 +145,9 @@ func senderIn(e *advice.Evidence, key string, sp span) *senderPage {
 		}
 		if p.Sender.Addresses == 0 {
 			p.Sender = senderOf(c)
-			p.Clues = c.Clues
+		}
+		if p.Sender.Addresses == 0 || c.Summary.Messages > most {
+			p.Clues, p.CluesOf, most = c.Clues, sourceName(c.Source.Source), c.Summary.Messages
 		}
 		p.Sender.Addresses++
 		line := addressLine{
@@ -168,6 +176,9 @@ func senderIn(e *advice.Evidence, key string, sp span) *senderPage {
 				marks[markOf(m)] += messages
 			}
 		}
+	}
+	if p.Sender.Addresses == 1 {
+		p.CluesOf = ""
 	}
 	p.Elsewhere = elsewhereText(elsewhere)
 	p.draw(days)

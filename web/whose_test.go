@@ -147,6 +147,18 @@ func TestOneSenderIsExplained(t *testing.T) {
 	}
 }
 
+// Why a service is classed as it is rests on its busiest address, and on more days than are shown: its
+// numbers are not those of the page.
+func TestCluesSayWhatTheyAreOf(t *testing.T) {
+	f := realistic()
+	f.advice = advisers{"acme.example": tell("acme.example", dmarc.PolicyNone).
+		send("203.0.113.1", byService, "newsbird.example", 10, 80, 0).send("203.0.113.2", byService, "newsbird.example", 900, 80, 0).send("192.0.2.1", byBoth, "", 700, 80, 0)}
+	_, page := fetch(t, f, "/domains/acme.example/source?of="+url.QueryEscape("as newsbird.example"))
+	says(t, page, "26,390 messages as acme.example in the last 30 days", "About 203.0.113.2, from 26 Aug 2026 to 23 Nov 2026:", "messages pass by DKIM only")
+	_, page = fetch(t, f, "/domains/acme.example/source?of=192.0.2.1")
+	says(t, page, "20,300 messages as acme.example in the last 30 days", " From 26 Aug 2026 to 23 Nov 2026:")
+}
+
 func TestHowOthersClassASource(t *testing.T) {
 	var e advice.Elsewhere
 	if got := elsewhereText(e); got != "" {
