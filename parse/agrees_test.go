@@ -229,11 +229,20 @@ func TestOurReaderAgreesWithEncodingXML(t *testing.T) {
 	if agreed < 50 {
 		t.Errorf("only %d files could be compared", agreed)
 	}
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range 10_000 {
-		if !compare(t, fmt.Sprintf("generated report %d", i), generated(random, 1+random.IntN(30))) {
-			t.Errorf("encoding/xml does not read generated report %d", i)
-		}
+	for i := range uint64(2000) {
+		compareGenerated(t, i)
+	}
+}
+
+func FuzzOurReaderAgrees(f *testing.F) {
+	f.Add(uint64(2000))
+	f.Fuzz(compareGenerated)
+}
+
+func compareGenerated(t *testing.T, seed uint64) {
+	random := rand.New(rand.NewPCG(1, seed))
+	if name := fmt.Sprintf("generated report %d", seed); !compare(t, name, generated(random, 1+random.IntN(30))) {
+		t.Errorf("encoding/xml does not read %s", name)
 	}
 }
 
