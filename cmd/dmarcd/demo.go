@@ -42,6 +42,7 @@ func runDemo(ctx context.Context, env *environ, args []string) (err error) {
 		return usageError(fmt.Sprintf("--listen %s: the demo has no login and listens on loopback only, such as 127.0.0.1:8080", *listen))
 	}
 	cfg.DataDir, cfg.Failure.Store, cfg.ready = *dir, true, readyConns
+	answerSooner()
 	if *dir == "" {
 		if cfg.DataDir, err = os.MkdirTemp("", "dmarcd-demo-"); err != nil {
 			return err

@@ -30,13 +30,8 @@ const (
 )
 
 // memoryGoal is what the garbage collector works towards. It keeps a small
-// machine small; what is really needed may be more. Below it there is little reason to look for
-// garbage: by gcPercent not before there is four times as much as what is needed, where usually it would be
-// as much again. GOMEMLIMIT and GOGC in the environment set others.
-const (
-	memoryGoal = 64 << 20
-	gcPercent  = 400
-)
+// machine small; what is really needed may be more.
+const memoryGoal = 64 << 20
 
 // room is how it comes to be more.
 var room struct {
@@ -45,13 +40,13 @@ var room struct {
 	kept int64
 }
 
-// setGoal has the garbage collector work towards the goal, unless somebody has set another.
-func setGoal() {
-	room.own = os.Getenv("GOMEMLIMIT") == ""
+// answerSooner has the garbage collector wait, below the goal, until there is four times as much garbage
+// as what is needed, and not as much again: who waits for a page does not wait for it. What serves
+// people calls it. GOMEMLIMIT and GOGC in the environment win.
+func answerSooner() {
 	if room.own && os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(400)
 	}
-	makeRoom(0)
 }
 
 // makeRoom adds to the goal what is kept in memory on purpose, in bytes; it is taken back
@@ -67,7 +62,8 @@ func makeRoom(kept int) {
 }
 
 func main() {
-	setGoal()
+	room.own = os.Getenv("GOMEMLIMIT") == ""
+	makeRoom(0)
 	http.DefaultTransport = notify.DefaultTransport()
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ()))
 }

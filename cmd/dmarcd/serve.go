@@ -40,6 +40,7 @@ func runServe(ctx context.Context, env *environ, args []string) error {
 		return err
 	}
 	cfg.ready = readyConns
+	answerSooner()
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w; set listen (DMARCD_LISTEN) to another address", cfg.Listen, err)
