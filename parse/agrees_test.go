@@ -229,13 +229,13 @@ func TestOurReaderAgreesWithEncodingXML(t *testing.T) {
 	if agreed < 50 {
 		t.Errorf("only %d files could be compared", agreed)
 	}
-	for i := range uint64(2000) {
+	for i := range uint64(10_000) {
 		compareGenerated(t, i)
 	}
 }
 
 func FuzzOurReaderAgrees(f *testing.F) {
-	f.Add(uint64(2000))
+	f.Add(uint64(10_000))
 	f.Fuzz(compareGenerated)
 }
 
