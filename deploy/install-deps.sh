@@ -39,8 +39,9 @@ have_dovecot() {
 	return 1
 }
 
+# The names are those that web/internal/browser looks for.
 have_chromium() {
-	have chromium || have chromium-browser || have google-chrome || have google-chrome-stable || have headless-shell ||
+	have chromium-headless-shell || have headless-shell || have chromium || have chromium-browser || have google-chrome || have google-chrome-stable ||
 		[ -d "/Applications/Google Chrome.app" ] || [ -d /Applications/Chromium.app ]
 }
 
@@ -79,7 +80,13 @@ packages() {
 		case $system:$what in
 		debian:postgresql) echo postgresql ;;
 		debian:dovecot) echo dovecot-imapd ;;
-		debian:chromium) if [ "$id" = ubuntu ]; then echo chromium-browser; else echo chromium; fi ;;
+		debian:chromium)
+			case $id in
+			debian) echo chromium-headless-shell ;; # Chromium without windows: less to fetch, and sooner there
+			ubuntu) echo chromium-browser ;;
+			*) echo chromium ;;
+			esac
+			;;
 		debian:fonts) echo fonts-dejavu-core ;;
 		alpine:dns) echo knot knot-utils unbound ;;
 		*:dns) echo knot unbound ;;

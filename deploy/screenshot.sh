@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 file=${1:-docs/screenshot.png}
 page=${2:-/}
 
-for browser in chromium chromium-browser google-chrome google-chrome-stable ''; do
+for browser in chromium-headless-shell headless-shell chromium chromium-browser google-chrome google-chrome-stable ''; do
 	if command -v "$browser" >/dev/null 2>&1; then break; fi
 done
 if [ -z "$browser" ]; then

@@ -12,13 +12,17 @@ import (
 )
 
 // ErrNone means that no browser is installed.
-var ErrNone = errors.New("no Chromium is installed: apt install chromium")
+var ErrNone = errors.New("no Chromium is installed: apt install chromium-headless-shell")
+
+// programs are what is looked for, the best first. The headless shell is the same
+// Chromium without what draws windows, and starts in a third of the processor time.
+var programs = []string{"chromium-headless-shell", "headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}
 
 // Open starts a browser that speaks to nobody on its own. The context is for
 // chromedp; close ends the browser.
 func Open(ctx context.Context) (browser context.Context, closeBrowser func(), err error) {
 	var path string
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+	for _, name := range programs {
 		if path, err = exec.LookPath(name); err == nil {
 			break
 		}
