@@ -68,7 +68,7 @@ var built = sync.OnceValues(func() (string, error) {
 
 // buildIn builds the command whose source is in a folder, with further flags of go build.
 func buildIn(dir, binary string, flags ...string) error {
-	cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-w", "-o", binary}, flags...), ".")...)
+	cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-buildvcs=false", "-o", binary}, flags...), ".")...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building: %w\n%s", err, out)

@@ -56,7 +56,7 @@ func TestANewcomersFirstChange(t *testing.T) {
 	}
 	shell := func(text string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", text)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOFLAGS=-trimpath -vet=off -ldflags=-w", "CGO_ENABLED=0", // what was compiled or vetted elsewhere is not again
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOFLAGS=-trimpath", "CGO_ENABLED=0", // what was compiled elsewhere is not compiled again
 			"GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@a.example", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@a.example")
 		out, err := cmd.CombinedOutput()
 		return string(out), err

@@ -12,7 +12,7 @@ import (
 )
 
 // ErrNone means that no browser is installed.
-var ErrNone = errors.New("no Chromium is installed: apt install chromium-headless-shell")
+var ErrNone = errors.New("no Chromium is installed: deploy/install-deps.sh test installs it, or says how")
 
 // programs are what is looked for, the best first. The headless shell is the same
 // Chromium without what draws windows, and starts in a third of the processor time.

@@ -62,7 +62,7 @@ func build(t *testing.T, config string) *program {
 	t.Helper()
 	dir := t.TempDir()
 	p := &program{binary: filepath.Join(dir, "dmarcd"), log: &log{}, database: pgtest.URL(t)}
-	make := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-w", "-o", p.binary, "../../../cmd/dmarcd")
+	make := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", p.binary, "../../../cmd/dmarcd")
 	make.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := make.CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)

@@ -38,7 +38,7 @@ func serve(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "dmarcd")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-w", "-o", binary, "../../../cmd/dmarcd")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "../../../cmd/dmarcd")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
